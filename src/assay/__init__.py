@@ -1,0 +1,1 @@
+"""Assay: trained-model artifacts, packed, understood, verified and versioned under one digest."""

