@@ -2,7 +2,7 @@
 
 The central directory is read by the standard library; what matters to us beyond it is where each stored member's
 bytes lie (so that a tensor inside a zip has an extent), that inflating is bounded by the size the archive states, and
-that the local header agrees with the central one. Disagreement is a finding, because two readers would then see two archives.
+that the local header agrees with the central one. Disagreement is a finding: two readers would see two archives.
 
 Source of the layout: PKWARE APPNOTE 6.3.9, sections 4.3.7 (local header) and 4.3.12 (central directory).
 """

@@ -15,8 +15,8 @@ class Format(Protocol):
     """One way models are laid out in files.
 
     Contract (the suite ``assay.testing.formats`` proves it): no framework is imported, nothing is unpickled or
-    executed; reading stays within the tree's budget, nesting and counts within stated bounds; the only exceptions that leave are
-    ``AssayError``; memory is never allocated from a length that was not checked against the bytes that are there.
+    executed; reading stays within the tree's budget, nesting and counts within stated bounds; the only exceptions that
+    leave are ``AssayError``; memory is never allocated from a length that was not checked against the bytes that are there.
 
     Third parties register an instance under the entry-point group ``assay.formats``.
     """

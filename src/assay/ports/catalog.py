@@ -1,0 +1,106 @@
+"""The ports of catalogs: who is called what.
+
+A catalog is a projection of a journal: every change is an ``Event`` that is durable before the change is visible, and
+replaying all events gives the same rows. The contract suite ``assay.testing.catalog`` runs over every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from assay.spec.digest import Digest
+from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
+
+
+class CatalogReader(Protocol):
+    """Reading."""
+
+    def models(self, *, prefix: str = "", limit: int | None = None) -> Sequence[Model]:
+        """Models whose name starts with *prefix*, by name."""
+        ...
+
+    def versions(self, name: str, *, limit: int | None = None) -> Sequence[Version]:
+        """Versions of a model, newest first; empty when there is no such model."""
+        ...
+
+    def version(self, name: str, number: int | None = None) -> Version | None:
+        """One version, or the newest when no number is given."""
+        ...
+
+    def by_manifest(self, manifest: Digest, *, name: str | None = None) -> Sequence[Version]:
+        """Versions that are this artifact, by name and number."""
+        ...
+
+    def alias(self, name: str, alias: str) -> Alias | None:
+        """Where an alias points."""
+        ...
+
+    def aliases(self, name: str) -> Sequence[Alias]:
+        """All aliases of a model, by alias."""
+        ...
+
+    def referrers(self, subject: Digest) -> Sequence[Referrer]:
+        """Statements about an artifact, oldest first."""
+        ...
+
+    def events(
+        self, *, name: str | None = None, kinds: Sequence[EventKind] = (), limit: int | None = None
+    ) -> Sequence[Event]:
+        """What happened, newest first."""
+        ...
+
+
+class CatalogWriter(Protocol):
+    """Changing. Each call is one atomic, durable change; ``actor`` says who."""
+
+    def add_version(self, name: str, manifest: Digest, *, size: int, entries: int, actor: str) -> tuple[Version, bool]:
+        """Number an artifact.
+
+        Returns the version and whether it is new: an artifact that this model already has keeps its number. A purged
+        version's number is never used again, and pushing the same artifact later gives a new number.
+        """
+        ...
+
+    def move_alias(
+        self, name: str, alias: str, number: int, *, expect: int | None, actor: str, reason: str = ""
+    ) -> Alias:
+        """Point an alias at a version, by compare-and-swap.
+
+        Args:
+            expect: the version it must point at now; None: it must not exist. Moving to where it already points is no
+                change and no event.
+
+        Raises:
+            NotFound: there is no such version (code ``version-not-found``).
+            Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
+        """
+        ...
+
+    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str = "") -> None:
+        """Remove an alias.
+
+        Raises:
+            NotFound: there is none (code ``alias-not-found``).
+        """
+        ...
+
+    def add_referrer(self, subject: Digest, manifest: Digest, artifact_type: str, *, size: int, actor: str) -> bool:
+        """Attach a statement; False when it was already attached."""
+        ...
+
+    def record_copy(self, manifest: Digest, place: str, *, name: str, actor: str) -> None:
+        """Remember that an artifact was also copied to *place* (a path or URI without credentials)."""
+        ...
+
+    def mark_purged(self, manifest: Digest, *, reason: str, actor: str) -> Sequence[Version]:
+        """Record that the bytes of an artifact are removed for good; the versions it hits."""
+        ...
+
+    def reindex(self) -> int:
+        """Drop every row and rebuild it from the journal; the number of events."""
+        ...
+
+
+class Catalog(CatalogReader, CatalogWriter, Protocol):
+    """Both."""
