@@ -16,7 +16,7 @@ class Format(Protocol):
 
     Contract (the suite ``assay.testing.formats`` proves it): no framework is imported, nothing is unpickled or
     executed; reading stays within the tree's budget, nesting and counts within stated bounds; the only exceptions that
-    leave are ``AssayError``; memory is never allocated from a length that was not checked against the bytes that are there.
+    leave are ``AssayError``; memory is never allocated from a length that was not checked against the bytes there are.
 
     Third parties register an instance under the entry-point group ``assay.formats``.
     """

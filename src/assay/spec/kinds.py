@@ -1,7 +1,7 @@
 """The fixed path table of manifest profile 1: what an entry is, judged by its path alone.
 
-This is identity, not understanding: content is never looked at, and **no line may change once released**. A file that the
-table misjudges is still stored, described and loaded the same; only its layer's media type is plain.
+This is identity, not understanding: content is never looked at, and **no line may change once released**. A file that
+the table misjudges is still stored, described and loaded the same; only its layer's media type is plain.
 
 Kinds are those of ModelPack: ``weight.config`` (settings a model needs), ``weight``, ``code``, ``doc``, ``dataset``.
 """

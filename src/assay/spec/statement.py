@@ -1,8 +1,8 @@
 """Statements: what somebody says about an artifact, apart from its content.
 
-Form: an in-toto Statement v1 (``https://in-toto.io/Statement/v1``) whose subject is the artifact's manifest digest, kept as
-the only layer of an OCI image manifest with ``subject`` (a *referrer*), so that claims travel with the model through any
-registry and never change its identity. Written format: ``docs/spec/statements.md``.
+Form: an in-toto Statement v1 (``https://in-toto.io/Statement/v1``) whose subject is the artifact's manifest digest,
+kept as the only layer of an OCI image manifest with ``subject`` (a *referrer*), so that claims travel with the model
+through any registry and never change its identity. Written format: ``docs/spec/statements.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CREATED_KEY = "org.opencontainers.image.created"
 _PREDICATE_BASE = "https://assay.dev/statement"
 _ARTIFACT_BASE = "application/vnd.assay.statement"
 
-KINDS = ("description", "run", "params", "metrics", "base", "environment", "note", "example")
+KINDS = ("description", "run", "params", "metrics", "base", "environment", "note")
 """Kinds of statement that Assay itself writes; append-only."""
 
 
