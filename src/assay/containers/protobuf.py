@@ -20,7 +20,7 @@ Source of the layout: protobuf.dev, "Encoding" (base-128 varints, tag = number <
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from assay.errors import BadFormat, LimitExceeded
 from assay.trees import Window
@@ -49,14 +49,16 @@ _MASK = (1 << 64) - 1
 _LARGEST_TAG = 1 << 32
 
 
-def message(window: Window, *, max_fields: int = MAX_FIELDS) -> Field:
+def message(window: Window, *, max_fields: int = MAX_FIELDS, clip: bool = False) -> Field:
     """The whole window as one message.
 
     Args:
         window: where the message lies.
         max_fields: how many fields may be visited below it, skipped ones included, before ``LimitExceeded``.
+        clip: whether a length-delimited field that runs past the end of the window (a truncated file) is cut off there
+            and noted in ``Reader.cut``, instead of being refused.
     """
-    return Field(Reader(window, max_fields=max_fields), 0, BYTES, 0, 0, window.size)
+    return Field(Reader(window, max_fields=max_fields, clip=clip), 0, BYTES, window.size, 0, window.size)
 
 
 class Reader:
@@ -65,12 +67,19 @@ class Reader:
     Args:
         window: where the message lies.
         max_fields: how many fields may be visited.
+        clip: whether a field that runs past the end of the window is cut off there.
+
+    Attributes:
+        left: how many fields may still be visited.
+        cut: where the last field begins that had to be cut off, or None.
     """
 
-    __slots__ = ("_block", "_first", "_next", "left", "max_fields", "window")
+    __slots__ = ("_block", "_first", "_next", "clip", "cut", "left", "max_fields", "window")
 
-    def __init__(self, window: Window, *, max_fields: int = MAX_FIELDS) -> None:
+    def __init__(self, window: Window, *, max_fields: int = MAX_FIELDS, clip: bool = False) -> None:
         self.window = window
+        self.clip = clip
+        self.cut: int | None = None
         self.max_fields = max_fields
         self.left = max_fields
         self._block = b""
@@ -243,11 +252,12 @@ class Field:
     def __iter__(self) -> Iterator[Field]:
         return self.fields()
 
-    def fields(self, skip: Collection[int] = ()) -> Iterator[Field]:
+    def fields(self, tally: dict[int, int] | None = None) -> Iterator[Field]:
         """The fields of this message, in file order.
 
         Args:
-            skip: field numbers to pass over cheaply; they are checked and counted, but not yielded.
+            tally: field numbers to pass over cheaply: they are checked, but not yielded; how often each occurs is added
+                to its value.
 
         Raises:
             BadFormat: this is a number, or its bytes are not a message (groups, which no schema we read has, are not
@@ -286,11 +296,14 @@ class Field:
             except (IndexError, ValueError):
                 raise reader.fail(begin, "protobuf field is malformed") from None
             if position > end:
-                raise reader.fail(begin, f"protobuf field ends {position - end} bytes after its message")
+                if not (reader.clip and wire == BYTES and end == reader.window.size and start <= end):
+                    raise reader.fail(begin, f"protobuf field ends {position - end} bytes after its message")
+                reader.cut, position, value = begin, end, end - start
             number = tag >> 3
             if number == 0 or tag >= _LARGEST_TAG:
                 raise reader.fail(begin, f"protobuf field number {number} is not allowed")
-            if number in skip:
+            if tally and number in tally:
+                tally[number] += 1
                 continue
             # For a number, start is where its own bytes begin only when fixed: nobody needs a varint's place.
             yield Field(reader, number, wire, value, start, position)
