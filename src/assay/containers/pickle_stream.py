@@ -1,0 +1,226 @@
+"""State of one symbolic run of a pickle stream: input, stacks, memo, and what was seen.
+
+Both halves of the machine (``pickle_machine``, ``pickle_opcodes``) work on it; it knows no opcode.
+"""
+
+from __future__ import annotations
+
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from assay.containers.pickle_values import Bytes, Call, Global, Symbol, Unknown, key
+from assay.spec.finding import Finding, Severity
+from assay.trees import Window
+
+CHUNK = 1 << 20
+SLACK = 64
+"""No opcode with an argument of fixed size, and no look-ahead, needs more bytes than this."""
+
+MAX_FINDINGS = 100
+_FIRST_UNIFIED_PROTOCOL = 3  # names in older streams are those of Python 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one symbolic run.
+
+    Args:
+        opcodes: instructions.
+        values: containers and calls made.
+        memo: memo entries.
+        marks: nested marks.
+        stack: values on the stack above the innermost mark.
+        inline: longest bytes argument that is read; longer ones become ``Blob``.
+        text: longest text argument that is read.
+    """
+
+    opcodes: int = 100_000_000
+    values: int = 12_000_000
+    memo: int = 24_000_000
+    marks: int = 100_000
+    stack: int = 24_000_000
+    inline: int = 1 << 20
+    text: int = 1 << 28
+
+
+class Fault(Exception):
+    """The stream breaks a rule of the machine, or (``limit``) one of our bounds."""
+
+    def __init__(self, message: str, *, limit: bool = False) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class More(Exception):
+    """The instruction goes on beyond the chunk: load *size* bytes from its opcode and do it again."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+class Stream:
+    """State of one run: input, stacks, memo, and what was seen.
+
+    Args:
+        window: the bytes.
+        offset: where the stream starts.
+        limits: bounds.
+    """
+
+    def __init__(self, window: Window, offset: int, limits: Limits) -> None:
+        self.window = window
+        self.limits = limits
+        self.data = b""
+        self.base = offset
+        self.size = self.soft = 0
+        self.final = False
+        self.stack: list[Any] = []
+        self.meta: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.globals: dict[tuple[str, str], tuple[Global, int]] = {}
+        self.called: set[int] = set()
+        self.calls: list[Call] = []
+        self.findings: list[Finding] = []
+        self.protocol = 0
+        self.opcodes = self.made = self.buffers = 0
+        self.end = self.at = offset
+
+    def load(self, absolute: int, want: int) -> None:
+        """Make the chunk that starts at *absolute* current: at least *want* bytes, where the window has them.
+
+        Raises:
+            Fault: nothing is there.
+        """
+        data = self.window.read(absolute, max(CHUNK, want))
+        if not data:
+            inside = absolute > self.window.size
+            raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP")
+        self.base, self.size = absolute, len(data)
+        self.final = absolute + self.size >= self.window.size
+        self.soft = self.size if self.final else max(1, self.size - SLACK)
+        self.data = data + b"\0" * SLACK  # looking ahead at the end sees no opcode instead of failing
+
+    def check(self) -> None:
+        """Hold the limits; done once per chunk."""
+        limits = self.limits
+        for what, count, most in (
+            ("instructions", self.opcodes, limits.opcodes),
+            ("values", self.made, limits.values),
+            ("memo entries", len(self.memo), limits.memo),
+            ("nested marks", len(self.meta), limits.marks),
+            ("values on the stack", len(self.stack), limits.stack),
+        ):
+            if count > most:
+                raise Fault(f"more than {most:,} {what}", limit=True)
+
+    def more(self, at: int, end: int) -> NoReturn:
+        """Ask for the bytes up to *end*, which lies beyond the chunk."""
+        if self.base + end > self.window.size:
+            raise Fault(f"an argument of {end - at:,} bytes goes beyond the end")
+        raise More(end - at + SLACK)
+
+    def more_line(self, at: int) -> NoReturn:
+        """Ask for more bytes, because a line does not end in the chunk."""
+        if self.final:
+            raise Fault("a line does not end")
+        if self.size - at > self.limits.text:
+            raise Fault(f"a line of more than {self.limits.text:,} bytes", limit=True)
+        raise More(2 * (self.size - at) + SLACK)
+
+    def line(self, at: int, pos: int) -> tuple[bytes, int]:
+        """The line at *pos* without its newline, and the position after it."""
+        end = self.data.find(b"\n", pos, self.size)
+        if end < 0:
+            self.more_line(at)
+        return self.data[pos:end], end + 1
+
+    def jump(self, target: int, origin: int) -> None:
+        """Check that *target* lies between *origin* and the end of the window (both absolute)."""
+        if not origin <= target <= self.window.size:
+            raise Fault(f"an argument of {target - origin:,} bytes goes beyond the end")
+
+    def report(self, rule: str, severity: Severity, message: str, at: int, evidence: str = "") -> None:
+        """Add a finding about the opcode at *at*; the first ``MAX_FINDINGS`` are kept."""
+        if len(self.findings) < MAX_FINDINGS:
+            where = self.window.start + self.base + at
+            self.findings.append(Finding(rule, severity, message, self.window.path, where, evidence[:200]))
+
+    def find(self, module: str, name: str, at: int) -> Global:
+        """The one ``Global`` of that name, as the unpickler would resolve it."""
+        if self.protocol < _FIRST_UNIFIED_PROTOCOL:
+            if (module, name) in NAME_MAPPING:
+                module, name = NAME_MAPPING[module, name]
+            else:
+                module = IMPORT_MAPPING.get(module, module)
+        known = self.globals.get((module, name))
+        if known is None:
+            known = self.globals[module, name] = Global(module, name), self.base + at
+        return known[0]
+
+    def call(self, function: Any, args: Any, at: int, how: str, kwargs: Any = None) -> Call:
+        """Record that *function* is called."""
+        if type(function) is Global:
+            self.called.add(id(function))
+        elif not isinstance(function, Symbol):
+            raise Fault(f"a {type(function).__name__} is called")
+        if not isinstance(args, tuple):
+            if not isinstance(args, Symbol):
+                raise Fault(f"arguments are a {type(args).__name__}, not a tuple")
+            args = (Unknown("computed arguments", args),)
+        made = Call(function, args, kwargs, self.base + at, how)
+        self.calls.append(made)
+        return made
+
+    def append_to(self, target: Any, values: list[Any]) -> None:
+        """APPEND and APPENDS on something other than a list."""
+        if isinstance(target, Symbol) or type(target) is list:
+            target.extend(values)
+        else:
+            raise Fault(f"values are appended to a {type(target).__name__}")
+
+    def build_on(self, target: Any, state: Any, at: int) -> None:
+        """BUILD on something that is not an instance."""
+        if type(target) is Global:
+            self.report(
+                "pickle-changes-global",
+                Severity.EXECUTE,
+                f"attributes of {target} in the loading program are replaced",
+                at,
+                str(target),
+            )
+        elif state is not None:
+            raise Fault(f"a {type(target).__name__} is given a state")
+
+
+_PLAIN_KEYS = frozenset((str, bytes, Bytes, bool, type(None)))
+
+
+def store(stream: Stream, target: Any, items: list[Any]) -> None:
+    """SETITEMS: put alternating keys and values into *target*."""
+    if len(items) % 2:
+        raise Fault("an odd number of keys and values")
+    names, values = items[::2], items[1::2]
+    if type(target) is dict:
+        if {*map(type, names)} <= _PLAIN_KEYS:
+            target.update(zip(names, values, strict=True))
+        else:
+            target.update(zip(map(key, names), values, strict=True))
+    else:
+        for name, value in zip(names, values, strict=True):
+            store_one(stream, target, name, value)
+
+
+def store_one(stream: Stream, target: Any, name: Any, value: Any) -> None:
+    """SETITEM: put one key and value into *target*."""
+    if type(target) is dict:
+        target[key(name)] = value
+    elif isinstance(target, Symbol):
+        target.update([(name, value)])
+    elif type(target) is list and type(name) is int and -len(target) <= name < len(target):
+        target[name] = value
+    elif type(target) is Global:
+        stream.report("pickle-changes-global", Severity.EXECUTE, f"an item of {target} is replaced", 0, str(target))
+    else:
+        raise Fault(f"an item is set in a {type(target).__name__}")
