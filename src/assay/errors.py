@@ -27,6 +27,7 @@ Not here: findings about foreign bytes, which are not errors (``assay.spec.findi
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -131,6 +132,31 @@ class StorageError(CouldNot):
     """A place that keeps bytes or records failed: full, read-only, unreachable, damaged."""
 
     default_code = "storage"
+
+    @classmethod
+    def of(cls, error: OSError, doing: str, **details: object) -> StorageError:
+        """What an operating-system error means for a place that keeps bytes or records.
+
+        Args:
+            doing: what failed, on what: the beginning of the message.
+
+        Returns:
+            code ``store-full``, ``store-read-only`` or ``storage``, with a hint where there is one.
+        """
+        code, hint = _MEANINGS.get(error.errno or 0, (None, None))
+        return cls(f"{doing}: {(error.strerror or str(error)).lower()}", code=code, hint=hint, **details)
+
+
+_FULL = ("store-full", "free some space, or choose another place with ASSAY_HOME, then run it again")
+_READ_ONLY = ("store-read-only", "use a place you may write to (ASSAY_HOME), or ask its owner for the right to write")
+_MEANINGS: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: ("store-full", "the file system or a limit of this process (ulimit -f) does not allow files this large"),
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+}
 
 
 class MissingDependency(CouldNot):
