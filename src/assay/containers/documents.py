@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -60,32 +61,38 @@ class Document:
     repeated: tuple[str, ...] = ()
 
 
-def read_json(window: Window, limit: int = MAX_JSON) -> Document:
+Condense = Callable[[dict[str, Any]], Any]
+"""What an object becomes as soon as it is read, innermost first; keeps large parts from existing side by side."""
+
+
+def read_json(
+    window: Window, limit: int = MAX_JSON, *, condense: Condense | None = None, max_values: int = MAX_VALUES
+) -> Document:
     """The JSON document that fills *window*.
 
     Raises:
         BadFormat: it is not JSON in UTF-8.
-        LimitExceeded: longer than *limit* bytes, or more than ``MAX_VALUES`` values.
+        LimitExceeded: longer than *limit* bytes, or more than *max_values* values.
     """
     if window.size > limit:
         raise LimitExceeded(
             f"{window.path}: JSON of {window.size:,} bytes, at most {limit:,} are read", path=window.path
         )
-    return parse_json(window.read(), window.path)
+    return parse_json(window.read(), window.path, condense=condense, max_values=max_values)
 
 
-def parse_json(data: bytes, path: str) -> Document:
+def parse_json(data: bytes, path: str, *, condense: Condense | None = None, max_values: int = MAX_VALUES) -> Document:
     """The JSON document *data*; NaN and infinities become text.
 
     Raises:
         BadFormat: it is not JSON in UTF-8, or nested too deeply for Python's parser.
-        LimitExceeded: more than ``MAX_VALUES`` values.
+        LimitExceeded: more than *max_values* values.
     """
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
-        raise LimitExceeded(f"{path}: JSON of more than {MAX_VALUES:,} values", path=path)
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > max_values:
+        raise LimitExceeded(f"{path}: JSON of more than {max_values:,} values", path=path)
     repeated: dict[str, None] = {}
 
-    def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
+    def pairs(items: list[tuple[str, Any]]) -> Any:
         made = dict(items)
         if len(made) != len(items) and len(repeated) < MAX_ITEMS:
             seen: set[str] = set()
@@ -93,7 +100,7 @@ def parse_json(data: bytes, path: str) -> Document:
                 if key in seen:
                     repeated[key] = None
                 seen.add(key)
-        return made
+        return made if condense is None else condense(made)
 
     with guarded("JSON", path):
         text = data.decode("utf-8-sig")
