@@ -1,0 +1,452 @@
+"""Tensors as torch writes them into pickles: rebuild calls over storages, read as values.
+
+Concept: torch never pickles numbers. A tensor is a call of a rebuild function in ``torch._utils`` on a storage (a
+persistent id naming a run of bytes outside the pickle), an offset, a shape and strides. This module turns those calls,
+as the symbolic pickle graph shows them, into ``TensorValue``; what the tensor belongs to is ``torch_state``'s concern,
+where the storage's bytes lie is the business of ``pytorch_zip`` and ``pytorch_legacy``.
+
+Source of the layout: the argument lists of the ``_rebuild_*`` functions of ``torch._utils`` (torch 1.0 to 2.13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from assay.containers.pickle_values import Call, Global, Persistent
+from assay.spec.tensor import ELEMENT_BITS
+
+MAX_RANK = 64
+"""Dimensions a tensor may state; torch itself allows 64."""
+
+MAX_ELEMENTS = 1 << 60
+"""Elements and offsets beyond this are nonsense, whatever the file says."""
+
+_MAX_WRAPPERS = 8
+"""Rebuild calls that may wrap each other (parameter of subclass of tensor)."""
+
+STORAGE_DTYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "uint8",
+    "_UntypedStorage": "uint8",
+}
+"""Storage class to dtype name (``torch.storage._dtype_to_storage_type_map``)."""
+
+DTYPE_ALIASES = {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+    "chalf": "complex32",
+}
+
+OWN_BITS = {
+    "qint8": 8,
+    "quint8": 8,
+    "qint32": 32,
+    "quint4x2": 4,
+    "quint2x4": 2,
+    "float4_e2m1fn_x2": 8,
+    "bits8": 8,
+    "bits16": 16,
+    "bits1x8": 8,
+    "bits2x4": 8,
+    "bits4x2": 8,
+    **{f"uint{bits}": 8 for bits in range(1, 8)},
+    **{f"int{bits}": 8 for bits in range(1, 8)},
+}
+"""Bits one element of torch's own storage types takes in a file; its sub-byte integers take a whole byte each."""
+
+_SHELL_DTYPES = {"int4": "int4_in_8", "uint4": "uint4_in_8"}
+# numpy's names int4/uint4 mean packed nibbles; torch's shell dtypes of that name are one byte per element.
+
+
+@dataclass(frozen=True, slots=True)
+class StorageValue:
+    """A run of elements outside the pickle.
+
+    Args:
+        key: name of its record.
+        dtype: dtype its class states; ``uint8`` when untyped.
+        count: elements (bytes when untyped).
+        device: where it lived when saved (``cpu``, ``cuda:0``).
+        start: first element of the view (only files of torch before 0.4 hold views of storages).
+    """
+
+    key: str
+    dtype: str
+    count: int
+    device: str
+    start: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the pickle says the record has."""
+        return (self.count * (element_bits(self.dtype) or 8) + 7) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class TensorValue:
+    """One tensor as the pickle describes it.
+
+    Args:
+        storage: where the elements are; None for meta tensors, arrays inside the pickle and composed tensors.
+        dtype: numpy / ml_dtypes name, or torch's own in lower case.
+        shape: number of elements per dimension.
+        strides: distance between neighbours in elements, None when C order without gaps.
+        offset: first element, counted in elements of *dtype* from the start of the storage.
+        kind: ``tensor``, ``parameter``, ``sparse``, ``quantized``, ``meta``, ``numpy`` or ``nested``.
+        subclass: class of a tensor subclass.
+        parts: dense tensors a composed tensor consists of, by role (``indices``, ``values``, ``scales``).
+        lazy: operations torch has yet to apply to the stored elements (``conj``, ``neg``).
+        requires_grad: whether it is trained; None when not said.
+    """
+
+    storage: StorageValue | None
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    offset: int = 0
+    kind: str = "tensor"
+    subclass: str | None = None
+    parts: tuple[tuple[str, TensorValue], ...] = ()
+    lazy: tuple[str, ...] = ()
+    requires_grad: bool | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def text(self) -> str:
+        """Dtype and shape, as shown to people."""
+        return f"{self.dtype}{list(self.shape)}"
+
+    def span(self) -> tuple[int, int]:
+        """First byte and number of bytes, in the storage, from the first to the last element."""
+        bits = element_bits(self.dtype) or 8
+        if self.size == 0:
+            return self.offset * bits // 8, 0
+        strides = self.strides if self.strides is not None else c_strides(self.shape)
+        last = sum((size - 1) * stride for size, stride in zip(self.shape, strides, strict=True))
+        return self.offset * bits // 8, ((last + 1) * bits + 7) // 8
+
+
+class Malformed(ValueError):
+    """A rebuild call whose arguments are not what torch writes; the message says which."""
+
+
+def element_bits(dtype: str) -> int | None:
+    """Bits per stored element of a dtype, or None when unknown."""
+    return ELEMENT_BITS.get(dtype) or OWN_BITS.get(dtype) or (8 if dtype in _SHELL_DTYPES.values() else None)
+
+
+def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of C order without gaps, in elements."""
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def dtype_of(value: object) -> str | None:
+    """The dtype a ``torch.<dtype>`` global names, or None when it is something else."""
+    if not isinstance(value, Global) or value.module != "torch":
+        return None
+    name = DTYPE_ALIASES.get(value.name, value.name)
+    name = _SHELL_DTYPES.get(name, name)
+    return name if element_bits(name) else None
+
+
+def storage_of(value: object) -> StorageValue | None:
+    """The storage a persistent id names, or None when it names something else.
+
+    Raises:
+        Malformed: it is a storage, but its fields are not what torch writes.
+    """
+    if not isinstance(value, Persistent):
+        return None
+    pid = value.pid
+    if not isinstance(pid, tuple) or not pid or _text(pid[0]) != "storage":
+        return None
+    if len(pid) not in (5, 6) or not isinstance(pid[1], Global):
+        raise Malformed("a storage id has other fields than torch writes")
+    dtype = STORAGE_DTYPES.get(pid[1].name)
+    key, device = _text(pid[2]), _text(pid[3])
+    if dtype is None:
+        raise Malformed(f"storage class {pid[1].module}.{pid[1].name} is not known"[:200])
+    if key is None:
+        raise Malformed("a storage id has no key")
+    view = pid[5] if len(pid) == 6 else None
+    start = _count(view[1], "storage offset") if isinstance(view, tuple) and len(view) == 3 else 0
+    return StorageValue(key, dtype, _count(pid[4], "storage size"), device or "", start)
+
+
+def tensor_of(value: object) -> TensorValue | None:
+    """The tensor a value is, or None when it is something else.
+
+    Raises:
+        Malformed: it calls a rebuild function with arguments torch would not write.
+    """
+    return _tensor(value, _MAX_WRAPPERS)
+
+
+def is_module_class(value: object) -> bool:
+    """Whether a value is a class kept by the legacy layout together with its source code."""
+    return (
+        isinstance(value, Persistent)
+        and isinstance(value.pid, tuple)
+        and len(value.pid) == 4
+        and _text(value.pid[0]) == "module"
+    )
+
+
+_MAKERS = frozenset({"_reconstructor", "__newobj__", "__newobj_ex__"})
+# Functions of ``copyreg`` whose first argument is the class they make an instance of.
+
+
+def class_of(call: Call) -> str:
+    """Dotted name of the class or function a call builds its object with."""
+    function: object = call.function
+    if (
+        isinstance(function, Global)
+        and function.name in ("_reconstructor", "__newobj__", "__newobj_ex__")
+        and call.args
+    ):
+        function = call.args[0]
+    return name_of(function) or "object"
+
+
+def name_of(value: object) -> str | None:
+    """Dotted name of a class, function or legacy module class; None for anything else."""
+    if isinstance(value, Persistent) and is_module_class(value) and isinstance(value.pid, tuple):
+        value = value.pid[1]
+    if isinstance(value, Global):
+        return f"{value.module}.{value.name}"[:400]
+    return None
+
+
+def _tensor(value: object, depth: int) -> TensorValue | None:
+    if not isinstance(value, Call) or not isinstance(value.function, Global):
+        return None
+    function = value.function
+    if function.module == "torch._tensor" and function.name == "_rebuild_from_type_v2":
+        return _subclass(value, depth)
+    if function.module in ("torch.nn.parameter", "torch.nn") and function.name in ("Parameter", "Buffer"):
+        return _parameter(value, depth)
+    if function.module != "torch._utils":
+        return None
+    rebuild = _REBUILD.get(function.name)
+    if rebuild is None:
+        return None
+    if depth <= 0:
+        raise Malformed("tensors wrap each other too deeply")
+    return rebuild(value, depth - 1)
+
+
+def _dense(call: Call, _depth: int) -> TensorValue:
+    arguments = _arguments(call, 4)
+    storage = storage_of(arguments[0])
+    if storage is None:
+        raise Malformed("a tensor is rebuilt from something that is not a storage")
+    dtype = storage.dtype
+    extra = arguments[6] if len(arguments) > 6 else None
+    if isinstance(call.function, Global) and call.function.name == "_rebuild_tensor_v3":
+        stated = dtype_of(extra)
+        if stated is None:
+            raise Malformed("a tensor states an unknown dtype")
+        dtype = stated
+        extra = arguments[7] if len(arguments) > 7 else None
+    lazy = tuple(str(key) for key, on in extra.items() if on is True)[:4] if isinstance(extra, dict) else ()
+    shape, strides = _layout(arguments[2], arguments[3])
+    offset = storage.start + _count(arguments[1], "storage offset")
+    grad = arguments[4] if len(arguments) > 4 and isinstance(arguments[4], bool) else None
+    return TensorValue(storage, dtype, shape, strides, offset, lazy=lazy, requires_grad=grad)
+
+
+def _parameter(call: Call, depth: int) -> TensorValue:
+    arguments = _arguments(call, 1)
+    inner = _tensor(arguments[0], depth)
+    if inner is None:
+        raise Malformed("a parameter is rebuilt from something that is not a tensor")
+    grad = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], bool) else None
+    kind = "parameter" if inner.kind == "tensor" else inner.kind
+    return replace(inner, kind=kind, requires_grad=grad)
+
+
+def _subclass(call: Call, depth: int) -> TensorValue | None:
+    arguments = _arguments(call, 3)
+    inner_arguments = arguments[2]
+    if depth <= 0 or not isinstance(inner_arguments, tuple):
+        raise Malformed("a tensor subclass is rebuilt from other arguments than torch writes")
+    inner = _tensor(Call(arguments[0], inner_arguments, {}, call.offset), depth - 1)
+    return None if inner is None else replace(inner, subclass=name_of(arguments[1]))
+
+
+def _quantized(call: Call, depth: int) -> TensorValue:
+    arguments = _arguments(call, 5)
+    dense = _dense(Call(call.function, tuple(arguments[:4]), {}, call.offset), depth)
+    scheme = arguments[4]
+    parts: list[tuple[str, TensorValue]] = []
+    if isinstance(scheme, tuple) and len(scheme) == 4:
+        for role, value in (("scales", scheme[1]), ("zero_points", scheme[2])):
+            part = _tensor(value, depth)
+            if part is not None:
+                parts.append((role, part))
+    return replace(dense, kind="quantized", parts=tuple(parts))
+
+
+def _sparse(call: Call, depth: int) -> TensorValue:
+    arguments = _arguments(call, 2)
+    data = arguments[1]
+    if not isinstance(data, tuple) or len(data) < 3:
+        raise Malformed("a sparse tensor is rebuilt from other arguments than torch writes")
+    tensors = [_tensor(item, depth) for item in data[:3]]
+    compressed = tensors[2] is not None
+    roles = ("compressed_indices", "plain_indices", "values") if compressed else ("indices", "values")
+    parts = [(role, tensor) for role, tensor in zip(roles, tensors, strict=False) if tensor is not None]
+    if len(parts) != len(roles) or (compressed and len(data) < 4):
+        raise Malformed("a sparse tensor lacks its indices or its values")
+    shape = _shape(data[3] if compressed else data[2])
+    return TensorValue(None, parts[-1][1].dtype, shape, kind="sparse", parts=tuple(parts))
+
+
+def _meta(call: Call, _depth: int) -> TensorValue:
+    arguments = _arguments(call, 3)
+    shape, strides = _layout(arguments[1], arguments[2])
+    return TensorValue(None, dtype_of(arguments[0]) or "unknown", shape, strides, kind="meta")
+
+
+def _wrapper(call: Call, _depth: int) -> TensorValue:
+    arguments = _arguments(call, 4)
+    shape, strides = _layout(arguments[2], arguments[3])
+    dtype = dtype_of(arguments[1]) or "unknown"
+    return TensorValue(None, dtype, shape, strides, kind="meta", subclass=name_of(arguments[0]))
+
+
+def _from_array(call: Call, depth: int) -> TensorValue | None:
+    arguments = _arguments(call, 2)
+    inner = _tensor(arguments[0], depth)
+    if inner is not None:
+        return inner
+    array = array_of(arguments[0])
+    return None if array is None else replace(array, dtype=dtype_of(arguments[1]) or array.dtype)
+
+
+def _nested(call: Call, depth: int) -> TensorValue | None:
+    inner = _tensor(_arguments(call, 1)[0], depth)
+    return None if inner is None else replace(inner, kind="nested")
+
+
+_REBUILD: dict[str, Callable[[Call, int], TensorValue | None]] = {
+    "_rebuild_tensor": _dense,
+    "_rebuild_tensor_v2": _dense,
+    "_rebuild_tensor_v3": _dense,
+    "_rebuild_parameter": _parameter,
+    "_rebuild_parameter_with_state": _parameter,
+    "_rebuild_qtensor": _quantized,
+    "_rebuild_sparse_tensor": _sparse,
+    "_rebuild_sparse_csr_tensor": _sparse,
+    "_rebuild_meta_tensor_no_storage": _meta,
+    "_rebuild_wrapper_subclass": _wrapper,
+    "_rebuild_device_tensor_from_numpy": _from_array,
+    "_rebuild_device_tensor_from_cpu_tensor": _from_array,
+    "_rebuild_xla_tensor": _from_array,
+    "_rebuild_nested_tensor": _nested,
+}
+
+
+def array_of(value: object) -> TensorValue | None:
+    """The numpy array a value is (its numbers lie inside the pickle), or None when it is something else."""
+    if not isinstance(value, Call) or not isinstance(value.function, Global) or value.function.name != "_reconstruct":
+        return None
+    state = value.state
+    if not value.function.module.startswith("numpy") or not isinstance(state, tuple) or len(state) != 5:
+        return None
+    try:
+        shape = _shape(state[1])
+    except Malformed:
+        return None
+    return TensorValue(None, numpy_dtype(state[2]), shape, kind="numpy")
+
+
+def numpy_dtype(value: object) -> str:
+    """Name of the dtype that a pickled ``numpy.dtype`` is: ``float64`` for ``f8``, else numpy's own code."""
+    code = value.args[0] if isinstance(value, Call) and value.args else None
+    if not isinstance(code, str):
+        return "object"
+    kind, width = code[:1], code[1:]
+    names = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
+    if kind == "b" and width == "1":
+        return "bool"
+    if kind in names and width.isascii() and width.isdigit() and len(width) < 3:
+        return f"{names[kind]}{int(width) * 8}"
+    return {"O": "object", "U": "string", "S": "bytes"}.get(kind, code[:40])
+
+
+def _layout(shape: object, strides: object) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    sizes, steps = _shape(shape), _shape(strides)
+    if len(sizes) != len(steps):
+        raise Malformed(f"a tensor has {len(sizes)} dimensions and {len(steps)} strides")
+    plain = c_strides(sizes)
+    if 0 in sizes or all(size == 1 or a == b for size, a, b in zip(sizes, steps, plain, strict=True)):
+        return sizes, None
+    last = sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
+    if last > MAX_ELEMENTS:
+        raise Malformed("a tensor's strides reach beyond any file")
+    return sizes, steps
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    if isinstance(value, Call) and isinstance(value.function, Global) and value.function.name == "Size":
+        value = value.args[0] if len(value.args) == 1 else None
+    if not isinstance(value, (tuple, list)) or len(value) > MAX_RANK:
+        raise Malformed("a tensor's shape is not a short tuple of sizes")
+    sizes = tuple(_count(size, "size") for size in value)
+    if prod(sizes) > MAX_ELEMENTS:
+        raise Malformed("a tensor states more elements than any file can hold")
+    return sizes
+
+
+def _count(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_ELEMENTS:
+        raise Malformed(f"a {what} is not a plausible number")
+    return value
+
+
+def _arguments(call: Call, least: int) -> tuple[object, ...]:
+    arguments = tuple(call.args)
+    if len(arguments) < least:
+        function = call.function.name if isinstance(call.function, Global) else "a rebuild function"
+        raise Malformed(f"{function[:60]} is called with {len(arguments)} arguments, expected at least {least}")
+    return arguments
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else None
