@@ -1,7 +1,7 @@
 """GGUF: the model files of llama.cpp and its relatives, whole or split into parts.
 
 The header is read in ``gguf_header``; this module finds the parts that belong together and says what the well-known
-keys mean: identity (``general.…``), architecture settings (``llama.…``), tokenizer (``tokenizer.…``), parts (``split.…``).
+keys mean: identity (``general.…``), architecture settings (``llama.…``), tokenizer (``tokenizer.…``), parts.
 """
 
 from __future__ import annotations
