@@ -32,6 +32,8 @@ MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 MAX_STORAGES = 1_000_000
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+_MAX_PREAMBLE = 1 << 14
+# Bytes the first three pickles may take; torch needs about a hundred.
 _COUNT = struct.Struct("<q")
 
 
@@ -108,8 +110,9 @@ def read_legacy(window: Window) -> Saved:
 
 
 def _preamble(window: Window) -> tuple[int, int, object]:
+    window = window.sub(0, _MAX_PREAMBLE)
     magic = pickles.parse(window)
-    if magic.value != _MAGIC_NUMBER:
+    if not isinstance(magic.value, int) or magic.value != _MAGIC_NUMBER:
         raise BadFormat(f"{window.path}: not a legacy torch file: the magic number is missing", path=window.path)
     protocol = pickles.parse(window, offset=magic.end)
     if not isinstance(protocol.value, int) or not 0 <= protocol.value < 1 << 31:

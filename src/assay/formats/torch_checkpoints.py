@@ -23,6 +23,8 @@ from assay.spec.json import Json
 _MAX_KEYS = 100
 # Top-level keys and metrics that are listed.
 
+_MAX_NAME = 200
+
 _LARGE = 200
 # A mapping with more entries is a state dict or data, not a wrapper that holds settings.
 
@@ -111,7 +113,7 @@ def _mapping(story: Story, saved: Saved, found: Found, top: dict[str, object]) -
     for key, value in top.items():
         _entry(story, saved, key, value)
         _inner_settings(story, value)
-    if _LIGHTNING in top:
+    if _LIGHTNING in top or {"hyper_parameters", "state_dict"} <= top.keys():
         _lightning(story, saved, top)
 
 
@@ -141,13 +143,17 @@ def _entry(story: Story, saved: Saved, key: str, value: object) -> None:
         story.hyperparameters[key] = _param_groups(value)
     elif _SETTINGS.search(key) or re.search("sched", key, re.IGNORECASE):
         story.hyperparameters[key] = as_json(value)
-    elif _METRIC.search(key) and mapping_of(value) is not None:
+    elif (_METRIC.search(key) or "history" in key) and mapping_of(value) is not None:
         _metric_mapping(story, saved, key, value)
 
 
-def _metric_mapping(story: Story, saved: Saved, prefix: str, value: object) -> None:
+def _metric_mapping(story: Story, saved: Saved, prefix: str, value: object, depth: int = 2) -> None:
+    """Numbers in a mapping of metrics; of a list over epochs the last."""
     for key, item in mapping_of(value) or []:
-        number = _number(saved, item)
+        if depth > 0 and mapping_of(item) is not None:
+            _metric_mapping(story, saved, f"{prefix}.{key_text(key)}"[:_MAX_NAME], item, depth - 1)
+            continue
+        number = _number(saved, item[-1] if isinstance(item, list) and item else item)
         if number is not None and math.isfinite(number) and len(story.metrics) < _MAX_KEYS:
             story.metrics[f"{prefix}.{key_text(key)}"] = float(number)
 

@@ -192,7 +192,11 @@ class JsonWriter:
         kind = class_of(call)
         attributes = attributes_of(call)
         if attributes:
-            return {"class": kind, **self._mapping(attributes.items(), depth)}
+            shown = attributes.items()
+            if "_modules" in attributes and "_parameters" in attributes:
+                # Of a module's forty attributes only the public ones were chosen by a person.
+                shown = {key: item for key, item in shown if isinstance(key, str) and key[:1] != "_"}.items()
+            return {"class": kind, **self._mapping(((plain(key), item) for key, item in shown), depth)}
         if call.items:
             return self._sequence(call.items, depth)
         if len(call.args) == 1:

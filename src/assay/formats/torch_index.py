@@ -51,7 +51,7 @@ def build_index(parts: Sequence[tuple[Saved, Found]]) -> Index:
     counted: set[Hashable] = set()
     roles: dict[Role, list[int]] = {}
     devices: Counter[str] = Counter()
-    for saved, found in parts:
+    for number, (saved, found) in enumerate(parts):
         _check_walk(index, saved, found)
         _check_storages(index, saved, found)
         for located in found.tensors:
@@ -61,9 +61,10 @@ def build_index(parts: Sequence[tuple[Saved, Found]]) -> Index:
             seen.add(located.name)
             _check_tensor(index, saved, located)
             index.specs.append(saved.spec(located.name, located.tensor))
-            identity = _identity(saved, located)
-            if located.tensor.storage is not None:
+            identity = _identity(number, located)
+            if located.tensor.storage is not None and located.tensor.size:
                 groups.setdefault(identity[:2], []).append((identity, located.name))
+            if located.tensor.storage is not None:
                 devices[located.tensor.storage.device] += 1
             tally = roles.setdefault(located.role, [0, 0])
             tally[0] += 1
@@ -76,11 +77,12 @@ def build_index(parts: Sequence[tuple[Saved, Found]]) -> Index:
     return index
 
 
-def _identity(saved: Saved, located: Located) -> tuple[Hashable, ...]:
+def _identity(number: int, located: Located) -> tuple[Hashable, ...]:
+    # Storage keys are unique within one pickle only: weights and constants of one TorchScript archive both start at 0.
     tensor = located.tensor
     if tensor.storage is None:
-        return (saved.path, None, located.name)
-    return (saved.path, tensor.storage.key, tensor.offset, tensor.shape, tensor.strides, tensor.dtype)
+        return (number, None, located.name)
+    return (number, tensor.storage.key, tensor.offset, tensor.shape, tensor.strides, tensor.dtype)
 
 
 def _stored_elements(located: Located) -> int:

@@ -8,7 +8,7 @@ optimizer, an averaged copy, or something else of the training run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -110,12 +110,23 @@ class _Ancestor:
     above: _Ancestor | None
 
 
-def find_tensors(root: object) -> Found:
-    """Walk the object graph; see ``Found``. Bounded by the module's limits."""
+Declared = Mapping[str, frozenset[str]]
+"""Class name to the attributes its code declares as parameters (TorchScript)."""
+
+
+def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
+    """Walk the object graph; see ``Found``. Bounded by the module's limits.
+
+    Args:
+        root: the object.
+        declared: for TorchScript, what the code declares. Every tensor then belongs to the model, and those that are
+            no declared parameter count as buffers.
+    """
     found = Found()
+    role = None if declared is None else Role.MODEL
     names: dict[str, int] = {}
     # Iterators, not lists, on the stack: a list shared by a list shared by a list must not be written out.
-    stack: list[Iterator[_Place]] = [iter((_Place(root, "", 0, None, buffer=False, above=None),))]
+    stack: list[Iterator[_Place]] = [iter((_Place(root, "", 0, role, buffer=False, above=None),))]
     looked_at = 0
     while stack:
         place = next(stack[-1], None)
@@ -140,7 +151,7 @@ def find_tensors(root: object) -> Found:
         elif not _inside_itself(place):
             if isinstance(place.value, Call) and is_module(place.value) and len(found.modules) < MAX_COMPONENTS:
                 found.modules.append((place.path, place.value))
-            stack.append(_children(place))
+            stack.append(_children(place, declared))
     found.tensors = _settle(found.tensors)
     return found
 
@@ -206,9 +217,9 @@ def _inside_itself(place: _Place) -> bool:
     return False
 
 
-def _children(place: _Place) -> Iterator[_Place]:
+def _children(place: _Place, declared: Declared | None) -> Iterator[_Place]:
     above = _Ancestor(id(place.value), place.above)
-    for key, child, buffer in _parts(place.value):
+    for key, child, buffer in _parts(place.value, declared):
         path, role = place.path, place.role
         if child is not None and not isinstance(child, _LEAVES):
             path = _join(place.path, key) if key else place.path
@@ -216,7 +227,7 @@ def _children(place: _Place) -> Iterator[_Place]:
         yield _Place(child, path, place.depth + 1, role, place.buffer or buffer, above)
 
 
-def _parts(value: object) -> Iterable[tuple[str, object, bool]]:
+def _parts(value: object, declared: Declared | None) -> Iterable[tuple[str, object, bool]]:
     pairs = mapping_of(value)
     if pairs is not None:
         yield from ((key_text(key), child, False) for key, child in pairs)
@@ -237,7 +248,9 @@ def _parts(value: object) -> Iterable[tuple[str, object, bool]]:
                 held = mapping_of(child) or []
                 yield from ((key_text(name), part, key == "_buffers") for name, part in held)
             else:
-                yield key_text(key), child, False
+                trained = declared is None or key in declared.get(class_of(value), ())
+                part = isinstance(child, Call) and bool(attributes_of(child))
+                yield key_text(key), child, not trained and not part
         if not attributes:
             yield "", value.state, False
         if pairs is None:

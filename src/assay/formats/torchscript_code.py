@@ -1,0 +1,150 @@
+"""The source text inside a TorchScript archive: classes, their parameters and constants, the signature of ``forward``.
+
+The text is read line by line, never parsed as Python: the printer of TorchScript (``torch/csrc/jit/serialization/
+python_print.cpp``) indents by two blanks and writes one declaration per line; a line that looks otherwise is
+passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from assay.spec.json import Json
+
+MAX_LINE = 20_000
+"""Characters of one line that are looked at."""
+
+_MAX_SIGNATURE = 100
+# Lines a signature may take.
+
+_CLASS = re.compile(r"class (\w{1,200})\((\w{1,100})\):")
+_NAMES = re.compile(r'"([^"\\]{1,200})"')
+_CONSTANT = re.compile(r"  (\w{1,200}) : Final\[(?:bool|int|float|str)\] = ([^\n]{1,200})")
+_OPERATOR = re.compile(r"\b(torch\.\w{1,80}|ops\.\w{1,80}\.\w{1,80})\(")
+_ARGUMENT = re.compile(r"\s*(\w{1,200}): (.{1,400}?)(?:=.{0,400})?")
+_MANGLED = re.compile(r"\.___torch_mangle_\d{1,9}")
+
+
+@dataclass(slots=True)
+class ScriptClass:
+    """One class of the archive.
+
+    Args:
+        parameters, buffers: attributes its code declares as such.
+        constants: settings fixed when it was scripted (``in_features``).
+        arguments: of ``forward``: name and type, without ``self``.
+        returns: type ``forward`` gives.
+        methods: names of all methods.
+    """
+
+    parameters: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
+    constants: dict[str, Json] = field(default_factory=dict)
+    arguments: list[tuple[str, str]] = field(default_factory=list)
+    returns: str | None = None
+    methods: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Script:
+    """All code of an archive.
+
+    Args:
+        classes: by qualified name (``__torch__.torch.nn.modules.linear.Linear``).
+        operators: how often each operator is called in the text.
+        size: characters of source.
+    """
+
+    classes: dict[str, ScriptClass] = field(default_factory=dict)
+    operators: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+
+
+def add_source(script: Script, module: str, text: str) -> None:
+    """Read one file of source.
+
+    Args:
+        script: what it is added to.
+        module: dotted name of the file (``__torch__.torch.nn.modules.linear``).
+        text: the source.
+    """
+    script.size += len(text)
+    script.operators.update(_OPERATOR.findall(text))
+    current: ScriptClass | None = None
+    lines = iter(text.splitlines())
+    for raw in lines:
+        line = raw[:MAX_LINE]
+        started = _CLASS.match(line)
+        if started:
+            current = script.classes.setdefault(f"{module}.{started[1]}", ScriptClass())
+        elif current is not None and line.startswith("  "):
+            _declaration(current, line, lines)
+        elif line and not line.startswith(" "):
+            current = None
+
+
+def plain_class(name: str) -> str:
+    """A class name without the numbers TorchScript puts in to tell equal names apart, and without its root."""
+    return _MANGLED.sub("", name).removeprefix("__torch__.")
+
+
+def _declaration(current: ScriptClass, line: str, rest: Iterator[str]) -> None:
+    if line.startswith("  __parameters__ = "):
+        current.parameters = frozenset(_NAMES.findall(line))
+    elif line.startswith("  __buffers__ = "):
+        current.buffers = frozenset(_NAMES.findall(line))
+    elif line.startswith("  def "):
+        name = line[6:206].partition("(")[0]
+        current.methods.append(name)
+        if name == "forward":
+            _signature(current, line, rest)
+    else:
+        constant = _CONSTANT.fullmatch(line)
+        if constant and len(current.constants) < 64:
+            current.constants[constant[1]] = _literal(constant[2])
+
+
+def _signature(current: ScriptClass, line: str, rest: Iterator[str]) -> None:
+    text, more = line, islice(rest, _MAX_SIGNATURE)
+    while not (") -> " in text and text.endswith(":")):
+        following = next(more, None)
+        if following is None:
+            return
+        text += following[:MAX_LINE]
+    inside, arrow, returns = text.partition("(")[2].rpartition(") -> ")
+    if not arrow:
+        return
+    current.returns = returns.rstrip(":")[:400]
+    for part in _split(inside)[1:200]:
+        argument = _ARGUMENT.fullmatch(part)
+        if argument:
+            current.arguments.append((argument[1], argument[2]))
+
+
+def _split(text: str) -> list[str]:
+    """Cut at commas that stand in no bracket."""
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(text):
+        if character in "[(":
+            depth += 1
+        elif character in "])":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]
+
+
+def _literal(text: str) -> Json:
+    if text in ("True", "False"):
+        return text == "True"
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"-?\d{1,30}\.\d{0,30}(?:[eE][-+]?\d{1,3})?", text):
+        number = float(text)
+        return number if abs(number) < 1e300 else text
+    return text.strip('"')
