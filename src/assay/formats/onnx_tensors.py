@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 
+from assay.containers.locations import escaping
 from assay.containers.protobuf import BYTES, Field
 from assay.errors import BadFormat, NotFound
 from assay.formats.onnx_schema import ELEMENT_TYPES
@@ -212,25 +213,6 @@ def _wrong_length(name: str, expected: int, found: int, place: Place, offset: in
     else:
         message = f"tensor {name!r} needs {expected:,} bytes for its shape, {found:,} are there"
         place.report("onnx-data-length", Severity.MISLEAD, message, offset, "")
-
-
-def escaping(location: str) -> str | None:
-    """Why a side file's location may not be followed, or None when it stays below the model's folder."""
-    if not location:
-        return "is empty"
-    if location.startswith("*/"):
-        return "is a memory address"
-    if any(ord(letter) < 32 for letter in location):
-        return "holds a control character"
-    if "\\" in location:
-        return "holds a backslash"
-    if location.startswith("/") or location[1:2] == ":":
-        return "is absolute"
-    if "://" in location or location.lower().startswith("file:"):
-        return "is a URI"
-    if ".." in location.split("/"):
-        return "leaves the model's folder"
-    return None
 
 
 def _external_extent(tensor: RawTensor, name: str, expected: int | None, place: Place) -> Extent | None:
