@@ -1,0 +1,283 @@
+"""The embedded default: blobs as plain files in a folder that is also an OCI image layout.
+
+    ROOT/
+      blobs/sha256/<hex>      the bytes, exactly; read-only; visible only when complete and on the disk
+      staging/<random>        being written (``staging``)
+      damaged/<hex>-<n>       taken out of use by ``set_aside``
+
+Rule for editors: the order is write, flush, rename, flush the folder. A blob is only ever replaced by bytes that were
+just hashed and flushed.
+
+Not here: whether bytes match their digest later (``assay.service``), and what a home is (``home``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from assay.blobs.copying import digest_descriptor, digest_file, store_copy
+from assay.blobs.sources import Stamp, open_source
+from assay.blobs.staging import Staged, Staging
+from assay.errors import InvalidInput, NotFound, StorageError
+from assay.ports.progress import SILENT, Progress
+from assay.spec.digest import Digest
+from assay.trees import Source
+from assay.trees.window import FileSource
+
+_HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}", re.ASCII)
+
+
+class DirectoryStore:
+    """Blobs as files below a folder; safe for several threads and processes at once.
+
+    Args:
+        root: the folder; it and the folders in it are made when something is first written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = Staging(root / "staging")
+        self._blobs = root / "blobs"
+
+    def size(self, digest: Digest) -> int | None:
+        """Length of a blob in bytes, or None when it is not here."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError.of(error, f"cannot look for blob {digest}", digest=str(digest)) from error
+
+    def open(self, digest: Digest) -> Source:
+        """The blob's bytes, readable at any offset.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+            StorageError: the file cannot be read.
+        """
+        try:
+            return _BlobSource(self._path(digest))
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest)) from None
+        except OSError as error:
+            raise StorageError.of(error, f"cannot open blob {digest}", digest=str(digest)) from error
+
+    def local_file(self, digest: Digest) -> Path | None:
+        """The file that holds exactly these bytes; the caller must not write to it."""
+        path = self._path(digest)
+        return path if path.is_file() else None
+
+    def check(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
+        """Whether a blob's bytes still match its digest; reads all of them.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+            StorageError: the file cannot be read.
+        """
+        try:
+            return digest_file(self._path(digest), algorithm=digest.algorithm, progress=progress) == digest
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest)) from None
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read blob {digest}", digest=str(digest)) from error
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob, in no particular order; files that are no blobs are left out."""
+        try:
+            for algorithm in sorted(os.listdir(self._blobs)):  # noqa: PTH208 - a name is all that is needed
+                with os.scandir(self._blobs / algorithm) as found:
+                    for entry in found:
+                        if _HEX.fullmatch(entry.name):
+                            with suppress(InvalidInput):
+                                yield Digest(algorithm, entry.name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError.of(error, f"cannot list {self._blobs}") from error
+
+    def add(self, data: bytes) -> Digest:
+        """Keep small bytes. What is there already is compared, and replaced when it is damaged.
+
+        Raises:
+            StorageError: nothing is kept; code ``store-full``, ``store-read-only`` or ``storage``.
+        """
+        digest = Digest.of(data)
+        with self._writing(f"a blob of {len(data)} bytes"):
+            if not self._holds(digest, data):
+                with self.staging.new() as staged:
+                    _write(staged.descriptor, data)
+                    os.fsync(staged.descriptor)
+                    self._show(staged, digest)
+                self._flush_folder(digest)
+        return digest
+
+    def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
+        """Keep the bytes of a file; returns digest and size.
+
+        See ``assay.ports.blobs.BlobWriter.add_file``. A blob that is here already is replaced by the fresh copy, which
+        repairs it when it was damaged.
+
+        Raises:
+            Conflict: the file changed while it was read (code ``source-changed``); nothing is kept.
+            NotFound: the file is not there.
+            InvalidInput: it is no regular file (code ``not-a-file``) or may not be read (``source-unreadable``).
+            StorageError: nothing is kept; code ``store-full``, ``store-read-only`` or ``storage``.
+        """
+        return self.add_files([file], move=move, progress=progress)[0]
+
+    def add_files(
+        self, files: Sequence[Path], *, move: bool = False, threads: int | None = None, progress: Progress = SILENT
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files, several at a time; digests and sizes in the order of *files*.
+
+        All are durable on return. When one fails, its error is raised and the files not begun are left alone; blobs
+        stored by then are complete, and nothing refers to them.
+
+        Args:
+            files: what to store.
+            move: as in ``add_file``; originals are removed once all are durable.
+            threads: files at a time; the number of processors, at most eight, when None.
+            progress: only hears ``advance``.
+
+        Raises:
+            AssayError: as ``add_file``.
+        """
+        workers = max(1, min(threads or min(8, os.cpu_count() or 1), len(files)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="assay-add") as pool:
+            jobs = [pool.submit(self._add_one, file, move=move, progress=progress) for file in files]
+            try:
+                stored = [job.result() for job in jobs]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        with self._writing("blobs"):
+            if stored:
+                self._flush_folder(stored[0][0])
+        if move:
+            for file in dict.fromkeys(files):
+                _remove_original(file)
+        return stored
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob; whether it was here.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        try:
+            self._path(digest).unlink()
+            self._flush_folder(digest)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError.of(error, f"cannot remove blob {digest}", digest=str(digest)) from error
+        return True
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Move a damaged blob to ``damaged/``, so that it no longer counts; None when it was not here.
+
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        folder = self.root / "damaged"
+        try:
+            folder.mkdir(exist_ok=True)
+            number = 1
+            while (target := folder / f"{digest.hex}-{number}").exists():
+                number += 1
+            self._path(digest).rename(target)
+            self._flush_folder(digest)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError.of(error, f"cannot set blob {digest} aside", digest=str(digest)) from error
+        return target
+
+    def _path(self, digest: Digest) -> Path:
+        return self._blobs / digest.algorithm / digest.hex
+
+    def _holds(self, digest: Digest, data: bytes) -> bool:
+        try:
+            return self._path(digest).stat().st_size == len(data) and self._path(digest).read_bytes() == data
+        except FileNotFoundError:
+            return False
+
+    def _add_one(self, file: Path, *, move: bool, progress: Progress) -> tuple[Digest, int]:
+        with self._writing(str(file)):
+            if move:
+                with self.staging.link(file) as staged:
+                    if staged is not None:
+                        return self._take(file, staged, progress)
+            with open_source(file) as source, self.staging.new() as staged:
+                before = Stamp.of(source)
+                digest, size = store_copy(source, staged.descriptor, before.size, progress=progress)
+                before.check_unchanged(source, file)
+                self._show(staged, digest)
+                return digest, size
+
+    def _take(self, file: Path, staged: Staged, progress: Progress) -> tuple[Digest, int]:
+        before = Stamp.of(staged.descriptor)  # after linking, which itself counts as a change
+        digest = digest_descriptor(staged.descriptor, progress=progress)
+        os.fsync(staged.descriptor)
+        before.check_unchanged(staged.descriptor, file)
+        self._show(staged, digest)
+        return digest, before.size
+
+    def _show(self, staged: Staged, digest: Digest) -> None:
+        path = self._path(digest)
+        try:
+            staged.path.replace(path)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _flush(self._blobs)
+            _flush(self.root)
+            staged.path.replace(path)
+
+    def _flush_folder(self, digest: Digest) -> None:
+        _flush(self._path(digest).parent)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError.of(error, f"cannot store {what} in {self.root}", path=what) from error
+
+
+class _BlobSource(FileSource):
+    """A stored blob: what the operating system refuses while reading is the store's error."""
+
+    __slots__ = ()
+
+    def read(self, offset: int, length: int) -> bytes:
+        try:
+            return super().read(offset, length)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read blob {self.file.name}", digest=self.file.name) from error
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _flush(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_original(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError.of(error, f"{file} is stored, but the original cannot be removed", path=str(file)) from error

@@ -1,0 +1,141 @@
+"""Staging: half-written blobs, each held by a lock of its living writer.
+
+    staging/<random>          written here, flushed, then renamed to its place
+
+Rule for editors: a writer keeps the lock (``flock``, gone with the process) on its file until the file has left. So
+what can be locked by somebody else belongs to nobody, and only that is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+READ_ONLY = 0o444
+"""Mode of stored blobs, less what the umask takes away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file that is being written: its path and a descriptor open for reading and writing."""
+
+    path: Path
+    descriptor: int
+
+
+class Staging:
+    """The folder for half-written blobs.
+
+    Args:
+        folder: made when first needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._swept = False
+
+    @contextmanager
+    def new(self) -> Iterator[Staged]:
+        """A new empty file; removed at the end unless it was renamed away.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._sweep_once()
+        while True:
+            path = self.folder / secrets.token_hex(16)
+            # The mode only binds later openers: this descriptor may write, nobody else ever can.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, READ_ONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is(path, descriptor):
+                break
+            os.close(descriptor)  # a sweep came between making and locking
+        yield from self._hold(path, descriptor)
+
+    @contextmanager
+    def link(self, source: Path) -> Iterator[Staged | None]:
+        """A read-only hard link to *source*; None where that cannot be (other file system, other owner, more links).
+
+        A file with more than one name is not taken: somebody could change it through the other name.
+        """
+        self._sweep_once()
+        path = self.folder / secrets.token_hex(16)
+        descriptor = _take_link(source, path)
+        if descriptor is None:
+            yield None
+        else:
+            yield from self._hold(path, descriptor)
+
+    def _hold(self, path: Path, descriptor: int) -> Iterator[Staged]:
+        try:
+            yield Staged(path, descriptor)
+        finally:
+            if _is(path, descriptor):
+                with suppress(OSError):
+                    path.unlink()
+            os.close(descriptor)
+
+    def sweep(self) -> int:
+        """Remove what dead writers left; how many files."""
+        removed = 0
+        with os.scandir(self.folder) as found:
+            names = [entry.name for entry in found]
+        for name in names:
+            with suppress(OSError):
+                removed += _remove_dead(self.folder / name)
+        return removed
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.sweep()
+            self._swept = True
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_dead(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is(path, descriptor):
+            return False
+        path.unlink()
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _take_link(source: Path, path: Path) -> int | None:
+    try:
+        found = source.lstat()
+        if source.is_symlink() or found.st_nlink != 1:
+            return None
+        os.link(source, path)
+    except OSError:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(descriptor, READ_ONLY & found.st_mode)
+        if _is(path, descriptor):
+            return descriptor
+    except OSError:
+        pass
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+    return None
