@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,7 +105,7 @@ def read_config(folder: Folder, *, task: str | None = None) -> Config:
     if isinstance(raw.get("_name_or_path"), str) and raw["_name_or_path"]:
         metadata["name_or_path"] = plain(raw["_name_or_path"])
     labels = _labels(raw.get("id2label"))
-    if labels:
+    if labels and not all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         metadata["labels"] = plain(labels, text=200, items=MAX_LABELS)
     quantization = raw.get("quantization_config")
     if isinstance(quantization, Mapping):
@@ -154,7 +155,8 @@ def _ports(config: Config, raw: Mapping[str, Json], labels: int) -> tuple[tuple[
     outputs: tuple[Port, ...] = ()
     width: Json = None
     if config.task in _WITH_LABELS:
-        width = labels or raw.get("num_labels") or 2
+        # Old files keep the library's two default labels beside a count that is right.
+        width = raw.get("num_labels") or labels or 2
     elif config.task in _WITH_VOCABULARY:
         width = raw.get("vocab_size")
     if isinstance(width, int):

@@ -29,7 +29,10 @@ _SIDE_FILES = frozenset(
     "README.md trainer_state.json all_results.json eval_results.json train_results.json".split()
 )
 _TRANSFORMER_SETTINGS = re.compile(r"sentence_[a-z-]{1,20}_config\.json")
-_WEIGHTS = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|gguf|onnx|h5|keras|msgpack|ot|index\.json)$")
+_WEIGHTS = re.compile(
+    r"(?!training_args|optimizer|scheduler|rng_state|scaler).*\.(safetensors|bin|pt|pth|ckpt|gguf|onnx|h5|keras|msgpack|ot|index\.json)",
+    re.DOTALL,
+)
 
 
 class Folder:
@@ -73,7 +76,7 @@ class Folder:
 
     def weights(self) -> tuple[str, ...]:
         """Names of the weight files in this folder, by suffix: a hint for people, nothing is claimed."""
-        return tuple(name for name in self.names if _WEIGHTS.search(name))[:MAX_SHOWN_WEIGHTS]
+        return tuple(name for name in self.names if _WEIGHTS.fullmatch(name))[:MAX_SHOWN_WEIGHTS]
 
     def value(self, name: str, limit: int = MAX_JSON) -> Json:
         """The JSON value of a file; None, with a finding, when it cannot be read, and without one when it is absent."""

@@ -73,6 +73,9 @@ class SentenceTransformersFormat:
                 metadata["tokenizer"] = chain.tokens.metadata
             if folder.weights():
                 metadata["weights"] = list(folder.weights())
+            training_data = folder.value("data_config.json")
+            if training_data is not None:
+                metadata["training_data"] = plain(training_data, text=200, items=100, depth=3)
             stated = recorded.get("sentence_transformers") if isinstance(recorded, Mapping) else None
             return Description(
                 format=self.name,
