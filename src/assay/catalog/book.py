@@ -1,0 +1,161 @@
+"""The projection in memory: rows as dictionaries. The simplest correct reading of a journal.
+
+Not here: locking and journalling (``memory``).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from assay.catalog.rules import concerns
+from assay.spec.digest import Digest
+from assay.spec.json import Json
+from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
+
+
+class Book:
+    """All rows; implements ``assay.ports.catalog.CatalogReader``."""
+
+    def __init__(self) -> None:
+        self.all_versions: dict[str, list[Version]] = {}
+        self.all_aliases: dict[str, dict[str, Alias]] = defaultdict(dict)
+        self.all_referrers: dict[Digest, list[Referrer]] = defaultdict(list)
+        self.all_events: list[tuple[Event, frozenset[str]]] = []
+        self._by_manifest: dict[Digest, list[tuple[str, int]]] = defaultdict(list)
+        self._by_name: dict[str, list[Event]] = defaultdict(list)
+
+    def models(self, *, prefix: str = "", limit: int | None = None) -> Sequence[Model]:
+        """Models whose name starts with *prefix*, by name."""
+        names = sorted(name for name in self.all_versions if name.startswith(prefix))
+        return [
+            Model(
+                name,
+                len(self.all_versions[name]),
+                self.all_versions[name][-1],
+                {alias.alias: alias.number for alias in self.aliases(name)},
+            )
+            for name in names[:limit]
+        ]
+
+    def versions(self, name: str, *, limit: int | None = None) -> Sequence[Version]:
+        """Versions of a model, newest first."""
+        return self.all_versions.get(name, [])[::-1][:limit]
+
+    def version(self, name: str, number: int | None = None) -> Version | None:
+        """One version, or the newest when no number is given."""
+        versions = self.all_versions.get(name, [])
+        number = len(versions) if number is None else number
+        return versions[number - 1] if 1 <= number <= len(versions) else None
+
+    def by_manifest(self, manifest: Digest, *, name: str | None = None) -> Sequence[Version]:
+        """Versions that are this artifact, by name and number."""
+        places = sorted(self._by_manifest.get(manifest, ()))
+        return [self.all_versions[model][number - 1] for model, number in places if name in {None, model}]
+
+    def alias(self, name: str, alias: str) -> Alias | None:
+        """Where an alias points."""
+        return self.all_aliases.get(name, {}).get(alias)
+
+    def aliases(self, name: str) -> Sequence[Alias]:
+        """All aliases of a model, by alias."""
+        return sorted(self.all_aliases.get(name, {}).values(), key=lambda alias: alias.alias)
+
+    def referrers(self, subject: Digest) -> Sequence[Referrer]:
+        """Statements about an artifact, oldest first."""
+        return list(self.all_referrers.get(subject, ()))
+
+    def events(
+        self, *, name: str | None = None, kinds: Sequence[EventKind] = (), limit: int | None = None
+    ) -> Sequence[Event]:
+        """What happened, newest first."""
+        if name is None:
+            events = [event for event, _ in reversed(self.all_events)]
+        else:
+            events = self._by_name.get(name, [])[::-1]
+        return [event for event in events if not kinds or event.kind in kinds][:limit]
+
+    def apply(self, event: Event) -> None:
+        """Take in one event, in order.
+
+        Raises:
+            KeyError, ValueError: it does not hold what its kind must.
+        """
+        data = event.data
+        match event.kind:
+            case EventKind.VERSION_ADDED:
+                self._add_version(event)
+            case EventKind.ALIAS_MOVED:
+                alias = Alias(event.name, str(data["alias"]), number_in(data["number"]), event.at, event.actor)
+                self.all_aliases[event.name][alias.alias] = alias
+            case EventKind.ALIAS_REMOVED:
+                self.all_aliases[event.name].pop(str(data["alias"]), None)
+            case EventKind.STATEMENT_ADDED:
+                referrer = referrer_in(event)
+                self.all_referrers[referrer.subject].append(referrer)
+            case EventKind.PURGED:
+                self._purge(Digest.parse(str(data["manifest"])), str(data["reason"]))
+            case EventKind.COPIED:
+                pass  # the event itself is the record
+        self._remember(event)
+
+    def _add_version(self, event: Event) -> None:
+        version = version_in(event)
+        versions = self.all_versions.setdefault(event.name, [])
+        if version.number != len(versions) + 1:
+            raise ValueError(f"expected version {len(versions) + 1} of {event.name}, found {version.number}")
+        versions.append(version)
+        self._by_manifest[version.manifest].append((event.name, version.number))
+
+    def _purge(self, manifest: Digest, reason: str) -> None:
+        for name, number in self._by_manifest.get(manifest, ()):
+            versions = self.all_versions[name]
+            if versions[number - 1].purged is None:
+                versions[number - 1] = replace(versions[number - 1], purged=reason)
+
+    def _remember(self, event: Event) -> None:
+        names = {event.name} if event.name else set()
+        subject = concerns(event.kind, event.data)
+        if subject is not None and not event.name:
+            names.update(name for name, _ in self._by_manifest.get(subject, ()))
+        self.all_events.append((event, frozenset(names)))
+        for name in names:
+            self._by_name[name].append(event)
+
+
+def number_in(value: Json) -> int:
+    """A whole number out of an event.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"expected a whole number, found {value!r:.40}")  # noqa: TRY004 - malformed data, not a bug
+    return value
+
+
+def version_in(event: Event) -> Version:
+    """The version that an event of kind ``version-added`` made."""
+    data = event.data
+    return Version(
+        event.name,
+        number_in(data["number"]),
+        Digest.parse(str(data["manifest"])),
+        number_in(data["size"]),
+        number_in(data["entries"]),
+        event.at,
+        event.actor,
+    )
+
+
+def referrer_in(event: Event) -> Referrer:
+    """The referrer that an event of kind ``statement-added`` made."""
+    data = event.data
+    return Referrer(
+        Digest.parse(str(data["subject"])),
+        Digest.parse(str(data["manifest"])),
+        str(data["artifactType"]),
+        number_in(data["size"]),
+        event.at,
+    )
