@@ -321,7 +321,7 @@ def _description(network: _Network, paths: tuple[str, ...]) -> Description:
         paths=tuple(sorted(paths)),
         format_version=network.version or None,
         framework="openvino",
-        framework_version=str(version) if version else None,
+        framework_version=str(version).partition("-")[0] if version else None,
         architecture=network.name or None,
         tensors=tuple(network.tensors),
         inputs=tuple(network.inputs),
