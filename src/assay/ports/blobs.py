@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.trees import Source
 
@@ -50,11 +51,12 @@ class BlobWriter(Protocol):
         """
         ...
 
-    def add_file(self, file: Path, *, move: bool = False) -> tuple[Digest, int]:
+    def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
         """Keep the bytes of a file; returns digest and size.
 
         The file is cloned where the file system can, else copied, and hashed once, over the bytes that were stored.
         With *move* the store takes the file over by link where it can, and removes the original once it is durable.
+        *progress* only hears ``advance``.
 
         Raises:
             Conflict: the file changed while it was read (code ``source-changed``); nothing is kept.
@@ -77,6 +79,13 @@ class BlobDeleter(Protocol):
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob; whether it was here."""
+        ...
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a damaged blob out of use without destroying it, so that adding the same content again repairs it.
+
+        Returns where it lies now; None when it was not here, or when there is nowhere to keep it (it is deleted then).
+        """
         ...
 
 

@@ -1,0 +1,42 @@
+# The two commands of a fresh machine (Debian 12, Python 3.11, pip): `make demo` and `make test`.
+# Everything is installed into .venv; nothing outside the checkout is touched but the cache of real test models.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test lint docs bench clean
+.DEFAULT_GOAL := test
+
+# The CPU build of PyTorch first, so that nothing after it asks for a larger one.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python tools/demo.py
+
+# Two workers: the suite is made for small machines. Tests that need root or real servers run in .ci/run.
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not root"
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/house.py --check
+
+docs: $(STAMP)
+	$(BIN)/python tools/house.py
+	$(BIN)/python tools/reference.py
+
+bench: $(STAMP)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) .demo build dist

@@ -1,0 +1,1 @@
+"""Artifacts at rest: collecting the files that become one, and reading one lazily."""

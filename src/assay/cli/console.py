@@ -1,0 +1,81 @@
+"""How the command line speaks: answers on stdout, talk and progress on stderr, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from assay.spec.json import Json
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def answers() -> Console:
+    """Where answers go. Piped output has 80 columns, no colour, and is never cut."""
+    width = None if sys.stdout.isatty() else 80
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=width)
+
+
+def talk() -> Console:
+    """Where everything else goes."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_json(body: Json) -> None:
+    """An answer as JSON, indented, non-ASCII kept."""
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("as_json", "--json", is_flag=True, help="Print JSON, as documented and stable.")(command)
+
+
+class Bar:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, what: str, total: int) -> None:
+        """Show the bar."""
+        console = talk()
+        if not console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(what, total=total)
+        self._progress.start()
+
+    def advance(self, count: int) -> None:
+        """Move on."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, count)
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

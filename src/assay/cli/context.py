@@ -1,0 +1,18 @@
+"""What every command needs: the registry the options and settings name."""
+
+from __future__ import annotations
+
+import click
+
+from assay.service.registry import Registry
+from assay.settings import read_settings
+from assay.wiring import open_registry
+
+
+def registry_of(context: click.Context) -> Registry:
+    """The registry of this invocation.
+
+    Raises:
+        AssayError: it cannot be opened.
+    """
+    return open_registry(read_settings(home=context.find_root().obj))

@@ -1,0 +1,88 @@
+"""``assay copy``: an artifact and everything said about it, between the registry and an OCI image layout."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from assay.cli.console import Bar, json_option, print_json, talk
+from assay.cli.context import registry_of
+from assay.cli.text import plural, size
+from assay.errors import InvalidInput
+from assay.service import transfer
+from assay.service.transfer import Copied
+from assay.spec.reference import Reference
+from assay.wiring import open_layout
+
+_SCHEME = "oci:"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@json_option
+@click.pass_context
+def copy(context: click.Context, source: str, destination: str, *, as_json: bool) -> None:
+    """Copy SOURCE to DESTINATION with all its statements; one of them is oci:DIR[:TAG], the other a reference.
+
+    Without a tag, a copy out is tagged with the version's number. Only what is missing is moved.
+    """
+    outward, inward = destination.startswith(_SCHEME), source.startswith(_SCHEME)
+    if outward == inward:
+        raise InvalidInput(
+            f"cannot copy {source} to {destination}: one of the two must be oci:DIR[:TAG], the other a reference",
+            code="copy-not-supported",
+            hint="assay copy NAME:1 oci:./layout",
+        )
+    folder, tag = _parse(destination if outward else source)
+    blobs, index = open_layout(folder)
+    registry = registry_of(context)
+    if outward:
+        version = registry.resolve(Reference.parse(source))
+        copied = transfer.copy_out(registry, version, blobs, index, tag=tag or str(version.number), progress=Bar())
+    else:
+        name = Reference.parse(destination)
+        if name.label is not None or name.digest is not None:
+            raise InvalidInput(
+                f"{destination} names a version; a copy in is numbered by the registry",
+                code="invalid-name",
+                hint=name.name,
+            )
+        copied = transfer.copy_in(registry, name.name, blobs, index, tag=tag, progress=Bar())
+    _report(copied, index.place, as_json=as_json)
+
+
+def _report(copied: Copied, place: str, *, as_json: bool) -> None:
+    target = copied.version.reference if copied.version else f"{place}:{copied.tag}"
+    if as_json:
+        print_json(
+            {
+                "destination": target,
+                "digest": str(copied.manifest),
+                "moved": copied.moved,
+                "skipped": copied.skipped,
+                "statements": copied.statements,
+            }
+        )
+        return
+    click.echo(f"{target} {copied.manifest}")
+    talk().print(
+        f"{size(copied.moved)} moved, {size(copied.skipped)} were there already, "
+        f"{plural(copied.statements, 'statement')} along"
+    )
+
+
+def _parse(text: str) -> tuple[Path, str | None]:
+    """``oci:DIR[:TAG]``; a trailing part that holds a slash belongs to the folder."""
+    rest = text.removeprefix(_SCHEME)
+    folder, colon, tag = rest.rpartition(":")
+    if colon and "/" not in tag:
+        if not _TAG.fullmatch(tag):
+            raise InvalidInput(f"not an OCI tag: {tag!r}", code="invalid-tag", hint="letters, digits, '_', '.', '-'")
+        return Path(folder).expanduser(), tag
+    if not rest:
+        raise InvalidInput("oci: needs a folder: oci:DIR or oci:DIR:TAG", code="invalid-reference")
+    return Path(rest).expanduser(), None

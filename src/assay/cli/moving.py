@@ -1,0 +1,177 @@
+"""``assay push`` and ``assay pull``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+from assay.artifact.collect import IGNORE_FILE, collect
+from assay.cli.console import Bar, json_option, print_json, talk
+from assay.cli.context import registry_of
+from assay.cli.render import headline
+from assay.cli.text import plural, size
+from assay.errors import InvalidInput
+from assay.formats.registry import all_formats
+from assay.service import browse, fetch, publish
+from assay.service.publish import Claims, Pushed
+from assay.spec.json import Json
+from assay.spec.reference import Reference
+
+_VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--alias", metavar="A", help="A movable name to point at the version.")
+@click.option("--metric", "metrics", multiple=True, metavar="KEY=NUMBER", help="An evaluation result; repeatable.")
+@click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A training parameter; repeatable.")
+@click.option("--base", metavar="REF", help="What it was made from: a reference, or any name or URI.")
+@click.option("--run", metavar="URI", help="The training run (else read from the files).")
+@click.option("--note", metavar="TEXT", help="Free text.")
+@click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
+@json_option
+@click.pass_context
+def push(
+    context: click.Context,
+    path: Path,
+    name: str,
+    *,
+    alias: str | None,
+    metrics: tuple[str, ...],
+    params: tuple[str, ...],
+    base: str | None,
+    run: str | None,
+    note: str | None,
+    move: bool,
+    as_json: bool,
+) -> None:
+    """Make the model at PATH a numbered version of NAME.
+
+    Prints NAME:N and its digest. The same files pushed again are the same version.
+    """
+    claims = Claims(_numbers(metrics), _values(params), base, run, note)
+    files = collect(path.expanduser())
+    strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
+    if strays:
+        talk().print(
+            f"note: files under {', '.join(strays)} are packed too; {IGNORE_FILE} (gitignore rules) leaves them out"
+        )
+    registry = registry_of(context)
+    pushed = publish.push(
+        registry, files, name, formats=all_formats(), claims=claims, alias=alias, move=move, progress=Bar()
+    )
+    if as_json:
+        print_json(_pushed_json(pushed))
+        return
+    click.echo(f"{pushed.version.reference} {pushed.version.manifest}")
+    state = "new version" if pushed.new else "already here: the same files are the same version"
+    talk().print(f"{state} · {headline(pushed.inspection.summary())}")
+    for kind in pushed.statements:
+        if kind not in {"description", "run", "environment"}:
+            talk().print(f"recorded {kind}")
+    if alias:
+        talk().print(f"{name}:{alias} -> {pushed.version.reference}")
+    for finding in pushed.inspection.all_findings[:5]:
+        talk().print(f"{finding.severity.value}: {finding.message}" + (f" ({finding.path})" if finding.path else ""))
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("folder", metavar="[DEST]", required=False, type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
+@click.option(
+    "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."
+)
+@json_option
+@click.pass_context
+def pull(
+    context: click.Context, reference: str, folder: Path | None, only: tuple[str, ...], *, link: bool, as_json: bool
+) -> None:
+    """Write REFERENCE's files, every byte verified, into DEST (new or empty; default: the model's last name).
+
+    An interrupted pull goes on where it stopped.
+    """
+    registry = registry_of(context)
+    parsed = Reference.parse(reference)
+    version = registry.resolve(parsed)
+    target = folder.expanduser() if folder else Path(parsed.name.rpartition("/")[2])
+    pulled = fetch.pull(registry, version, target, only=only, link=link, progress=Bar())
+    if as_json:
+        print_json(
+            {
+                "reference": version.reference,
+                "digest": str(version.manifest),
+                "folder": str(pulled.folder),
+                "files": pulled.files,
+                "size": pulled.size,
+                "resumed": pulled.resumed,
+                "linked": pulled.linked,
+            }
+        )
+        return
+    click.echo(f"{version.reference} {version.manifest}")
+    how = "linked" if link else "verified"
+    talk().print(f"{plural(pulled.files, 'file')}, {size(pulled.size)}, {how}, in {pulled.folder}")
+    if pulled.resumed:
+        talk().print(f"{size(pulled.resumed)} of them were there from an interrupted pull")
+
+
+def _pushed_json(pushed: Pushed) -> Json:
+    version = pushed.version
+    return {
+        "reference": version.reference,
+        "name": version.name,
+        "version": version.number,
+        "digest": str(version.manifest),
+        "new": pushed.new,
+        "size": version.size,
+        "files": version.entries,
+        "created": browse.stamp(version.created),
+        "alias": pushed.alias,
+        "statements": list(pushed.statements),
+        "summary": pushed.inspection.summary(),
+        "findings": [finding.to_json() for finding in pushed.inspection.all_findings],
+    }
+
+
+def _pairs(items: tuple[str, ...], what: str) -> list[tuple[str, str]]:
+    pairs = []
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise click.UsageError(f"{what} {item!r}: expected KEY=VALUE")
+        pairs.append((key.strip(), value.strip()))
+    return pairs
+
+
+def _numbers(items: tuple[str, ...]) -> dict[str, float]:
+    numbers = {}
+    for key, value in _pairs(items, "--metric"):
+        try:
+            numbers[key] = float(value)
+        except ValueError:
+            raise click.UsageError(f"--metric {key}: expected a number, found {value!r}") from None
+        if not math.isfinite(numbers[key]):
+            raise InvalidInput(f"metric {key!r} is not a finite number: {value}", code="bad-metric")
+    return numbers
+
+
+def _values(items: tuple[str, ...]) -> dict[str, Json]:
+    return {key: _value(value) for key, value in _pairs(items, "--param")}
+
+
+def _value(text: str) -> Json:
+    """A parameter as typed: a number or a truth value where it reads as one, else text."""
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    return text

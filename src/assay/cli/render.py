@@ -1,0 +1,345 @@
+"""Cards and tables for terminals of 80 columns and more, drawn from the same JSON values that ``--json`` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from assay.cli.text import number, plural, short, size
+
+MAX_LISTED = 12
+"""Files, parts and models listed on a card before the rest is counted."""
+
+_SEVERE = frozenset({"execute", "write", "network", "read"})
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """A model in one line: what, made with what, how large."""
+    kind = summary["format"]
+    framework = summary.get("framework")
+    parts = [summary.get("architecture") or (f"{framework} model" if framework else f"{kind} files")]
+    if framework and framework != parts[0]:
+        parts.append(" ".join(filter(None, (framework, summary.get("framework_version")))))
+    if summary.get("parameters"):
+        parts.append(f"{number(summary['parameters'])} parameters{dtypes(summary.get('dtypes', {}))}")
+    parts.append(f"{plural(summary['files'], 'file')}, {size(summary['size'])}")
+    return " · ".join(parts)
+
+
+def dtypes(counts: Mapping[str, int]) -> str:
+    """The dtypes that matter: those of at least one in a hundred elements."""
+    total = sum(counts.values())
+    main = [name for name, count in counts.items() if count * 100 >= total]
+    return f" in {'/'.join(main[:3])}" if main else ""
+
+
+def card(body: Mapping[str, Any]) -> RenderableType:
+    """What ``assay inspect`` shows of an inspection."""
+    summary = body["summary"]
+    rows = _rows()
+    for label, text in _facts(body):
+        rows.add_row(label, text)
+    parts: list[RenderableType] = [Text(headline(summary), style="bold"), rows]
+    models = body["models"]
+    if len(models) > 1:
+        parts += [Text(), Text("In it", style="bold"), _models(models)]
+    if body["unknown"]:
+        parts += [Text(), _listed("Not understood, kept as they are", body["unknown"])]
+    findings = [*body["findings"], *(finding for model in models for finding in model.get("findings", []))]
+    if findings:
+        parts += [Text(), Text("Findings", style="bold"), _findings(findings)]
+    return Group(*parts)
+
+
+def tensors(body: Mapping[str, Any], width: int) -> RenderableType:
+    """Every tensor of every model in an inspection."""
+    table = _plain("Tensor", "Dtype", "Shape", right=("Bytes",))
+    for model in body["models"]:
+        for tensor in model.get("tensors", []):
+            extent = tensor.get("extent")
+            shape = "x".join(str(side) for side in tensor["shape"]) or "scalar"
+            held = size(extent["length"]) if extent else ""
+            table.add_row(_tail(tensor["name"], max(20, width - 44)), tensor["dtype"], shape, held)
+    return table
+
+
+def models_table(models: Sequence[Mapping[str, Any]], moment: Any) -> RenderableType:
+    """What ``assay ls`` shows."""
+    table = _plain("Model", "Newest", "Aliases", right=("Versions", "Size"))
+    for model in models:
+        latest = model["latest"]
+        aliases = " ".join(f"{alias}={at}" for alias, at in sorted(model["aliases"].items()))
+        table.add_row(
+            Text(model["name"], overflow="fold"),
+            f"{latest['version']} · {moment(latest['created'])}",
+            aliases,
+            str(model["versions"]),
+            size(latest["size"]),
+        )
+    return table
+
+
+def versions_table(body: Mapping[str, Any], moment: Any) -> RenderableType:
+    """What ``assay ls NAME`` shows."""
+    rows = body["versions"]
+    metrics = _metric_names(rows)
+    table = _plain("Version", "Created", "What", *metrics, "Digest", right=("Size",))
+    for row in rows:
+        name = " ".join([str(row["version"]), *row["aliases"]])
+        if row.get("purged"):
+            table.add_row(name, moment(row["created"]), f"purged: {row['purged']}", *["" for _ in metrics], "", "")
+            continue
+        summary = row.get("summary") or {}
+        values = row.get("metrics") or {}
+        table.add_row(
+            name,
+            moment(row["created"]),
+            short(str(summary.get("architecture") or summary.get("format") or ""), 24),
+            *(f"{values[metric]:g}" if metric in values else "" for metric in metrics),
+            row["digest"].removeprefix("sha256:")[:12],
+            size(row["size"]),
+        )
+    return table
+
+
+def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> RenderableType:
+    """What ``assay show`` shows."""
+    aliases = f"  ({', '.join(body['aliases'])})" if body["aliases"] else ""
+    parts: list[RenderableType] = [Text(f"{body['reference']}{aliases}", style="bold"), Text(body["digest"])]
+    rows = _rows()
+    rows.add_row("Pushed", f"{moment(body['created'])} by {body['actor']}")
+    if body.get("purged"):
+        rows.add_row("Purged", f"the bytes were removed for good: {body['purged']}")
+        return Group(*parts, rows)
+    for label, text in _said(body["statements"]):
+        rows.add_row(label, text)
+    parts.append(rows)
+    if body.get("description"):
+        parts += [Text(), card(body["description"])]
+    parts += [Text(), _files(body["files"], everything=files)]
+    return Group(*parts)
+
+
+def history_table(events: Sequence[Mapping[str, Any]], moment: Any) -> RenderableType:
+    """What ``assay history`` shows."""
+    table = _plain("When", "Who", "What")
+    for event in events:
+        table.add_row(moment(event["at"]), event["actor"], _happened(event))
+    return table
+
+
+def _happened(event: Mapping[str, Any]) -> str:
+    data, kind = event["data"], event["kind"]
+    digest = str(data.get("manifest", "")).removeprefix("sha256:")[:12]
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    if kind == "version-added":
+        return f"version {data['number']} pushed, {digest}"
+    if kind == "alias-moved":
+        before = f" from {data['from']}" if data.get("from") else ""
+        return f"alias {data['alias']} moved{before} to {data['number']}{reason}"
+    if kind == "alias-removed":
+        return f"alias {data['alias']} removed{reason}"
+    if kind == "copied":
+        return f"{digest} copied to {data['place']}"
+    if kind == "purged":
+        return f"{digest} purged{reason}"
+    return f"{kind} {digest}"
+
+
+def _facts(body: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType | str]]:
+    """The labelled lines of a card, in reading order; only what is known."""
+    models = body["models"]
+    first = _first_of(models)
+    if task := first("task"):
+        yield "Task", task
+    if count := body["summary"].get("tensors"):
+        yield "Tensors", f"{count:,}{_formats(body['summary'])}"
+    if inputs := first("inputs"):
+        yield "Inputs", _ports(inputs)
+    if outputs := first("outputs"):
+        yield "Outputs", _ports(outputs)
+    if tokenizer := first("tokenizer"):
+        yield "Tokenizer", _tokenizer(tokenizer)
+        if template := tokenizer.get("chat_template"):
+            yield "Chat template", f"{len(template):,} characters, {short(' '.join(template.split()), 90)}"
+    if steps := first("components"):
+        yield "Parts", Text("\n".join(_tree(steps)))
+    for label, key in (
+        ("Settings", "hyperparameters"),
+        ("Preprocessing", "preprocessing"),
+        ("Metrics", "metrics"),
+        ("File says", "metadata"),
+    ):
+        if values := first(key):
+            yield label, _settings(values)
+    if bases := body["summary"].get("base_models"):
+        yield "Made from", ", ".join(bases)
+    if run := first("run"):
+        yield "Run", " ".join(filter(None, (run["system"], run.get("run_id"), run.get("uri"))))
+    if licenses := body["summary"].get("licenses"):
+        yield "Licence", ", ".join(licenses)
+    if needs := body["summary"].get("requirements"):
+        yield "Needs", ", ".join(needs)
+
+
+def _first_of(models: Sequence[Mapping[str, Any]]) -> Any:
+    def first(key: str) -> Any:
+        return next((model[key] for model in models if model.get(key)), None)
+
+    return first
+
+
+def _said(statements: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+    """Statements of people and processes, the newest of each kind."""
+    newest = {statement["kind"]: statement["predicate"] for statement in statements}
+    if note := newest.get("note"):
+        yield "Note", note["text"]
+    if metrics := newest.get("metrics"):
+        yield "Metrics", "  ".join(f"{key} {value:g}" for key, value in metrics["metrics"].items())
+    if params := newest.get("params"):
+        yield "Parameters", _settings(params["params"])
+    if base := newest.get("base"):
+        yield "Base", f"{base['name']}" + (f" = {base['reference']}" if base.get("reference") else "")
+    if run := newest.get("run"):
+        yield "Run", " ".join(filter(None, (run.get("run_id"), run.get("uri"))))
+    if environment := newest.get("environment"):
+        yield "Environment", _environment(environment)
+    others = sorted(set(newest) - {"note", "metrics", "params", "base", "run", "environment"})
+    if others:
+        yield "Also said", ", ".join(others)
+
+
+def _environment(body: Mapping[str, Any]) -> str:
+    python = body.get("python") or {}
+    found = body.get("distributions") or {}
+    listed = found.items() if isinstance(found, Mapping) else ((one["name"], one["version"]) for one in found)
+    parts = [f"Python {python.get('version', '?')}", *(f"{name} {version}" for name, version in listed)]
+    git = body.get("git") or {}
+    if git.get("commit"):
+        parts.append(f"git {git['commit'][:12]}{' (with changes)' if git.get('dirty') else ''}")
+    return ", ".join(parts)
+
+
+def _ports(ports: Sequence[Mapping[str, Any]]) -> str:
+    texts = []
+    for port in ports[:MAX_LISTED]:
+        shape = port.get("shape")
+        sides = "" if shape is None else "[" + ", ".join("?" if side is None else str(side) for side in shape) + "]"
+        texts.append(f"{port['name']}: {port['dtype']}{sides}")
+    if len(ports) > MAX_LISTED:
+        texts.append(f"and {len(ports) - MAX_LISTED} more")
+    return ", ".join(texts)
+
+
+def _tokenizer(body: Mapping[str, Any]) -> str:
+    count = body.get("vocabulary_size")
+    parts = [body["kind"], f"{count:,} tokens" if count else ""]
+    special = " ".join(dict.fromkeys(str(token) for token in body.get("special_tokens", {}).values()))
+    return ", ".join(part for part in (*parts, f"special {special}" if special else "") if part)
+
+
+def _tree(parts: Sequence[Mapping[str, Any]], indent: str = "", left: int = 40) -> list[str]:
+    lines: list[str] = []
+    for at, part in enumerate(parts):
+        if len(lines) >= left or (indent and at >= MAX_LISTED):
+            lines.append(f"{indent}and {len(parts) - at} more")
+            break
+        kind = str(part["kind"])
+        settings = " ".join(
+            f"{key}={_brief(value)}" for key, value in list(part.get("hyperparameters", {}).items())[:6]
+        )
+        fitted = " ".join(f"{key} {shape}" for key, shape in list(part.get("fitted", {}).items())[:4])
+        details = "  ".join(filter(None, (settings, fitted)))
+        name = f"{part['name']}: " if part["name"] else ""
+        lines.append(f"{indent}{name}{kind.rpartition('.')[2]}" + (f"  {short(details, 150)}" if details else ""))
+        lines += _tree(part.get("children", []), indent + "  ", left - len(lines))
+    return lines
+
+
+def _settings(values: Mapping[str, Any], most: int = 14) -> str:
+    texts = [f"{key} {_brief(value)}" for key, value in list(values.items())[:most]]
+    more = f" · and {len(values) - most} more" if len(values) > most else ""
+    return " · ".join(texts) + more
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, str):
+        return short(" ".join(value.split()), 60)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return short(json.dumps(value, ensure_ascii=False, default=str), 60)
+
+
+def _formats(summary: Mapping[str, Any]) -> str:
+    formats = summary.get("formats", [])
+    return f"; formats: {', '.join(formats)}" if len(formats) > 1 else ""
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> Table:
+    table = _plain("Format", "Path", "What", right=("Parameters",))
+    for model in models[:MAX_LISTED]:
+        more = len(model["paths"]) - 1
+        path = short(model["paths"][0], 40) + (f" +{more}" if more else "")
+        what = " ".join(filter(None, (model.get("architecture"), model.get("framework_version"))))
+        table.add_row(
+            model["format"], path, short(what, 30), number(model["parameters"]) if model.get("parameters") else ""
+        )
+    if len(models) > MAX_LISTED:
+        table.add_row("", f"and {len(models) - MAX_LISTED} more", "", "")
+    return table
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
+    table = _plain("Can", "What", "Where")
+    for finding in findings[:MAX_LISTED]:
+        style = "red" if finding["severity"] in _SEVERE else "yellow"
+        offset = f" @{finding['offset']}" if finding.get("offset") is not None else ""
+        table.add_row(Text(finding["severity"], style=style), finding["message"], f"{finding.get('path', '')}{offset}")
+    if len(findings) > MAX_LISTED:
+        table.add_row("", f"and {len(findings) - MAX_LISTED} more (--json lists all)", "")
+    return table
+
+
+def _files(files: Sequence[Mapping[str, Any]], *, everything: bool) -> RenderableType:
+    shown = files if everything else sorted(files, key=lambda file: -file["size"])[:MAX_LISTED]
+    table = _plain("File", "Digest", right=("Size",))
+    for file in shown:
+        table.add_row(Text(file["path"], overflow="fold"), file["digest"][7:19], size(file["size"]))
+    if len(files) > len(shown):
+        table.add_row(f"and {len(files) - len(shown)} smaller ones (--files lists all)", "", "")
+    return table
+
+
+def _listed(label: str, paths: Sequence[str]) -> RenderableType:
+    more = f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
+    return Text(f"{label}: {', '.join(paths[:MAX_LISTED])}{more}")
+
+
+def _metric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in (row.get("metrics") or {})))[:3]
+
+
+def _rows() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _plain(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _tail(text: str, width: int) -> str:
+    """*text* in at most *width* characters, its end kept: tensor names differ at their ends."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]

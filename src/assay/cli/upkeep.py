@@ -1,0 +1,135 @@
+"""``assay verify``, ``assay purge`` and ``assay reindex``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from assay.cli.console import Bar, json_option, print_json, talk
+from assay.cli.context import registry_of
+from assay.cli.text import plural, size
+from assay.errors import VerificationFailed
+from assay.service import purge as purging
+from assay.service import verify as verifying
+from assay.service.registry import Registry
+from assay.service.verify import Verification
+from assay.spec.json import Json
+from assay.spec.records import Version
+from assay.spec.reference import Reference
+
+
+@click.command()
+@click.argument("reference", required=False)
+@click.option("everything", "--all", is_flag=True, help="Every version here.")
+@json_option
+@click.pass_context
+def verify(context: click.Context, reference: str | None, *, everything: bool, as_json: bool) -> None:
+    """Read and hash every byte of REFERENCE again.
+
+    Exit 0 when all matches, 1 when something does not. A damaged blob is set aside, so that the next push of the same
+    files repairs it.
+    """
+    if (reference is None) != everything:
+        raise click.UsageError("name a REFERENCE, or use --all")
+    registry = registry_of(context)
+    chosen = _everything(registry) if everything else [registry.resolve(Reference.parse(reference or ""))]
+    found = [verifying.verify(registry, version, progress=Bar()) for version in chosen]
+    if as_json:
+        print_json([_json(one) for one in found] if everything else _json(found[0]))
+    else:
+        for one in found:
+            _print(one)
+    if not all(one.ok for one in found):
+        context.exit(VerificationFailed.exit_status)
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history for good.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_json: bool) -> None:
+    """Remove REFERENCE's bytes for good, and record that it was done.
+
+    The version keeps its number and its digest. Bytes that other versions also hold stay.
+    """
+    registry = registry_of(context)
+    version = registry.resolve(Reference.parse(reference))
+    planned = purging.plan(registry, version)
+    names = ", ".join(found.reference for found in planned.versions)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("purging cannot be undone: add --yes")
+        click.confirm(f"Remove {size(planned.freed)} of {names} for good? This cannot be undone.", abort=True, err=True)
+    done = purging.purge(registry, version, reason=reason)
+    if as_json:
+        print_json(
+            {
+                "versions": [found.reference for found in done.versions],
+                "digest": str(version.manifest),
+                "removed": [str(digest) for digest in done.removed],
+                "freed": done.freed,
+                "shared": {path: list(holders) for path, holders in done.shared.items()},
+                "copies": list(done.copies),
+            }
+        )
+        return
+    click.echo(f"{names} {version.manifest}")
+    talk().print(f"{plural(len(done.removed), 'blob')} removed for good, {size(done.freed)} freed")
+    for path, holders in done.shared.items():
+        talk().print(f"kept: {path} is also part of {', '.join(holders[:5])}")
+    for place in done.copies:
+        talk().print(f"still there: a copy was made to {place}")
+
+
+@click.command()
+@json_option
+@click.pass_context
+def reindex(context: click.Context, *, as_json: bool) -> None:
+    """Rebuild the catalog from the journal."""
+    events = registry_of(context).catalog.reindex()
+    if as_json:
+        print_json({"events": events})
+    else:
+        talk().print(f"catalog rebuilt from {plural(events, 'event')}")
+
+
+def _everything(registry: Registry) -> list[Version]:
+    """One version per artifact that still has its bytes."""
+    seen: dict[str, Version] = {}
+    for model in registry.catalog.models():
+        for version in registry.catalog.versions(model.name):
+            if version.purged is None:
+                seen.setdefault(str(version.manifest), version)
+    return list(seen.values())
+
+
+def _json(found: Verification) -> Json:
+    return {
+        "reference": found.version.reference,
+        "digest": str(found.version.manifest),
+        "ok": found.ok,
+        "blobs": len(found.checked),
+        "bytes": sum(one.size for one in found.checked),
+        "bad": [one.to_json() for one in found.bad],
+        "set_aside": list(found.set_aside),
+        "copies": list(found.copies),
+    }
+
+
+def _print(found: Verification) -> None:
+    total = sum(one.size for one in found.checked)
+    what = f"{plural(len(found.checked), 'blob')}, {size(total)}"
+    if found.ok:
+        click.echo(f"{click.style('ok', fg='green')} {found.version.reference}  {what}")
+        return
+    click.echo(f"{click.style('damaged', fg='red')} {found.version.reference}  {len(found.bad)} of {what}")
+    for one in found.bad:
+        detail = f", found {one.found}" if one.found else ""
+        click.echo(f"  {one.state.value}: {one.path}  expected {one.digest}{detail}")
+    for place in found.set_aside:
+        talk().print(f"set aside: {place}")
+    places = f", or copy it back from {found.copies[0]}" if found.copies else ""
+    talk().print(f"hint: push the original files again to repair it{places}")

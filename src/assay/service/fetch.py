@@ -1,0 +1,230 @@
+"""Pull: an artifact's files, verified, into a folder.
+
+Files are written to a staging folder beside the destination, each hashed as it is written; the whole is renamed into
+place when every byte matched. An interrupted pull leaves the staging folder, and the next pull of the same artifact to
+the same place goes on from there, after hashing what it finds. Unsafe names never reach the disk: ``Manifest.entries``
+refuses them.
+
+    PARENT/
+      DEST/                                 appears complete or not at all
+      .DEST.assay-pull-<12 hex digits>/     staging; one writer, by lock
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
+from assay.ports.blobs import BlobReader
+from assay.ports.progress import SILENT, Progress
+from assay.service.registry import Registry
+from assay.spec.manifest import Entry
+from assay.spec.records import Version
+from assay.streams.copying import digest_file, store_copy, store_source
+
+THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The outcome of a pull.
+
+    Args:
+        version: what was pulled.
+        folder: where the files lie.
+        files: how many.
+        size: bytes of them.
+        resumed: bytes that an earlier, interrupted pull had already brought.
+        linked: whether the files are read-only hard links to the store.
+    """
+
+    version: Version
+    folder: Path
+    files: int
+    size: int
+    resumed: int
+    linked: bool
+
+
+def pull(
+    registry: Registry,
+    version: Version,
+    folder: Path,
+    *,
+    only: Sequence[str] = (),
+    link: bool = False,
+    progress: Progress = SILENT,
+) -> Pulled:
+    """Write the files of *version* into *folder*, which must be new or empty.
+
+    Args:
+        registry: where from.
+        version: which artifact.
+        folder: the destination.
+        only: gitignore-style patterns; entries that match any are written, all when empty.
+        link: make read-only hard links to the stored blobs instead of copies. Takes no time and no space; whoever
+            writes to such a file in spite of its mode damages the store.
+        progress: hears about bytes written.
+
+    Raises:
+        Conflict: the destination is not empty (``destination-not-empty``), or another pull writes there
+            (``pull-in-progress``).
+        NotFound: blobs are missing, or no entry matches *only* (``no-match``).
+        IntegrityError: stored bytes do not match their digest; nothing appears at the destination.
+        InvalidInput: hostile or unreadable file names in the manifest; nothing is written.
+        StorageError: the disk is full or not writable; what was written stays for the next try.
+    """
+    entries = _chosen(registry.manifest(version).entries(), only, version)
+    folder = folder.absolute()
+    _check_destination(folder)
+    staging = folder.parent / f".{folder.name}.assay-pull-{version.manifest.hex[:12]}"
+    progress.start("pulling", sum(entry.size for entry in entries))
+    try:
+        with _staged(staging):
+            _clear_strangers(staging, entries)
+            resumed = _write_all(registry.blobs, staging, entries, link=link, progress=progress)
+            _appear(staging, folder)
+    except OSError as error:
+        raise _failed(folder, error) from error
+    finally:
+        progress.finish()
+    return Pulled(version, folder, len(entries), sum(entry.size for entry in entries), resumed, link)
+
+
+def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> Sequence[Entry]:
+    if not only:
+        return entries
+    spec = GitIgnoreSpec.from_lines(only)
+    found = [entry for entry in entries if spec.match_file(entry.path)]
+    if not found:
+        raise NotFound(
+            f"no file of {version.reference} matches {' '.join(only)}",
+            code="no-match",
+            hint=f"assay show {version.reference} --files lists them",
+        )
+    return found
+
+
+def _check_destination(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise Conflict(
+            f"{folder} exists and is not a folder; nothing was written",
+            code="destination-not-empty",
+            hint="name a new folder",
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise Conflict(
+            f"{folder} is not empty; nothing was written",
+            code="destination-not-empty",
+            hint="name a new or empty folder",
+        )
+
+
+@contextmanager
+def _staged(staging: Path) -> Iterator[None]:
+    """The staging folder, locked; it stays when something goes wrong, for the next try."""
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    staging.mkdir(exist_ok=True)
+    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"another pull is writing to {staging}", code="pull-in-progress", hint="wait for it, then try again"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_strangers(staging: Path, entries: Sequence[Entry]) -> None:
+    """Remove what this pull will not write: leftovers of a pull with other patterns, half-written files."""
+    wanted = {entry.path for entry in entries}
+    for found in [*staging.rglob("*")]:
+        if not found.is_dir() and found.relative_to(staging).as_posix() not in wanted:
+            found.unlink()
+
+
+def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, link: bool, progress: Progress) -> int:
+    for parent in sorted({(staging / entry.path).parent for entry in entries}):
+        parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(THREADS) as pool:
+        tasks = [pool.submit(_write, blobs, staging, entry, link=link, progress=progress) for entry in entries]
+        try:
+            return sum(task.result() for task in tasks)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _write(blobs: BlobReader, staging: Path, entry: Entry, *, link: bool, progress: Progress) -> int:
+    """Bring one entry into the staging folder; the bytes that were already there."""
+    target = staging / entry.path
+    if target.is_file() and target.stat().st_size == entry.size and digest_file(target) == entry.digest:
+        progress.advance(entry.size)
+        return entry.size
+    scratch = target.with_name(f".{entry.digest.hex[:16]}.part")
+    scratch.unlink(missing_ok=True)
+    file = blobs.local_file(entry.digest)
+    if link and file is not None and _link(file, target):
+        progress.advance(entry.size)
+        return 0
+    with scratch.open("x+b") as made:
+        if file is not None:
+            with file.open("rb") as stored:
+                found, size = store_copy(stored.fileno(), made.fileno(), entry.size, progress=progress)
+        else:
+            found, size = store_source(blobs.open(entry.digest), made.fileno(), progress=progress)
+    if (found, size) != (entry.digest, entry.size):
+        scratch.unlink()
+        raise IntegrityError(
+            f"stored bytes of {entry.path} do not match their digest: expected {entry.digest.short} "
+            f"({entry.size} bytes), found {found.short} ({size} bytes); nothing was written to the destination",
+            path=entry.path,
+            hint="assay verify says what is damaged and where a good copy may be",
+        )
+    scratch.replace(target)
+    return 0
+
+
+def _link(file: Path, target: Path) -> bool:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file, target)
+    except OSError as error:
+        if error.errno in {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP}:
+            raise InvalidInput(
+                f"cannot make hard links from the store to {target.parent}: {error.strerror}",
+                code="cannot-link",
+                hint="leave --link out, or pull to a folder on the store's own file system",
+            ) from error
+        raise
+    return True
+
+
+def _appear(staging: Path, folder: Path) -> None:
+    if folder.is_dir():
+        folder.rmdir()
+    staging.rename(folder)
+
+
+def _failed(folder: Path, error: OSError) -> StorageError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        free = shutil.disk_usage(folder.parent).free if folder.parent.is_dir() else 0
+        return StorageError(
+            f"no space left to write {folder} ({free:,} bytes free); what was written so far is kept beside it",
+            code="destination-full",
+            hint="make room and pull again: it goes on from there",
+        )
+    return StorageError(f"cannot write {folder}: {error.strerror}", code="destination-not-writable")

@@ -1,0 +1,100 @@
+"""Purge: remove leaked or unlicensed bytes for good, and record that it was done.
+
+The version keeps its number, its digest and its history; only the bytes go. Blobs that another, unpurged artifact also
+holds stay, and are named: purging them means purging that artifact too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assay.errors import AssayError, InvalidInput
+from assay.service.registry import Registry, read_manifest
+from assay.service.verify import known_copies
+from assay.spec.digest import Digest
+from assay.spec.manifest import Manifest
+from assay.spec.records import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The outcome of a purge.
+
+    Args:
+        versions: every version that was this artifact.
+        removed: digests whose bytes are gone.
+        freed: bytes.
+        shared: entry path to the references of other artifacts that hold the same bytes, which therefore stay.
+        copies: places a copy was made to, where the bytes still are.
+    """
+
+    versions: Sequence[Version]
+    removed: Sequence[Digest]
+    freed: int
+    shared: dict[str, list[str]]
+    copies: Sequence[str]
+
+
+def plan(registry: Registry, version: Version) -> Purged:
+    """What a purge of *version* would do; nothing is changed."""
+    manifest = _manifest_left(registry, version)
+    kept = _held_by_others(registry, version.manifest)
+    shared = {entry.path: kept[entry.digest] for entry in manifest.entries() if entry.digest in kept}
+    doomed = [digest for digest in _blobs_of(registry, manifest) if digest not in kept]
+    freed = sum(registry.blobs.size(digest) or 0 for digest in doomed)
+    versions = registry.catalog.by_manifest(version.manifest)
+    return Purged(versions, doomed, freed, shared, known_copies(registry, version.manifest))
+
+
+def purge(registry: Registry, version: Version, *, reason: str) -> Purged:
+    """Remove the bytes of *version* for good.
+
+    The record is written first: a crash in between leaves a version that says it is purged while some bytes are still
+    there, and running purge again finishes it.
+
+    Raises:
+        InvalidInput: no reason was given.
+        NotFound: it was purged before, completely (code ``purged``).
+    """
+    if not reason.strip():
+        raise InvalidInput(
+            "purging needs a reason, which is kept for good", code="reason-missing", hint="--reason TEXT"
+        )
+    planned = plan(registry, version)
+    registry.catalog.mark_purged(version.manifest, reason=reason, actor=registry.actor)
+    for digest in planned.removed:
+        registry.blobs.delete(digest)
+    return planned
+
+
+def _manifest_left(registry: Registry, version: Version) -> Manifest:
+    """The manifest, also of a version whose purge was interrupted: it is the last blob to go."""
+    if version.purged is not None and registry.blobs.size(version.manifest) is not None:
+        return read_manifest(registry.blobs, version.manifest)
+    return registry.manifest(version)
+
+
+def _blobs_of(registry: Registry, manifest: Manifest) -> list[Digest]:
+    digests = [layer.digest for layer in manifest.layers]
+    for referrer in registry.catalog.referrers(manifest.digest):
+        try:
+            digests += [layer.digest for layer in read_manifest(registry.blobs, referrer.manifest).layers]
+        except AssayError:
+            continue  # already gone or damaged: there is nothing more to remove behind it
+        digests.append(referrer.manifest)
+    digests += [manifest.config.digest, manifest.digest]
+    return list(dict.fromkeys(digests))
+
+
+def _held_by_others(registry: Registry, purged: Digest) -> dict[Digest, list[str]]:
+    """Every blob that some other live artifact needs, with the versions that need it."""
+    held: dict[Digest, list[str]] = {}
+    for model in registry.catalog.models():
+        for version in registry.catalog.versions(model.name):
+            if version.manifest == purged or version.purged is not None:
+                continue
+            manifest = registry.manifest(version)
+            for digest in _blobs_of(registry, manifest):
+                held.setdefault(digest, []).append(version.reference)
+    return held

@@ -1,0 +1,193 @@
+"""The registry: a blob store and a catalog together, and how a reference becomes an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from posixpath import basename
+
+from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound
+from assay.ports.blobs import BlobReader, BlobStore
+from assay.ports.catalog import Catalog
+from assay.spec.digest import Digest
+from assay.spec.manifest import MAX_MANIFEST, Manifest
+from assay.spec.records import Referrer, Version
+from assay.spec.reference import Reference
+from assay.spec.statement import Statement
+from assay.trees import Tree
+
+MAX_STATEMENT = 256 << 20
+"""Bytes of a statement document that are read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Where bytes and names are kept.
+
+    Args:
+        blobs: the store.
+        catalog: the book of names.
+        actor: who is asking, as written to history.
+        place: where it is, for messages.
+    """
+
+    blobs: BlobStore
+    catalog: Catalog
+    actor: str
+    place: str
+
+    def resolve(self, reference: Reference) -> Version:
+        """The version a reference names.
+
+        Raises:
+            NotFound: no such model, version or alias here (codes ``model-not-found``, ``version-not-found``,
+                ``alias-not-found``); the hint says what there is.
+            InvalidInput: the reference names a host, or its digest is not the version's.
+        """
+        if reference.host is not None:
+            raise InvalidInput(
+                f"{reference} names the host {reference.host}; remote registries are not supported yet",
+                code="remote-not-supported",
+                hint=f"leave the host out to look in {self.place}",
+            )
+        latest = self.catalog.version(reference.name)
+        if latest is None:
+            raise self._no_model(reference.name)
+        version = self._labelled(reference, latest)
+        if reference.digest is not None and reference.digest != version.manifest:
+            if reference.label is not None:
+                raise InvalidInput(
+                    f"{reference.name}:{reference.label} is {version.manifest.short}, not {reference.digest.short}",
+                    code="digest-mismatch",
+                )
+            return self._by_digest(reference.name, reference.digest)
+        return version
+
+    def manifest(self, version: Version) -> Manifest:
+        """The artifact of a version.
+
+        Raises:
+            NotFound: its bytes were purged (code ``purged``) or are missing.
+            IntegrityError: the stored manifest does not match its digest.
+        """
+        if version.purged is not None:
+            raise NotFound(
+                f"the bytes of {version.reference} were removed for good: {version.purged}",
+                code="purged",
+                hint=f"assay history {version.name} says when and by whom",
+            )
+        return read_manifest(self.blobs, version.manifest)
+
+    def tree(self, manifest: Manifest) -> Tree:
+        """The files of an artifact as a tree."""
+        return Tree({entry.path: self.blobs.open(entry.digest) for entry in manifest.entries()})
+
+    def statements(self, subject: Digest, kind: str | None = None) -> Sequence[Statement]:
+        """What is said about an artifact, oldest first.
+
+        Raises:
+            NotFound: a statement's bytes are missing.
+        """
+        found = (self.statement(referrer) for referrer in self.catalog.referrers(subject))
+        return [statement for statement in found if kind is None or statement.kind == kind]
+
+    def statement(self, referrer: Referrer) -> Statement:
+        """One statement.
+
+        Raises:
+            NotFound: its bytes are missing.
+            BadFormat: it is larger than a statement may be.
+        """
+        manifest = read_manifest(self.blobs, referrer.manifest)
+        (layer,) = manifest.layers or (None,)
+        if layer is None or layer.size > MAX_STATEMENT:
+            raise BadFormat(f"statement {referrer.manifest.short} has no document that can be read")
+        return Statement.parse(read_small(self.blobs, layer.digest, MAX_STATEMENT), created=referrer.created)
+
+    def attach(self, statement: Statement, subject: Manifest) -> bool:
+        """Keep a statement beside its subject; False when the very same claim is already there."""
+        document = statement.document()
+        digest = Digest.of(document)
+        for referrer in self.catalog.referrers(statement.subject):
+            if referrer.artifact_type == statement.artifact_type:
+                layers = read_manifest(self.blobs, referrer.manifest).layers
+                if layers and layers[0].digest == digest:
+                    return False
+        self.blobs.add(document)
+        self.blobs.add(b"{}")
+        manifest = statement.manifest(len(subject.data))
+        self.blobs.add(manifest.data)
+        return self.catalog.add_referrer(
+            statement.subject,
+            manifest.digest,
+            statement.artifact_type,
+            size=len(manifest.data),
+            actor=self.actor,
+        )
+
+    def _labelled(self, reference: Reference, latest: Version) -> Version:
+        name, number = reference.name, reference.version
+        if reference.label is None:
+            return latest
+        if number is None:
+            alias = self.catalog.alias(name, reference.label)
+            if alias is None:
+                known = ", ".join(found.alias for found in self.catalog.aliases(name))
+                raise NotFound(
+                    f"{name} has no alias {reference.label!r}",
+                    code="alias-not-found",
+                    hint=f"its aliases: {known}" if known else f"it has none; assay ls {name} shows its versions",
+                )
+            number = alias.number
+        version = self.catalog.version(name, number)
+        if version is None:
+            raise NotFound(
+                f"{name} has no version {number}",
+                code="version-not-found",
+                hint=f"the newest is {latest.reference}; assay ls {name} shows all",
+            )
+        return version
+
+    def _by_digest(self, name: str, digest: Digest) -> Version:
+        found = self.catalog.by_manifest(digest, name=name)
+        if not found:
+            raise NotFound(
+                f"{name} has no version with digest {digest.short}",
+                code="version-not-found",
+                hint=f"assay ls {name} shows its versions",
+            )
+        return found[-1]
+
+    def _no_model(self, name: str) -> NotFound:
+        near = [model.name for model in self.catalog.models(limit=2000) if _near(name, model.name)][:3]
+        hint = f"did you mean {' or '.join(near)}?" if near else "assay ls shows the models here"
+        return NotFound(f"no model {name!r} in {self.place}", code="model-not-found", hint=hint)
+
+
+def read_small(blobs: BlobReader, digest: Digest, limit: int) -> bytes:
+    """The whole of a small blob, compared with its digest.
+
+    Raises:
+        NotFound: it is not here.
+        BadFormat: it is larger than *limit*.
+        IntegrityError: the stored bytes do not match.
+    """
+    source = blobs.open(digest)
+    if source.size > limit:
+        raise BadFormat(f"blob {digest.short} has {source.size:,} bytes, at most {limit:,} are read")
+    data = source.read(0, source.size)
+    if Digest.of(data) != digest:
+        raise IntegrityError(
+            f"stored blob does not match its digest: expected {digest.short}, found {Digest.of(data).short}",
+            hint="assay verify says what is damaged and what can be done",
+        )
+    return data
+
+
+def read_manifest(blobs: BlobReader, digest: Digest) -> Manifest:
+    """A stored manifest, compared with its digest."""
+    return Manifest.parse(read_small(blobs, digest, MAX_MANIFEST))
+
+
+def _near(wanted: str, name: str) -> bool:
+    return wanted in name or name in wanted or basename(wanted) == basename(name)

@@ -1,0 +1,188 @@
+"""Copy: an artifact with everything said about it, from one place to another, moving only what is missing there.
+
+Every blob is hashed on the way; a blob that is already there, with the right size, is not moved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from assay.errors import IntegrityError, InvalidInput, NotFound
+from assay.ports.blobs import BlobReader, BlobStore
+from assay.ports.places import TagIndex
+from assay.ports.progress import SILENT, Progress
+from assay.service.registry import MAX_STATEMENT, Registry, read_manifest, read_small
+from assay.spec.descriptor import Descriptor
+from assay.spec.digest import Digest
+from assay.spec.manifest import MANIFEST_TYPE, Manifest
+from assay.spec.records import Version
+from assay.spec.reference import check_name
+from assay.spec.statement import CREATED_KEY
+
+MAX_SMALL = 8 << 20
+"""Bytes of a blob that is moved through memory; larger ones must lie in a local file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The outcome of a copy.
+
+    Args:
+        manifest: digest of the artifact.
+        tag: its tag at the destination, for a copy out.
+        version: its version here, for a copy in.
+        moved: bytes that were moved.
+        skipped: bytes that were there already.
+        statements: how many statements went along.
+    """
+
+    manifest: Digest
+    tag: str | None
+    version: Version | None
+    moved: int
+    skipped: int
+    statements: int
+
+
+@dataclass(slots=True)
+class _Totals:
+    moved: int = 0
+    skipped: int = 0
+
+
+def copy_out(
+    registry: Registry,
+    version: Version,
+    blobs: BlobStore,
+    index: TagIndex,
+    *,
+    tag: str,
+    progress: Progress = SILENT,
+) -> Copied:
+    """Copy a version with all its statements to another place and tag it there.
+
+    Raises:
+        NotFound: the version was purged or bytes are missing.
+        IntegrityError: bytes here are damaged; what was moved so far is complete blobs, no tag is set.
+        StorageError: the destination is full or read-only.
+    """
+    manifest = registry.manifest(version)
+    totals = _Totals()
+    referrers = registry.catalog.referrers(manifest.digest)
+    progress.start("copying", manifest.size)
+    try:
+        _copy_artifact(registry.blobs, blobs, manifest, totals, progress)
+        for referrer in referrers:
+            statement = read_manifest(registry.blobs, referrer.manifest)
+            _copy_artifact(registry.blobs, blobs, statement, totals, SILENT)
+            index.put(_descriptor(statement))
+        index.put(_descriptor(manifest), tag=tag)
+    finally:
+        progress.finish()
+    registry.catalog.record_copy(manifest.digest, f"{index.place}:{tag}", name=version.name, actor=registry.actor)
+    return Copied(manifest.digest, tag, None, totals.moved, totals.skipped, len(referrers))
+
+
+def copy_in(
+    registry: Registry,
+    name: str,
+    blobs: BlobReader,
+    index: TagIndex,
+    *,
+    tag: str | None = None,
+    progress: Progress = SILENT,
+) -> Copied:
+    """Copy a tagged artifact with its statements from another place and number it as a version of *name*.
+
+    The manifest is kept byte for byte, whoever wrote it: its digest stays the artifact's identity.
+
+    Raises:
+        NotFound: there is no such tag (code ``tag-not-found``), or blobs are missing there.
+        InvalidInput: it is not a model artifact that can be read, or its file names are unsafe.
+        IntegrityError: bytes there do not match their digests; nothing is numbered.
+    """
+    check_name(name)
+    chosen, descriptor = _choose(index, tag)
+    manifest = read_manifest(blobs, descriptor.digest)
+    entries = manifest.entries()
+    if not entries:
+        raise InvalidInput(f"{index.place}:{chosen} has no files", code="empty-tree")
+    totals = _Totals()
+    progress.start("copying", manifest.size)
+    try:
+        _copy_artifact(blobs, registry.blobs, manifest, totals, progress)
+    finally:
+        progress.finish()
+    statements = 0
+    for referrer in index.referrers(manifest.digest):
+        statement = read_manifest(blobs, referrer.digest)
+        if sum(layer.size for layer in statement.layers) > MAX_STATEMENT:
+            continue
+        _copy_artifact(blobs, registry.blobs, statement, totals, SILENT)
+        statements += registry.catalog.add_referrer(
+            manifest.digest,
+            statement.digest,
+            statement.artifact_type,
+            size=len(statement.data),
+            actor=registry.actor,
+        )
+    version, _ = registry.catalog.add_version(
+        name, manifest.digest, size=manifest.size, entries=len(entries), actor=registry.actor
+    )
+    return Copied(manifest.digest, chosen, version, totals.moved, totals.skipped, statements)
+
+
+def _choose(index: TagIndex, tag: str | None) -> tuple[str, Descriptor]:
+    tags = index.tags()
+    if tag is not None:
+        if tag not in tags:
+            known = ", ".join(sorted(tags)[:10]) or "none"
+            raise NotFound(f"{index.place} has no tag {tag!r}", code="tag-not-found", hint=f"its tags: {known}")
+        return tag, tags[tag]
+    if len(tags) != 1:
+        raise InvalidInput(
+            f"{index.place} has {len(tags)} tags; say which one", code="tag-ambiguous", hint=f"{index.place}:TAG"
+        )
+    return next(iter(tags.items()))
+
+
+def _copy_artifact(
+    source: BlobReader, target: BlobStore, manifest: Manifest, totals: _Totals, progress: Progress
+) -> None:
+    for descriptor in _needed(manifest):
+        if target.size(descriptor.digest) == descriptor.size:
+            totals.skipped += descriptor.size
+            progress.advance(descriptor.size)
+            continue
+        _copy_blob(source, target, descriptor, progress)
+        totals.moved += descriptor.size
+    if target.size(manifest.digest) != len(manifest.data):
+        target.add(manifest.data)
+
+
+def _needed(manifest: Manifest) -> Iterator[Descriptor]:
+    yield manifest.config
+    yield from {layer.digest: layer for layer in manifest.layers}.values()
+
+
+def _copy_blob(source: BlobReader, target: BlobStore, descriptor: Descriptor, progress: Progress) -> None:
+    file = source.local_file(descriptor.digest)
+    if file is None or descriptor.size <= MAX_SMALL:
+        data = read_small(source, descriptor.digest, max(MAX_SMALL, MAX_STATEMENT))
+        found, size = target.add(data), len(data)
+        progress.advance(size)
+    else:
+        found, size = target.add_file(file, progress=progress)
+    if (found, size) != (descriptor.digest, descriptor.size):
+        raise IntegrityError(
+            f"blob does not match its digest while copying: expected {descriptor.digest.short} "
+            f"({descriptor.size} bytes), found {found.short} ({size} bytes); no version and no tag was made",
+            hint="assay verify says what is damaged and what can be done",
+        )
+
+
+def _descriptor(manifest: Manifest) -> Descriptor:
+    created = manifest.annotations.get(CREATED_KEY)
+    annotations = {CREATED_KEY: created} if created else {}
+    return Descriptor(MANIFEST_TYPE, manifest.digest, len(manifest.data), annotations, manifest.artifact_type)

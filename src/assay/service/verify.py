@@ -1,0 +1,179 @@
+"""Verify: every byte of an artifact, of its manifest and of its statements is read and hashed again.
+
+A damaged blob is set aside (never deleted), so that no reader takes it for the real thing and the next push of the same
+content repairs it; where a copy was made earlier, the report says where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from assay.errors import AssayError, NotFound
+from assay.ports.progress import SILENT, Progress
+from assay.service.registry import Registry, read_manifest
+from assay.spec.digest import Digest
+from assay.spec.json import Json
+from assay.spec.manifest import Manifest
+from assay.spec.records import EventKind, Version
+from assay.trees import Source
+
+BLOCK = 4 << 20
+THREADS = min(4, os.cpu_count() or 1)
+
+
+class State(StrEnum):
+    """What was found of one blob."""
+
+    OK = "ok"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+    WRONG_SIZE = "wrong-size"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One blob, checked.
+
+    Args:
+        path: the entry, or what the blob is (``manifest``, ``config``, ``statement run``).
+        digest: expected digest.
+        size: expected bytes.
+        state: what was found.
+        found: the digest or size that was found instead.
+    """
+
+    path: str
+    digest: Digest
+    size: int
+    state: State
+    found: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        """As a JSON object."""
+        body: dict[str, Json] = {
+            "path": self.path,
+            "digest": str(self.digest),
+            "size": self.size,
+            "state": self.state.value,
+        }
+        if self.found:
+            body["found"] = self.found
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outcome for one version.
+
+    Args:
+        version: what was verified.
+        checked: every blob.
+        set_aside: where damaged blobs lie now.
+        copies: places a copy of this artifact was made to earlier.
+    """
+
+    version: Version
+    checked: tuple[Checked, ...]
+    set_aside: tuple[str, ...]
+    copies: tuple[str, ...]
+
+    @property
+    def bad(self) -> tuple[Checked, ...]:
+        """What is not as it should be."""
+        return tuple(found for found in self.checked if found.state is not State.OK)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte matches."""
+        return not self.bad
+
+
+def verify(registry: Registry, version: Version, *, progress: Progress = SILENT) -> Verification:
+    """Read and hash everything a version consists of.
+
+    Raises:
+        NotFound: the version was purged (code ``purged``).
+        InvalidInput: the stored manifest is intact but not a manifest.
+    """
+    wanted = list(_wanted(registry, version))
+    progress.start("verifying", sum(item[2] for item in wanted))
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            checked = list(pool.map(lambda item: _check(registry, *item, progress=progress), wanted))
+    finally:
+        progress.finish()
+    aside = []
+    for found in {found.digest: found for found in checked}.values():
+        if found.state in {State.DAMAGED, State.WRONG_SIZE}:
+            place = registry.blobs.set_aside(found.digest)
+            aside.extend([str(place)] if place else [])
+    return Verification(version, tuple(checked), tuple(aside), tuple(known_copies(registry, version.manifest)))
+
+
+def known_copies(registry: Registry, manifest: Digest) -> Sequence[str]:
+    """Places an artifact was copied to, newest first."""
+    events = registry.catalog.events(kinds=(EventKind.COPIED,))
+    places = (str(event.data["place"]) for event in events if event.data.get("manifest") == str(manifest))
+    return list(dict.fromkeys(places))
+
+
+def _wanted(registry: Registry, version: Version) -> Iterator[tuple[str, Digest, int]]:
+    """Name, digest and size of every blob; the manifest is read first, because it says what the others are."""
+    try:
+        manifest = registry.manifest(version)
+    except NotFound as error:
+        if error.code == "purged":
+            raise
+        yield ("manifest", version.manifest, registry.blobs.size(version.manifest) or 0)
+        return
+    except AssayError:
+        yield ("manifest", version.manifest, registry.blobs.size(version.manifest) or 0)
+        return
+    yield ("manifest", version.manifest, len(manifest.data))
+    yield ("config", manifest.config.digest, manifest.config.size)
+    for entry in manifest.entries():
+        yield (entry.path, entry.digest, entry.size)
+    for referrer in registry.catalog.referrers(version.manifest):
+        kind = referrer.artifact_type.removeprefix("application/vnd.assay.statement.").removesuffix(".v1+json")
+        yield (f"statement {kind}", referrer.manifest, referrer.size)
+        document = _document(registry, referrer.manifest)
+        if document is not None:
+            for layer in document.layers:
+                yield (f"statement {kind}, document", layer.digest, layer.size)
+
+
+def _document(registry: Registry, digest: Digest) -> Manifest | None:
+    """A statement's manifest, or None when it is damaged: then the check of its own bytes says so."""
+    try:
+        return read_manifest(registry.blobs, digest)
+    except AssayError:
+        return None
+
+
+def _check(registry: Registry, path: str, digest: Digest, size: int, *, progress: Progress) -> Checked:
+    try:
+        source = registry.blobs.open(digest)
+    except NotFound:
+        progress.advance(size)
+        return Checked(path, digest, size, State.MISSING)
+    if source.size != size:
+        progress.advance(size)
+        return Checked(path, digest, size, State.WRONG_SIZE, f"{source.size} bytes")
+    found = _hash(source, digest.algorithm, progress)
+    state = State.OK if found == digest else State.DAMAGED
+    return Checked(path, digest, size, state, "" if state is State.OK else str(found))
+
+
+def _hash(source: Source, algorithm: str, progress: Progress) -> Digest:
+    state = hashlib.new(algorithm)
+    offset = 0
+    while block := source.read(offset, BLOCK):
+        state.update(block)
+        offset += len(block)
+        progress.advance(len(block))
+    return Digest(algorithm, state.hexdigest())

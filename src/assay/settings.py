@@ -1,0 +1,100 @@
+"""Where things are and who is asking: an option beats the environment, that beats the project file, that the user file.
+
+    option    --home DIR
+    env       ASSAY_HOME or ASSAY_REGISTRY, ASSAY_ACTOR
+    project   assay.toml in the current folder or one above it
+    user      config.toml in the user's configuration folder
+
+Both files are TOML with the keys ``home`` and ``actor``. The path that a command is given is never searched for
+settings: nothing inside an artifact configures us.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_config_path, user_data_path
+
+from assay.errors import InvalidInput
+
+_KEYS = frozenset({"home", "actor"})
+PROJECT_FILE = "assay.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What applies to this process.
+
+    Args:
+        home: the registry's folder.
+        actor: who is asking, as written to history.
+    """
+
+    home: Path
+    actor: str
+
+
+def read_settings(
+    *, home: str | Path | None = None, environ: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Settings:
+    """Settle what applies.
+
+    Args:
+        home: as given on the command line or to the API.
+        environ: the environment; the process's own when None.
+        folder: where to look for the project file from; the current folder when None.
+
+    Raises:
+        InvalidInput: a settings file is not TOML or has an unknown key (code ``bad-settings``), or a registry is named
+            that this release cannot reach (code ``remote-not-supported``).
+    """
+    env = os.environ if environ is None else environ
+    files = [_project_file(folder or Path.cwd()), user_config_path("assay", appauthor=False) / "config.toml"]
+    stated = [_read(file) for file in files if file is not None and file.is_file()]
+    place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
+    actor = env.get("ASSAY_ACTOR") or _first(stated, "actor") or _user()
+    if place is None:
+        return Settings(user_data_path("assay", appauthor=False), actor)
+    if "://" in str(place):
+        raise InvalidInput(
+            f"registry {str(place).partition('://')[0]}:// is not supported yet; expected a folder",
+            code="remote-not-supported",
+            hint="set ASSAY_HOME to a folder on a local disk",
+        )
+    return Settings(Path(place).expanduser().absolute(), actor)
+
+
+def _project_file(folder: Path) -> Path | None:
+    return next((at / PROJECT_FILE for at in (folder, *folder.parents) if (at / PROJECT_FILE).is_file()), None)
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        body = tomllib.loads(file.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"settings file {file} cannot be read: {error}", code="bad-settings") from error
+    unknown = sorted(set(body) - _KEYS)
+    if unknown or not all(isinstance(value, str) for value in body.values()):
+        raise InvalidInput(
+            f"settings file {file}: expected text for the keys {', '.join(sorted(_KEYS))}, found {', '.join(body)}",
+            code="bad-settings",
+        )
+    if "home" in body:
+        body["home"] = str(file.parent / Path(body["home"]).expanduser())
+    return body
+
+
+def _first(stated: list[dict[str, str]], key: str) -> str | None:
+    return next((values[key] for values in stated if values.get(key)), None)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
