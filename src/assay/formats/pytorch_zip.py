@@ -7,9 +7,12 @@ the elements, little when absent.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from assay.containers import pickles
 from assay.containers.archive import Archive
 from assay.errors import BadFormat
+from assay.formats.torch_archives import Kind, archive_kind
 from assay.formats.torch_saved import Record, Saved
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -27,19 +30,23 @@ class ArchiveRecords:
     Args:
         archive: the zip.
         folder: where its storages lie, with a trailing slash.
+        suffix: what their names end with, after the key.
+        plain: whether the archive itself lies plainly in its entry (it may be inside another one, deflated).
     """
 
-    def __init__(self, archive: Archive, folder: str) -> None:
+    def __init__(self, archive: Archive, folder: str, *, suffix: str = "", plain: bool = True) -> None:
+        self._suffix = suffix
         self._archive = archive
         self._folder = folder
+        self._plain = plain
 
     def find(self, key: str) -> Record | None:
         """Where the bytes of a storage lie, or None when there is no such member."""
-        name = self._folder + key
+        name = self._folder + key + self._suffix
         if name not in self._archive:
             return None
         member = self._archive.member(name)
-        if not member.stored:
+        if not member.stored or not self._plain:
             return Record(member.size, None)
         start = self._archive.window.start + member.offset
         there = max(0, self._archive.window.size - member.offset)
@@ -51,10 +58,18 @@ class ArchiveRecords:
         Raises:
             BadFormat: there are not that many.
         """
-        return self._archive.open(self._folder + key, MAX_INFLATED).exactly(offset, length)
+        return self._archive.open(self._folder + key + self._suffix, MAX_INFLATED).exactly(offset, length)
 
 
-def read_zip(archive: Archive, prefix: str, *, pickle: str = "data.pkl", storages: str = "data/") -> Saved:
+def read_zip(
+    archive: Archive,
+    prefix: str,
+    *,
+    pickle: str = "data.pkl",
+    storages: str = "data/",
+    suffix: str = "",
+    plain: bool = True,
+) -> Saved:
     """Read one pickle of an archive and find its storages.
 
     Args:
@@ -62,6 +77,8 @@ def read_zip(archive: Archive, prefix: str, *, pickle: str = "data.pkl", storage
         prefix: the folder all members lie in, with a trailing slash.
         pickle: the member that holds the object.
         storages: the folder, below the prefix, that holds its storages.
+        suffix: what the names of its storages end with, after the key.
+        plain: whether the archive itself lies plainly in its entry.
 
     Raises:
         BadFormat: the pickle is not there or not readable at all.
@@ -89,11 +106,26 @@ def read_zip(archive: Archive, prefix: str, *, pickle: str = "data.pkl", storage
         version=f"zip {version}" if version else "zip",
         value=parsed.value,
         globals=tuple(use.global_ for use in parsed.globals),
-        records=ArchiveRecords(archive, prefix + storages),
+        records=ArchiveRecords(archive, prefix + storages, suffix=suffix, plain=plain),
         big_endian=order == "big",
         facts=_facts(archive, prefix, order),
         findings=(*findings, *parsed.findings),
     )
+
+
+def read_inner(archive: Archive, member: str, *kinds: Kind) -> Saved:
+    """Read a torch archive that is a member of another archive.
+
+    Raises:
+        BadFormat: the member is not there, not readable, or not of one of *kinds*.
+    """
+    inner = Archive(archive.open(member, MAX_INFLATED))
+    kind = archive_kind(inner)
+    if kind is None or kind[0] not in kinds:
+        wanted = " or ".join(kind.value for kind in kinds)
+        raise BadFormat(f"member {member[-100:]!r} is not an archive of {wanted}", path=archive.window.path)
+    saved = read_zip(inner, kind[1], plain=archive.member(member).stored)
+    return replace(saved, path=archive.window.path)
 
 
 def note(archive: Archive, name: str) -> str | None:

@@ -196,7 +196,8 @@ def storage_of(value: object) -> StorageValue | None:
     if len(pid) not in (5, 6) or not isinstance(pid[1], Global):
         raise Malformed("a storage id has other fields than torch writes")
     dtype = STORAGE_DTYPES.get(pid[1].name)
-    key, device = _text(pid[2]), _text(pid[3])
+    # torch.package numbers its storages, torch.save names them.
+    key, device = _key(pid[2]), _text(pid[3])
     if dtype is None:
         raise Malformed(f"storage class {pid[1].module}.{pid[1].name} is not known"[:200])
     if key is None:
@@ -444,6 +445,10 @@ def _arguments(call: Call, least: int) -> tuple[object, ...]:
         function = call.function.name if isinstance(call.function, Global) else "a rebuild function"
         raise Malformed(f"{function[:60]} is called with {len(arguments)} arguments, expected at least {least}")
     return arguments
+
+
+def _key(value: object) -> str | None:
+    return str(value) if isinstance(value, int) and value.bit_length() <= 64 else _text(value)
 
 
 def _text(value: object) -> str | None:
