@@ -40,8 +40,11 @@ class Staging:
         self._swept = False
 
     @contextmanager
-    def new(self) -> Iterator[Staged]:
+    def new(self, *, mode: int = READ_ONLY) -> Iterator[Staged]:
         """A new empty file; removed at the end unless it was renamed away.
+
+        Args:
+            mode: permissions, less what the umask takes away; they bind later openers, not this descriptor.
 
         Raises:
             OSError: it cannot be made.
@@ -49,8 +52,7 @@ class Staging:
         self._sweep_once()
         while True:
             path = self.folder / secrets.token_hex(16)
-            # The mode only binds later openers: this descriptor may write, nobody else ever can.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, READ_ONLY)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is(path, descriptor):
                 break

@@ -10,6 +10,7 @@ Not here: decisions (``rules``), queries (``queries``), and whether the folder m
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ class SqlCatalog(JournaledCatalog):
         except StorageError as error:
             if error.code != "catalog-damaged":
                 raise
-            self._set_aside()
+            self._set_aside(unless_readable=True)
             self._open()
 
     def close(self) -> None:
@@ -144,14 +145,17 @@ class SqlCatalog(JournaledCatalog):
 
     def _open(self) -> None:
         with self._failing("open"):
+            _make_empty(self._database)
             if self._is_behind():
                 with self._change():
                     pass
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, *, unless_readable: bool = False) -> None:
         """Move a database that SQLite cannot read out of the way: its rows are made again."""
         self._engine.dispose()
         with self._journal.lock():
+            if unless_readable and self._is_readable():
+                return  # another process was faster
             number = 1
             while (kept := self._database.with_name(f"{self._database.name}.damaged-{number}")).exists():
                 number += 1
@@ -182,6 +186,13 @@ class SqlCatalog(JournaledCatalog):
                 if not inspect(writing).has_table(applied.name):
                     metadata.create_all(writing)
                 yield writing
+
+    def _is_readable(self) -> bool:
+        try:
+            self._is_behind()
+        except DBAPIError:
+            return False
+        return True
 
     def _is_behind(self) -> bool:
         with self._engine.begin() as connection:
@@ -250,6 +261,14 @@ def _apply(connection: Connection, found: Event) -> None:
         apply(connection, found)
     except (KeyError, ValueError, InvalidInput, IntegrityError) as error:
         raise damaged(found, error) from error
+
+
+def _make_empty(database: Path) -> None:
+    """An empty file is an empty database; made here, because SQLite would ignore a umask that lets a group write."""
+    try:
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise StorageError.of(error, f"cannot open the catalog {database}", path=str(database)) from error
 
 
 def _engine(database: Path) -> Engine:
