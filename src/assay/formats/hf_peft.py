@@ -59,6 +59,8 @@ class PeftFormat:
                 raise BadFormat(f"{paths[0]}: not a configuration of peft", path=paths[0])
             report_code(folder, _MARKER, config)
             _report_library(folder, config.get("auto_mapping"))
+            if config.get("megatron_config") and config.get("megatron_core") not in {None, "megatron.core"}:
+                _report_import(folder, str(config.get("megatron_core")))
             # Beside a whole model, card and tokenizer are about that model.
             alone = "config.json" not in folder
             card = read_card(folder) if alone else Card()
@@ -113,5 +115,9 @@ def _report_library(folder: Folder, mapping: Json) -> None:
     """Without a task, peft imports the library and class that the configuration names."""
     library = mapping.get("parent_library") if isinstance(mapping, Mapping) else None
     if isinstance(library, str) and library.split(".", 1)[0] not in _KNOWN_LIBRARIES:
-        message = f"loading the base model imports {library!r:.120}"
-        folder.report("foreign-class", Severity.EXECUTE, message, _MARKER, library)
+        _report_import(folder, library)
+
+
+def _report_import(folder: Folder, module: str) -> None:
+    message = f"loading the adapter imports {module!r:.120}"
+    folder.report("foreign-class", Severity.EXECUTE, message, _MARKER, module)

@@ -22,6 +22,8 @@ from assay.spec.json import Json
 MAX_TOKENIZER = 128 << 20
 """Bytes of tokenizer.json that are read; the largest known take about 35 million."""
 MAX_TEMPLATE = 1 << 20
+_UNLIMITED = 1e18
+"""The library writes 10**30 where no limit is known."""
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "spm.model")
 _SHOWN_SETTINGS = (
@@ -81,6 +83,9 @@ def read_tokenizer(folder: Folder) -> TokenizerFiles:
     files.metadata.update(
         {key: plain(settings[key], text=200) for key in _SHOWN_SETTINGS if settings.get(key) is not None}
     )
+    longest = settings.get("model_max_length")
+    if isinstance(longest, (int, float)) and longest > _UNLIMITED:
+        files.metadata["model_max_length"] = "unlimited"
     if additional:
         files.metadata["additional_special_tokens"] = plain(additional)
     if templates:
