@@ -57,7 +57,8 @@ def main() -> None:
             start = time.perf_counter()
             parsed = parse(BytesWindow(data))
             ours.append(time.perf_counter() - start)
-            assert parsed.complete and parsed.opcodes == opcodes, (parsed.opcodes, opcodes, parsed.findings)
+            assert parsed.complete, parsed.findings
+            assert parsed.opcodes == opcodes
             del parsed
         slow, fast = min(theirs), min(ours)
         print(

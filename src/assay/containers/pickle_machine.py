@@ -7,6 +7,11 @@ numbers in base 0, frames that lie, MEMOIZE that counts entries, marks that fenc
 Rule for editors: nothing is imported, called or compared by the stream's wish; no Python recursion; work and memory
 per opcode are constant except where the bytes of the argument pay for it. Limits are checked once per chunk of input,
 so a chunk's worth of opcodes is the granularity.
+
+How it is fast: the chunk is walked by a bytes iterator, which costs a third of indexing; only opcodes with longer
+arguments ask it where it stands (its length hint) and move it on (its state). Text is cut from a Latin-1 copy of
+the chunk and decoded properly only when it is not ASCII. Runs of equal opcodes are taken whole. Zero bytes after the
+chunk are no opcode and so mark its end.
 """
 
 from __future__ import annotations
@@ -18,16 +23,14 @@ from collections.abc import Callable
 from typing import Any
 
 from assay.containers.pickle_opcodes import COLD, number, quoted, real
-from assay.containers.pickle_stream import Fault, More, Stream, store, store_one
-from assay.containers.pickle_values import Blob, Bytes, Call, Global, Symbol
+from assay.containers.pickle_stream import HOLE, Fault, More, Stream, store, store_one
+from assay.containers.pickle_values import NOTHING, Blob, Bytes, Call, Global, Symbol
 
-_FLOAT_APPENDS = re.compile(rb"(?:F-?[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?\na)++")
+_FLOAT_APPENDS = re.compile(rb"(?:F[-+.0-9e]++\na)++")
 _INT_APPENDS = re.compile(rb"(?:I(?:-?[1-9][0-9]{0,17}+|0)\na)++")
 _BINFLOATS = re.compile(rb"(?:G.{8})++", re.DOTALL)
-_BININT1S = re.compile(rb"(?:K.)++", re.DOTALL)
 _BININT2S = re.compile(rb"(?:M..)++", re.DOTALL)
 _BININTS = re.compile(rb"(?:J.{4})++", re.DOTALL)
-_BINGETS = re.compile(rb"(?:h.)++", re.DOTALL)
 
 _F8 = struct.Struct(">d")
 _I4 = struct.Struct("<i")
@@ -44,46 +47,58 @@ class Machine(Stream):
         """Interpret opcodes up to STOP and return the value on top of the stack.
 
         The one function of the project that is long on purpose: a call per opcode would cost more than the opcode
-        (measured: three times the total), so the frequent opcodes stand here in order of frequency, and runs of
-        equal opcodes are taken whole. Everything rare is a method called through ``COLD``.
+        (measured: three times the total), so the frequent opcodes stand here, and everything rare is a function
+        called through ``COLD``.
 
         Raises:
             Fault: the stream breaks a rule of the machine, or a limit; what was understood stays in the attributes.
         """
-        memo = self.memo
-        meta = self.meta
-        calls = self.calls
-        called = self.called
+        memo, meta, calls, called = self.memo, self.meta, self.calls, self.called
+        remember, new = memo.append, object.__new__
         inline, longest = self.limits.inline, self.limits.text
-        pos = want = at = 0
-        count = made = 0
+        pos = want = count = made = holes = total = 0
+        hint: Callable[[], int] = int
+        value: Any
         try:
             while True:
                 self.opcodes, self.made = count, made
                 self.load(self.base + pos, want)
-                pos = want = at = 0
+                pos = want = total = 0
+                hint = int
                 self.check()
-                data, size, soft, base, stack = self.data, self.size, self.soft, self.base, self.stack
+                data, size, base, stack = self.data, self.size, self.base, self.stack
+                text = data.decode("latin-1")
+                total = len(data)
+                walk = iter(data)
+                hint, seek = walk.__length_hint__, walk.__setstate__  # type: ignore[attr-defined]  # not in typeshed
                 try:
-                    while pos < soft:
-                        at = pos
-                        op = data[pos]
-                        pos += 1
+                    for op in walk:
                         count += 1
                         if op >= 0x80:
                             if op == 0x94:  # MEMOIZE
-                                memo[len(memo)] = stack[-1]
+                                if holes:
+                                    self.memoize(stack[-1])
+                                else:
+                                    remember(stack[-1])
                             elif op == 0x8C:  # SHORT_BINUNICODE, nearly always followed by MEMOIZE
-                                end = pos + 1 + data[pos]
-                                if end > size:
-                                    self.more(at, end)
-                                value = str(data[pos + 1 : end], "utf-8", "surrogatepass")
-                                stack.append(value)
-                                pos = end
-                                if data[pos] == 0x94:
-                                    memo[len(memo)] = value
-                                    pos += 1
+                                start = total - hint() + 1
+                                while True:
+                                    end = start + data[start - 1]
+                                    if end > size:
+                                        self.more(start - 2, end)
+                                    value = text[start:end]
+                                    if not value.isascii():
+                                        value = str(data[start:end], "utf-8", "surrogatepass")
+                                    stack.append(value)
+                                    if data[end] == 0x94 and not holes:
+                                        remember(value)
+                                        end += 1
+                                        count += 1
+                                    if data[end] != 0x8C:
+                                        break
+                                    start = end + 2
                                     count += 1
+                                seek(end)
                             elif op == 0x86:  # TUPLE2
                                 value = stack.pop()
                                 stack[-1] = (stack[-1], value)
@@ -95,35 +110,46 @@ class Machine(Stream):
                                 stack.append(True)
                             elif op == 0x89:  # NEWFALSE
                                 stack.append(False)
-                            elif op == 0x8A:  # LONG1
-                                end = pos + 1 + data[pos]
-                                if end > size:
-                                    self.more(at, end)
-                                stack.append(int.from_bytes(data[pos + 1 : end], "little", signed=True))
-                                pos = end
-                            elif op == 0x81:  # NEWOBJ
-                                args = stack.pop()
-                                stack[-1] = self.call(stack[-1], args, at, "newobj")
-                                made += 1
                             elif op == 0x87:  # TUPLE3
                                 third = stack.pop()
                                 value = stack.pop()
                                 stack[-1] = (stack[-1], value, third)
                                 made += 1
+                            elif op == 0x8A:  # LONG1
+                                pos = total - hint()
+                                end = pos + 1 + data[pos]
+                                if end > size:
+                                    self.more(pos - 1, end)
+                                stack.append(int.from_bytes(data[pos + 1 : end], "little", signed=True))
+                                seek(end)
+                            elif op == 0x81:  # NEWOBJ
+                                value = stack.pop()
+                                stack[-1] = self.call(stack[-1], value, total - hint() - 1, "newobj")
+                                made += 1
                             else:
                                 self.stack = stack
-                                pos = COLD[op](self, at, pos)
-                                made += 1
+                                pos = total - hint()
+                                pos = COLD[op](self, pos - 1, pos)
                                 stack = self.stack
+                                made += 1
+                                if pos > size:
+                                    break
+                                seek(pos)
                         elif op >= 0x60:
                             if op == 0x68:  # BINGET
-                                if data[pos + 1] == 0x68 and data[pos + 3] == 0x68:
-                                    pos = _BINGETS.match(data, at, size).end()  # type: ignore[union-attr]  # matches h.
-                                    stack.extend([memo[index] for index in data[at + 1 : pos : 2]])
-                                    count += (pos - at) // 2 - 1
+                                value = memo[next(walk)]
+                                if value is HOLE:
+                                    self.hole(total - hint())
+                                stack.append(value)
+                            elif op == 0x71:  # BINPUT
+                                pos = total - hint()
+                                if pos >= size:
+                                    self.more(pos - 1, pos + 1)
+                                index = next(walk)
+                                if index == len(memo) and not holes:
+                                    remember(stack[-1])
                                 else:
-                                    stack.append(memo[data[pos]])
-                                    pos += 1
+                                    holes = self.put(index, stack[-1])
                             elif op == 0x61:  # APPEND
                                 value = stack.pop()
                                 target = stack[-1]
@@ -131,9 +157,6 @@ class Machine(Stream):
                                     target.append(value)
                                 else:
                                     self.append_to(target, [value])
-                            elif op == 0x71:  # BINPUT
-                                memo[data[pos]] = stack[-1]
-                                pos += 1
                             elif op == 0x73:  # SETITEM
                                 value = stack.pop()
                                 name = stack.pop()
@@ -143,21 +166,27 @@ class Machine(Stream):
                                 else:
                                     store_one(self, target, name, value)
                             elif op == 0x70:  # PUT
-                                end = data.find(b"\n", pos, size)
+                                pos = total - hint()
+                                end = text.find("\n", pos, size)
                                 if end < 0:
-                                    self.more_line(at)
-                                memo[int(data[pos:end])] = stack[-1]
-                                pos = end + 1
+                                    self.more_line(pos - 1)
+                                index = int(text[pos:end])
+                                if index == len(memo) and not holes:
+                                    remember(stack[-1])
+                                else:
+                                    holes = self.put(index, stack[-1])
+                                seek(end + 1)
                             elif op == 0x67:  # GET
-                                end = data.find(b"\n", pos, size)
+                                pos = total - hint()
+                                end = text.find("\n", pos, size)
                                 if end < 0:
-                                    self.more_line(at)
-                                stack.append(memo[int(data[pos:end])])
-                                pos = end + 1
+                                    self.more_line(pos - 1)
+                                stack.append(self.get(int(text[pos:end])))
+                                seek(end + 1)
                             elif op == 0x74:  # TUPLE
-                                items = stack
+                                value = tuple(stack)
                                 stack = meta.pop()
-                                stack.append(tuple(items))
+                                stack.append(value)
                                 made += 1
                             elif op == 0x75:  # SETITEMS
                                 items = stack
@@ -175,164 +204,249 @@ class Machine(Stream):
                                 stack.append({})
                                 made += 1
                             elif op == 0x6A:  # LONG_BINGET
-                                stack.append(memo[_U4.unpack_from(data, pos)[0]])
-                                pos += 4
+                                pos = total - hint()
+                                if pos + 4 > size:
+                                    self.more(pos - 1, pos + 4)
+                                stack.append(self.get(_U4.unpack_from(data, pos)[0]))
+                                seek(pos + 4)
                             elif op == 0x72:  # LONG_BINPUT
-                                memo[_U4.unpack_from(data, pos)[0]] = stack[-1]
-                                pos += 4
+                                pos = total - hint()
+                                if pos + 4 > size:
+                                    self.more(pos - 1, pos + 4)
+                                index = _U4.unpack_from(data, pos)[0]
+                                if index == len(memo) and not holes:
+                                    remember(stack[-1])
+                                else:
+                                    holes = self.put(index, stack[-1])
+                                seek(pos + 4)
                             elif op == 0x62:  # BUILD
-                                state = stack.pop()
+                                value = stack.pop()
                                 target = stack[-1]
-                                if isinstance(target, Symbol):
-                                    target.build(state)
+                                if not isinstance(target, Symbol):
+                                    self.build_on(target, value, total - hint() - 1)
+                                else:
+                                    target.build(value)
                                     if on_build is not None and type(target) is Call:
+                                        pos = total - hint()
                                         onward = on_build(target, base + pos)
                                         if onward is not None:
                                             self.jump(onward, base + pos)
                                             pos = onward - base
-                                else:
-                                    self.build_on(target, state, at)
+                                            if pos > size:
+                                                break
+                                            seek(pos)
                             else:
                                 self.stack = stack
-                                pos = COLD[op](self, at, pos)
-                                made += 1
+                                pos = total - hint()
+                                pos = COLD[op](self, pos - 1, pos)
                                 stack = self.stack
+                                made += 1
+                                if pos > size:
+                                    break
+                                seek(pos)
                         elif op == 0x4B:  # BININT1
-                            if data[pos + 1] == 0x4B and data[pos + 3] == 0x4B:
-                                pos = _BININT1S.match(data, at, size).end()  # type: ignore[union-attr]  # matches K.
-                                stack.extend(data[at + 1 : pos : 2])
-                                count += (pos - at) // 2 - 1
-                            else:
-                                stack.append(data[pos])
-                                pos += 1
+                            stack.append(next(walk))
+                        elif op == 0x4E:  # NONE
+                            stack.append(None)
                         elif op == 0x28:  # MARK
                             meta.append(stack)
                             stack = []
                         elif op == 0x46:  # FLOAT
-                            end = data.find(b"\n", pos, size)
+                            pos = total - hint()
+                            end = text.find("\n", pos, size)
                             if end < 0:
-                                self.more_line(at)
+                                self.more_line(pos - 1)
                             if data[end + 1] == 0x61 and data[end + 2] == 0x46 and stack and type(stack[-1]) is list:
-                                run = _FLOAT_APPENDS.match(data, at, size)
+                                run = _FLOAT_APPENDS.match(data, pos - 1, size)
                                 if run:
                                     values = [*map(float, data[pos : run.end() - 2].split(b"\naF"))]
                                     stack[-1].extend(values)
                                     count += 2 * len(values) - 1
-                                    pos = run.end()
+                                    seek(run.end())
                                     continue
                             stack.append(real(data[pos:end]))
-                            pos = end + 1
+                            seek(end + 1)
                         elif op == 0x47:  # BINFLOAT
-                            if data[pos + 8] == 0x47 and data[pos + 17] == 0x47:
-                                pos = _BINFLOATS.match(data, at, size).end()  # type: ignore[union-attr]  # matches G.
-                                stack.extend([value for (value,) in _OP_F8.iter_unpack(data[at:pos])])
-                                count += (pos - at) // 9 - 1
+                            pos = total - hint()
+                            end = pos + 8
+                            if end > size:
+                                self.more(pos - 1, end)
+                            if data[end] == 0x47 and data[end + 9] == 0x47:
+                                run = _BINFLOATS.match(data, pos - 1, size)
+                                end = run.end() if run else end
+                                stack.extend([value for (value,) in _OP_F8.iter_unpack(data[pos - 1 : end])])
+                                count += (end - pos) // 9
                             else:
                                 stack.append(_F8.unpack_from(data, pos)[0])
-                                pos += 8
+                            seek(end)
                         elif op == 0x58:  # BINUNICODE
-                            end = pos + 4 + _U4.unpack_from(data, pos)[0]
+                            pos = total - hint()
+                            if pos + 4 > size:
+                                self.more(pos - 1, pos + 4)
+                            start = pos + 4
+                            end = start + _U4.unpack_from(data, pos)[0]
                             if end > size:
-                                if end - pos > longest:
+                                if end - start > longest:
                                     raise Fault(
-                                        f"text of {end - pos - 4:,} bytes, at most {longest:,} are read", limit=True
+                                        f"text of {end - start:,} bytes, at most {longest:,} are read", limit=True
                                     )
-                                self.more(at, end)
-                            stack.append(str(data[pos + 4 : end], "utf-8", "surrogatepass"))
-                            pos = end
+                                self.more(pos - 1, end)
+                            value = text[start:end]
+                            if not value.isascii():
+                                value = str(data[start:end], "utf-8", "surrogatepass")
+                            stack.append(value)
+                            # nearly always followed by BINPUT or LONG_BINPUT, in sequence
+                            if data[end] == 0x72 and end + 5 <= size and not holes:
+                                if _U4.unpack_from(data, end + 1)[0] == len(memo):
+                                    remember(value)
+                                    count += 1
+                                    end += 5
+                            elif data[end] == 0x71 and end + 2 <= size and not holes and data[end + 1] == len(memo):
+                                remember(value)
+                                count += 1
+                                end += 2
+                            seek(end)
                         elif op == 0x4D:  # BININT2
-                            if data[pos + 2] == 0x4D and data[pos + 5] == 0x4D:
-                                pos = _BININT2S.match(data, at, size).end()  # type: ignore[union-attr]  # matches M..
-                                stack.extend([value for (value,) in _OP_U2.iter_unpack(data[at:pos])])
-                                count += (pos - at) // 3 - 1
+                            pos = total - hint()
+                            end = pos + 2
+                            if end > size:
+                                self.more(pos - 1, end)
+                            if data[end] == 0x4D and data[end + 3] == 0x4D:
+                                run = _BININT2S.match(data, pos - 1, size)
+                                end = run.end() if run else end
+                                stack.extend([value for (value,) in _OP_U2.iter_unpack(data[pos - 1 : end])])
+                                count += (end - pos) // 3
                             else:
                                 stack.append(data[pos] | data[pos + 1] << 8)
-                                pos += 2
+                            seek(end)
                         elif op == 0x4A:  # BININT
-                            if data[pos + 4] == 0x4A and data[pos + 9] == 0x4A:
-                                pos = _BININTS.match(data, at, size).end()  # type: ignore[union-attr]  # matches J....
-                                stack.extend([value for (value,) in _OP_I4.iter_unpack(data[at:pos])])
-                                count += (pos - at) // 5 - 1
+                            pos = total - hint()
+                            end = pos + 4
+                            if end > size:
+                                self.more(pos - 1, end)
+                            if data[end] == 0x4A and data[end + 5] == 0x4A:
+                                run = _BININTS.match(data, pos - 1, size)
+                                end = run.end() if run else end
+                                stack.extend([value for (value,) in _OP_I4.iter_unpack(data[pos - 1 : end])])
+                                count += (end - pos) // 5
                             else:
                                 stack.append(_I4.unpack_from(data, pos)[0])
-                                pos += 4
+                            seek(end)
                         elif op == 0x52:  # REDUCE
-                            args = stack.pop()
+                            value = stack.pop()
                             function = stack[-1]
-                            if type(function) is Global and type(args) is tuple:
+                            if type(function) is Global and type(value) is tuple:
                                 called.add(id(function))
-                                value = Call(function, args, None, base + at)
-                                calls.append(value)
-                                stack[-1] = value
+                                call = new(Call)  # what its constructor does, at two thirds of the cost
+                                call.function, call.args, call.kwargs, call.how = function, value, NOTHING, "reduce"
+                                call.offset = base + total - hint() - 1
+                                call.state = call.grown = None
+                                calls.append(call)
+                                stack[-1] = call
                             else:
-                                stack[-1] = self.call(function, args, at, "reduce")
+                                stack[-1] = self.call(function, value, total - hint() - 1, "reduce")
                             made += 1
-                        elif op == 0x4E:  # NONE
-                            stack.append(None)
                         elif op == 0x5D:  # EMPTY_LIST
                             stack.append([])
                             made += 1
                         elif op == 0x29:  # EMPTY_TUPLE
                             stack.append(())
                         elif op == 0x43 or op == 0x42:  # noqa: PLR1714 - a set costs a hash: SHORT_BINBYTES, BINBYTES
-                            if op == 0x43:
-                                start = pos + 1
-                                end = start + data[pos]
-                            else:
-                                start = pos + 4
-                                end = start + _U4.unpack_from(data, pos)[0]
-                            if end > size:
-                                if end - start <= inline:
-                                    self.more(at, end)
-                                self.jump(base + end, base + pos)
+                            pos = total - hint()
+                            start = pos + (1 if op == 0x43 else 4)
+                            if start > size:
+                                self.more(pos - 1, start)
+                            end = start + (data[pos] if op == 0x43 else _U4.unpack_from(data, pos)[0])
+                            if end > size and end - start <= inline:
+                                self.more(pos - 1, end)
                             if end - start > inline:
+                                self.jump(base + end, base + pos)
                                 stack.append(Blob(base + start, end - start))
+                                if end > size:
+                                    pos = end
+                                    break
                             else:
-                                value = Bytes(data[start:end])
-                                value.offset = base + start
+                                value = data[start:end]
+                                if (
+                                    end - start > 8 or data[end] != 0x94 or data[end + 1] != 0x86
+                                ):  # not a NumPy scalar's
+                                    value = Bytes(value)
+                                    value.offset = base + start
                                 stack.append(value)
-                            pos = end
+                                if data[end] == 0x94 and not holes:
+                                    remember(value)
+                                    end += 1
+                                    count += 1
+                            seek(end)
                         elif op == 0x49:  # INT
-                            end = data.find(b"\n", pos, size)
+                            pos = total - hint()
+                            end = text.find("\n", pos, size)
                             if end < 0:
-                                self.more_line(at)
+                                self.more_line(pos - 1)
                             if data[end + 1] == 0x61 and data[end + 2] == 0x49 and stack and type(stack[-1]) is list:
-                                run = _INT_APPENDS.match(data, at, size)
+                                run = _INT_APPENDS.match(data, pos - 1, size)
                                 if run:
-                                    values = [*map(int, data[pos : run.end() - 2].split(b"\naI"))]
+                                    values = [*map(int, text[pos : run.end() - 2].split("\naI"))]
                                     stack[-1].extend(values)
                                     count += 2 * len(values) - 1
-                                    pos = run.end()
+                                    seek(run.end())
                                     continue
                             stack.append(number(data[pos:end]))
-                            pos = end + 1
+                            seek(end + 1)
                         elif op == 0x56 or op == 0x53:  # noqa: PLR1714 - same: UNICODE, STRING
-                            end = data.find(b"\n", pos, size)
+                            pos = total - hint()
+                            end = text.find("\n", pos, size)
                             if end < 0:
-                                self.more_line(at)
-                            value = raw_unicode_escape_decode(data[pos:end])[0] if op == 0x56 else quoted(data[pos:end])
+                                self.more_line(pos - 1)
+                            value = text[pos:end]
+                            if op == 0x56:
+                                if "\\" in value:
+                                    value = raw_unicode_escape_decode(data[pos:end])[0]
+                            elif (
+                                value[:1] == "'" == value[-1:]
+                                and end > pos + 1
+                                and "\\" not in value
+                                and value.isascii()
+                            ):
+                                value = value[1:-1]
+                            else:
+                                value = quoted(data[pos:end])
                             stack.append(value)
-                            pos = end + 1
+                            seek(end + 1)
                         elif op == 0x2E:  # STOP
+                            pos = total - hint()
                             return stack.pop()
+                        elif op == 0:  # the padding after the chunk, or a foreign byte in it
+                            pos = total - hint() - 1
+                            count -= 1
+                            if pos < size:
+                                raise Fault("0x00 is not an instruction")
+                            if pos > size:  # the padding served as the argument of a BININT1 or BINGET: take it back
+                                stack.pop()
+                                self.more(size - 1, size + 1)
+                            break
                         else:
                             self.stack = stack
-                            pos = COLD[op](self, at, pos)
-                            made += 1
+                            pos = total - hint()
+                            pos = COLD[op](self, pos - 1, pos)
                             stack = self.stack
+                            made += 1
+                            if pos > size:
+                                break
+                            seek(pos)
                 except More as more:
-                    pos = at
+                    pos, want = more.at, more.size
                     count -= 1
-                    want = more.size
                 self.stack = stack
         except Fault:
             raise
         except IndexError:
-            raise Fault("an instruction takes more values than the stack holds") from None
+            raise Fault("an instruction takes more than the stack or the memo holds") from None
         except KeyError as error:
-            raise Fault(f"memo entry {error.args[0]!r} was never stored") from None
+            raise Fault(f"memo entry {error.args[0]} was never stored") from None
         except (ValueError, TypeError, OverflowError) as error:
             raise Fault(str(error).splitlines()[0][:120] or "a value is malformed") from None
         finally:
-            self.opcodes, self.made, self.end = count, made, self.base + pos
-            self.at = self.base + at
+            self.opcodes, self.made = count, made
+            self.at = self.base + max(0, min(total - hint(), self.size) - 1)
+            self.end = self.base + pos

@@ -20,6 +20,7 @@ from assay.spec.finding import Severity
 
 MAX_INTEGER = 4096  # bytes; arithmetic on longer integers costs more than their bytes
 _HIGHEST_PROTOCOL = 5
+_SIGN = 1 << 31  # from here on a length or code of four bytes is negative
 
 
 # Values written as text
@@ -86,7 +87,7 @@ def _unknown(stream: Stream, at: int, pos: int) -> NoReturn:
 
 
 def _proto(stream: Stream, at: int, pos: int) -> int:
-    version = stream.data[pos]
+    version = stream.unsigned(at, pos, 1)
     if version > _HIGHEST_PROTOCOL:
         raise Fault(f"protocol {version} is not known, at most {_HIGHEST_PROTOCOL}")
     stream.protocol = version
@@ -94,15 +95,15 @@ def _proto(stream: Stream, at: int, pos: int) -> int:
 
 
 def _frame(stream: Stream, at: int, pos: int) -> int:
-    length = int.from_bytes(stream.data[pos : pos + 8], "little")
+    length = stream.unsigned(at, pos, 8)
     if stream.base + pos + 8 + length > stream.window.size:
         stream.report("pickle-frame", Severity.MISLEAD, f"a frame says {length:,} bytes, more than there are", at)
     return pos + 8
 
 
 def _long4(stream: Stream, at: int, pos: int) -> int:
-    length = int.from_bytes(stream.data[pos : pos + 4], "little", signed=True)
-    if length < 0:
+    length = stream.unsigned(at, pos, 4)
+    if length >= _SIGN:
         raise Fault("an integer has a negative length")
     end = pos + 4 + length
     if length > MAX_INTEGER:
@@ -127,8 +128,8 @@ def _long(stream: Stream, at: int, pos: int) -> int:
 
 def _binstring(stream: Stream, at: int, pos: int) -> int:
     width = 1 if stream.data[at] == 0x55 else 4  # SHORT_BINSTRING, BINSTRING
-    length = int.from_bytes(stream.data[pos : pos + width], "little", signed=width == 4)
-    if length < 0:
+    length = stream.unsigned(at, pos, width)
+    if length >= _SIGN:
         raise Fault("a string has a negative length")
     value, end = _bytes(stream, at, pos + width, length)
     if isinstance(value, bytes) and value.isascii() and b"\0" not in value:
@@ -138,7 +139,7 @@ def _binstring(stream: Stream, at: int, pos: int) -> int:
 
 
 def _binbytes8(stream: Stream, at: int, pos: int) -> int:
-    length = int.from_bytes(stream.data[pos : pos + 8], "little")
+    length = stream.unsigned(at, pos, 8)
     value, end = _bytes(stream, at, pos + 8, length)
     stream.stack.append(value)
     return end
@@ -157,7 +158,7 @@ def _bytes(stream: Stream, at: int, start: int, length: int) -> tuple[Any, int]:
 
 
 def _binunicode8(stream: Stream, at: int, pos: int) -> int:
-    length = int.from_bytes(stream.data[pos : pos + 8], "little")
+    length = stream.unsigned(at, pos, 8)
     if length > stream.limits.text:
         raise Fault(f"text of {length:,} bytes, at most {stream.limits.text:,} are read", limit=True)
     end = pos + 8 + length
@@ -189,8 +190,8 @@ def _stack_global(stream: Stream, at: int, pos: int) -> int:
 
 def _extension(stream: Stream, at: int, pos: int) -> int:
     width = {0x82: 1, 0x83: 2, 0x84: 4}[stream.data[at]]
-    code = int.from_bytes(stream.data[pos : pos + width], "little", signed=width == 4)
-    if code <= 0:
+    code = stream.unsigned(at, pos, width)
+    if not 0 < code < _SIGN:
         raise Fault(f"extension code {code} is not positive")
     stream.report(
         "pickle-extension", Severity.EXECUTE, f"a global is named by code {code} of the loader's registry", at

@@ -15,9 +15,13 @@ from assay.trees import Window
 
 CHUNK = 1 << 20
 SLACK = 64
-"""No opcode with an argument of fixed size, and no look-ahead, needs more bytes than this."""
+"""Zero bytes put after each chunk; no look-ahead and no argument of fixed size goes further."""
 
 MAX_FINDINGS = 100
+HOLE = Unknown("a memo entry that was never stored")
+"""Stands in the memo where an index was left out."""
+
+_MAX_GAP = 1 << 16  # indices further out than this are kept in a dict: their distance costs nothing there
 _FIRST_UNIFIED_PROTOCOL = 3  # names in older streams are those of Python 2
 
 
@@ -53,10 +57,11 @@ class Fault(Exception):
 
 
 class More(Exception):
-    """The instruction goes on beyond the chunk: load *size* bytes from its opcode and do it again."""
+    """The instruction at *at* goes on beyond the chunk: load *size* bytes from its opcode and do it again."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, at: int, size: int) -> None:
         super().__init__()
+        self.at = at
         self.size = size
 
 
@@ -74,11 +79,13 @@ class Stream:
         self.limits = limits
         self.data = b""
         self.base = offset
-        self.size = self.soft = 0
+        self.size = 0
         self.final = False
         self.stack: list[Any] = []
         self.meta: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
+        self.far: dict[int, Any] = {}
+        self.holes = 0
         self.globals: dict[tuple[str, str], tuple[Global, int]] = {}
         self.called: set[int] = set()
         self.calls: list[Call] = []
@@ -99,8 +106,7 @@ class Stream:
             raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP")
         self.base, self.size = absolute, len(data)
         self.final = absolute + self.size >= self.window.size
-        self.soft = self.size if self.final else max(1, self.size - SLACK)
-        self.data = data + b"\0" * SLACK  # looking ahead at the end sees no opcode instead of failing
+        self.data = data + bytes(SLACK)  # no opcode: marks the end, and looking ahead cannot fail
 
     def check(self) -> None:
         """Hold the limits; done once per chunk."""
@@ -108,7 +114,7 @@ class Stream:
         for what, count, most in (
             ("instructions", self.opcodes, limits.opcodes),
             ("values", self.made, limits.values),
-            ("memo entries", len(self.memo), limits.memo),
+            ("memo entries", len(self.memo) + len(self.far), limits.memo),
             ("nested marks", len(self.meta), limits.marks),
             ("values on the stack", len(self.stack), limits.stack),
         ):
@@ -119,7 +125,7 @@ class Stream:
         """Ask for the bytes up to *end*, which lies beyond the chunk."""
         if self.base + end > self.window.size:
             raise Fault(f"an argument of {end - at:,} bytes goes beyond the end")
-        raise More(end - at + SLACK)
+        raise More(at, end - at + SLACK)
 
     def more_line(self, at: int) -> NoReturn:
         """Ask for more bytes, because a line does not end in the chunk."""
@@ -127,7 +133,7 @@ class Stream:
             raise Fault("a line does not end")
         if self.size - at > self.limits.text:
             raise Fault(f"a line of more than {self.limits.text:,} bytes", limit=True)
-        raise More(2 * (self.size - at) + SLACK)
+        raise More(at, 2 * (self.size - at) + SLACK)
 
     def line(self, at: int, pos: int) -> tuple[bytes, int]:
         """The line at *pos* without its newline, and the position after it."""
@@ -172,6 +178,52 @@ class Stream:
         made = Call(function, args, kwargs, self.base + at, how)
         self.calls.append(made)
         return made
+
+    def unsigned(self, at: int, pos: int, width: int) -> int:
+        """The little-endian integer of *width* bytes at *pos*."""
+        if pos + width > self.size:
+            self.more(at, pos + width)
+        return int.from_bytes(self.data[pos : pos + width], "little")
+
+    def put(self, index: int, value: Any) -> int:
+        """Store a memo entry out of sequence; returns what is not 0 while earlier entries are missing."""
+        memo = self.memo
+        if index < 0:
+            raise Fault(f"memo entry {index} is negative")
+        if index in self.far or index > len(memo) + _MAX_GAP:
+            self.far[index] = value
+        elif index < len(memo):
+            if memo[index] is HOLE:
+                self.holes -= 1
+            memo[index] = value
+        else:
+            self.holes += index - len(memo)
+            memo.extend([HOLE] * (index - len(memo)))
+            memo.append(value)
+        return self.holes + len(self.far)
+
+    def get(self, index: int) -> Any:
+        """A memo entry.
+
+        Raises:
+            KeyError: it was never stored.
+        """
+        value = self.memo[index] if 0 <= index < len(self.memo) else HOLE
+        if value is HOLE:
+            value = self.far.get(index, HOLE)
+        if value is HOLE:
+            raise KeyError(index)
+        return value
+
+    def hole(self, pos: int) -> NoReturn:
+        """A BINGET, read up to *pos*, found no entry: unless its argument was the padding, the stream is broken."""
+        if pos > self.size:
+            self.more(self.size - 1, self.size + 1)
+        raise KeyError(self.data[pos - 1])
+
+    def memoize(self, value: Any) -> None:
+        """MEMOIZE where entries are missing: the index is the number of entries, as the C unpickler counts."""
+        self.put(len(self.memo) - self.holes + len(self.far), value)
 
     def append_to(self, target: Any, values: list[Any]) -> None:
         """APPEND and APPENDS on something other than a list."""

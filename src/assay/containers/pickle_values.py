@@ -39,28 +39,29 @@ class Symbol:
 
     Attributes:
         state: argument of the last BUILD, or None.
+        grown: where ``items``, ``entries`` and ``earlier_states`` are kept, or None while there are none.
     """
 
-    __slots__ = ("_grown", "state")
+    __slots__ = ("grown", "state")
 
     def __init__(self) -> None:
         self.state: Any = None
-        self._grown: _Grown | None = None
+        self.grown: _Grown | None = None
 
     @property
     def items(self) -> Sequence[Any]:
         """What APPEND, APPENDS and ADDITEMS put into it, in order."""
-        return self._grown.items if self._grown else ()
+        return self.grown.items if self.grown else ()
 
     @property
     def entries(self) -> Mapping[Any, Any]:
         """What SETITEM and SETITEMS put into it; see ``key`` for the keys."""
-        return self._grown.entries if self._grown else {}
+        return self.grown.entries if self.grown else {}
 
     @property
     def earlier_states(self) -> Sequence[Any]:
         """Arguments of all BUILDs but the last."""
-        return self._grown.states if self._grown else ()
+        return self.grown.states if self.grown else ()
 
     def build(self, state: object) -> None:
         """BUILD: set its state."""
@@ -77,9 +78,9 @@ class Symbol:
         self._grow().entries.update((key(name), value) for name, value in pairs)
 
     def _grow(self) -> _Grown:
-        if self._grown is None:
-            self._grown = _Grown()
-        return self._grown
+        if self.grown is None:
+            self.grown = _Grown()
+        return self.grown
 
 
 class _Grown:
@@ -116,10 +117,10 @@ class Call(Symbol):
         how: str = "reduce",
     ) -> None:
         self.state = None
-        self._grown = None
+        self.grown = None
         self.function = function
         self.args = args
-        self.kwargs: Mapping[Any, Any] = kwargs if kwargs is not None else _NOTHING
+        self.kwargs: Mapping[Any, Any] = kwargs if kwargs is not None else NOTHING
         self.offset = offset
         self.how = how
 
@@ -131,7 +132,7 @@ class Call(Symbol):
         return f"<Call {self.function if type(self.function) is Global else '…'} at {self.offset}>"
 
 
-_NOTHING: Mapping[Any, Any] = {}
+NOTHING: Mapping[Any, Any] = {}
 
 
 class Persistent(Symbol):
@@ -173,7 +174,10 @@ class Unknown(Symbol):
 
 
 class Bytes(bytes):
-    """Bytes of the stream that know where they lie: ``offset`` counts from the start of the window."""
+    """Bytes of the stream that know where they lie: ``offset`` counts from the start of the window.
+
+    The up to 8 bytes of a NumPy scalar are plain ``bytes``, because there are so many of them.
+    """
 
     offset: int
 
