@@ -56,7 +56,9 @@ class TorchPackage:
             external = _lines(archive, f"{prefix}.data/extern_modules")
             metadata: dict[str, Json] = {"kind": "torch.package", **index.facts}
             metadata["extern_modules"] = external[:_MAX_LISTED]
-            metadata["pickles"] = [saved.version for saved, _ in parts]
+            metadata["pickles"] = [
+                name.removeprefix(prefix)[:200] for name in _pickle_names(archive, prefix)[:_MAX_LISTED]
+            ]
             python = note(archive, f"{prefix}.data/python_version")
             if python:
                 metadata["python_version"] = python[:40]
@@ -68,7 +70,7 @@ class TorchPackage:
                 tensors=tuple(index.specs),
                 parameter_count=index.trained if index.specs else None,
                 requirements=needed_distributions(
-                    name for saved, _ in parts for name in saved.globals if name.module.split(".")[0] in external
+                    name for saved, _ in parts for name in saved.globals if name.module in external
                 ),
                 metadata=metadata,
                 findings=(*findings, *index.findings),
@@ -136,10 +138,15 @@ def _source_findings(archive: Archive, rule: str) -> list[Finding]:
     return [Finding(rule, Severity.EXECUTE, message, archive.window.path, None, ", ".join(sources[:5])[:200])]
 
 
+def _pickle_names(archive: Archive, prefix: str) -> list[str]:
+    names = [member.name for member in archive.members if member.name.endswith(".pkl")]
+    return [name for name in names if not name.startswith(f"{prefix}.data/")]
+
+
 def _pickles(archive: Archive, prefix: str, findings: list[Finding]) -> list[tuple[Saved, Found]]:
     """Every pickled object of a package; its storages are members ``.data/KEY.storage``."""
     parts: list[tuple[Saved, Found]] = []
-    names = [m.name for m in archive.members if m.name.endswith(".pkl") and not m.name.startswith(f"{prefix}.data/")]
+    names = _pickle_names(archive, prefix)
     for name in names[:_MAX_PICKLES]:
         label = name.removeprefix(prefix)
         try:

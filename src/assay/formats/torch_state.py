@@ -21,8 +21,11 @@ from assay.spec.json import Json
 MAX_NESTING = 64
 """Containers inside each other that are looked into."""
 
-MAX_NODES = 4_000_000
-"""Values looked at; what a hostile pickle shares a million times costs no more than this."""
+MAX_NODES = 20_000_000
+"""Values looked at, numbers and texts included."""
+
+MAX_CONTAINERS = 1_000_000
+"""Containers and objects looked into; what a hostile pickle shares a million times costs no more than this."""
 
 MAX_TENSORS = 200_000
 
@@ -114,6 +117,10 @@ Declared = Mapping[str, frozenset[str]]
 """Class name to the attributes its code declares as parameters (TorchScript)."""
 
 
+_LEAF = _Place(None, "", 0, None, buffer=False, above=None)
+# Stands for every value that can hold no tensor, so that a list of a million numbers costs little.
+
+
 def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
     """Walk the object graph; see ``Found``. Bounded by the module's limits.
 
@@ -127,7 +134,7 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
     names: dict[str, int] = {}
     # Iterators, not lists, on the stack: a list shared by a list shared by a list must not be written out.
     stack: list[Iterator[_Place]] = [iter((_Place(root, "", 0, role, buffer=False, above=None),))]
-    looked_at = 0
+    looked_at = looked_into = 0
     while stack:
         place = next(stack[-1], None)
         if place is None:
@@ -137,8 +144,12 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
         if looked_at > MAX_NODES or len(found.tensors) >= MAX_TENSORS:
             found.truncated = f"it has more than {MAX_NODES:,} values or {MAX_TENSORS:,} tensors"
             break
-        if place.value is None or isinstance(place.value, _LEAVES):
+        if place is _LEAF:
             continue
+        looked_into += 1
+        if looked_into > MAX_CONTAINERS:
+            found.truncated = f"it has more than {MAX_CONTAINERS:,} containers"
+            break
         try:
             tensor = tensor_of(place.value) or array_of(place.value)
         except Malformed as error:
@@ -220,10 +231,11 @@ def _inside_itself(place: _Place) -> bool:
 def _children(place: _Place, declared: Declared | None) -> Iterator[_Place]:
     above = _Ancestor(id(place.value), place.above)
     for key, child, buffer in _parts(place.value, declared):
-        path, role = place.path, place.role
-        if child is not None and not isinstance(child, _LEAVES):
-            path = _join(place.path, key) if key else place.path
-            role = place.role or _role(key, place.depth, child)
+        if child is None or isinstance(child, _LEAVES):
+            yield _LEAF
+            continue
+        path = _join(place.path, key) if key else place.path
+        role = place.role or _role(key, place.depth, child)
         yield _Place(child, path, place.depth + 1, role, place.buffer or buffer, above)
 
 
