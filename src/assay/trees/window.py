@@ -173,9 +173,9 @@ class FileSource:
     __slots__ = ("_descriptor", "_size", "file")
 
     def __init__(self, file: Path) -> None:
+        self._descriptor: int | None = None
         self.file = file
         self._size = file.stat().st_size
-        self._descriptor: int | None = None
 
     @property
     def size(self) -> int:
