@@ -144,6 +144,21 @@ def test_binary_dart_and_linear_boosters_are_read() -> None:
     assert describe(binary(booster="gblinear")).metadata == {"features": 3}
 
 
+def test_a_binary_from_before_1_0_ends_with_its_metrics() -> None:
+    data = bytearray(binary(attributes={"note": "x"}))
+    data[16:28] = struct.pack("<iII", 1, 0, 0)
+
+    found = describe(bytes(data) + struct.pack("<Q", 1) + string("rmse"))
+
+    assert found.framework_version is None
+    assert found.hyperparameters["eval_metric"] == ["rmse"]
+    assert rules(found) == {"xgboost-old-binary"}
+
+
+def test_bytes_behind_a_binary_model_are_reported() -> None:
+    assert rules(describe(binary() + b"more")) == {"xgboost-old-binary", "xgboost-trailing-bytes"}
+
+
 def test_the_configuration_behind_a_pickled_binary_booster_is_read() -> None:
     model = binary()
     config = {"learner": {"gradient_booster": {"gbtree_train_param": {"tree_method": "hist"}}}}

@@ -14,7 +14,8 @@
     attributes           when contain_extra_attrs: u64 count, then key and value as u64 length + text
 
 A booster pickled by releases 1.0 to 1.2 has ``CONFIG-offset:`` and an i64 (length of all the above) before it, and its
-configuration as JSON behind.
+configuration as JSON behind. Before 1.0 the version is 0.0, the base score is the margin, and behind the attributes
+stand max_delta_step as text (count:poisson) and, when contain_eval_metrics, the metrics: u64 count, then text each.
 Source: ``src/learner.cc``, ``src/gbm/gbtree_model.h``, ``include/xgboost/tree_model.h`` of XGBoost 0.90 to 1.7.
 """
 
@@ -84,7 +85,7 @@ def read(window: Window, start: int) -> Booster:
     """
     reader = _Reader(window, start)
     booster = Booster()
-    score, features, classes, attributes, _, major, minor, reserved = _LEARNER.unpack(reader.take(_LEARNER.size))
+    score, features, classes, attributes, metrics, major, minor, reserved = _LEARNER.unpack(reader.take(_LEARNER.size))
     booster.base_score, booster.num_feature, booster.num_class = setting(float(score)), features, classes
     booster.num_target = int.from_bytes(reserved[:4], "little") or 1
     booster.version = f"{major}.{minor}" if major else None
@@ -99,6 +100,8 @@ def read(window: Window, start: int) -> Booster:
                 reader.floats()
         if attributes:
             _attributes(reader, booster)
+        if not major:
+            _before_1_0(reader, booster, metrics=bool(metrics))
         _rest(reader, booster)
     except BadFormat as error:
         booster.report("xgboost-truncated", Severity.INCOMPLETE, error.message, window.path)
@@ -148,6 +151,14 @@ def _attributes(reader: _Reader, booster: Booster) -> None:
     for key in [key for key in found if key.startswith("SAVED_PARAM_")]:
         booster.parameters[key.removeprefix("SAVED_PARAM_")] = setting(found.pop(key))
     booster.attributes = found
+
+
+def _before_1_0(reader: _Reader, booster: Booster, *, metrics: bool) -> None:
+    if booster.objective == "count:poisson":
+        booster.objective_parameters["max_delta_step"] = setting(reader.text())
+        booster.attributes.pop("count_poisson_max_delta_step", None)
+    if metrics:
+        booster.parameters["eval_metric"] = [reader.text() for _ in range(reader.count(1000, "metrics"))]
 
 
 def _rest(reader: _Reader, booster: Booster) -> None:
