@@ -154,7 +154,12 @@ def _read_model(model: Field, index: Index, facts: _Facts, scope: str, depth: in
         if part.number == 1:
             facts.version = part.signed
         elif part.number == 2:
-            _read_description(part, facts)
+            try:
+                _read_description(part, facts)
+            except LimitExceeded:
+                raise
+            except BadFormat as error:
+                index.damaged(error)
         elif part.number == 10:
             facts.updatable = bool(part.integer)
         elif part.number in MODEL_KINDS and part.wire == BYTES:
