@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from assay.containers.guard import guarded
 from assay.containers.hdf5 import File, is_hdf5
-from assay.errors import BadFormat
+from assay.errors import BadFormat, NotFound
 from assay.formats.hdf5_tensors import attribute_text, read_tensor, tensors
 from assay.formats.keras_audit import audit
 from assay.formats.keras_config import Model, parse, read_model, read_training
@@ -86,15 +86,13 @@ class KerasH5:
             NotFound: no Keras file of the tree has it.
             BadFormat: its bytes are not there or do not decode.
         """
-        path = (
-            spec.extent.path
-            if spec.extent
-            else next(iter(p for (p,) in self.detect(tree) if _has(tree, p, spec)), None)
-        )
-        if path is None:
-            raise BadFormat(f"no Keras HDF5 file holds {spec.name!r}")
-        with guarded("a Keras HDF5 file", path):
-            return read_tensor(File(tree.open(path)), spec.name)
+        paths = [spec.extent.path] if spec.extent else [group[0] for group in self.detect(tree)]
+        for path in paths:
+            with guarded("a Keras HDF5 file", path):
+                file = File(tree.open(path))
+                if file.get(spec.name) is not None:
+                    return read_tensor(file, spec.name)
+        raise NotFound(f"no Keras HDF5 file holds {spec.name!r}")
 
 
 def model_of(
@@ -163,13 +161,5 @@ def _is_keras(tree: Tree, path: str) -> bool:
     try:
         with guarded("a Keras HDF5 file", path):
             return is_keras(File(tree.open(path)))
-    except BadFormat:
-        return False
-
-
-def _has(tree: Tree, path: str, spec: TensorSpec) -> bool:
-    try:
-        with guarded("a Keras HDF5 file", path):
-            return File(tree.open(path)).get(spec.name) is not None
     except BadFormat:
         return False
