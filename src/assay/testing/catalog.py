@@ -1,0 +1,401 @@
+"""The contract of catalogs (``assay.ports.catalog.Catalog``), as a suite.
+
+To run it over a catalog of your own::
+
+    class TestMyCatalog(CatalogContract):
+        def open_catalog(self, folder: Path) -> Catalog:
+            return MyCatalog(folder / "names")
+
+
+    class MyCatalogMachine(CatalogMachine):
+        def open_catalog(self, folder: Path) -> Catalog:
+            return MyCatalog(folder / "names")
+
+
+    TestMyCatalogMachine = MyCatalogMachine.TestCase
+
+``open_catalog`` opens the catalog that lies in *folder*: empty the first time, later with everything that was done
+to it before. A catalog that keeps nothing on disk returns the same object for the same folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from assay.errors import Conflict, NotFound
+from assay.ports.catalog import Catalog
+from assay.spec.digest import Digest
+from assay.spec.records import EventKind, Version
+
+_STATEMENT = "application/vnd.in-toto+json"
+
+
+def artifact(seed: object) -> Digest:
+    """The digest of some artifact."""
+    return Digest.of(str(seed).encode())
+
+
+def push(catalog: Catalog, name: str, seed: object) -> Version:
+    """Number an artifact, as a push does."""
+    return catalog.add_version(name, artifact(seed), size=100, entries=2, actor="ada")[0]
+
+
+class CatalogContract:
+    """Tests that hold for every catalog."""
+
+    def open_catalog(self, folder: Path) -> Catalog:
+        """The catalog in *folder*; empty the first time."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Where the catalog lies."""
+        folder = tmp_path / "place"
+        folder.mkdir()
+        return folder
+
+    @pytest.fixture
+    def catalog(self, folder: Path) -> Catalog:
+        """The catalog under test."""
+        return self.open_catalog(folder)
+
+    def test_an_empty_catalog_knows_nothing(self, catalog: Catalog) -> None:
+        assert list(catalog.models()) == []
+        assert list(catalog.versions("fraud/churn")) == []
+        assert catalog.version("fraud/churn") is None
+        assert catalog.version("fraud/churn", 1) is None
+        assert catalog.alias("fraud/churn", "champion") is None
+        assert list(catalog.aliases("fraud/churn")) == []
+        assert list(catalog.by_manifest(artifact(1))) == []
+        assert list(catalog.referrers(artifact(1))) == []
+        assert list(catalog.events()) == []
+        assert catalog.reindex() == 0
+
+    def test_versions_of_a_model_are_numbered_from_one_and_listed_newest_first(self, catalog: Catalog) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        first, new = catalog.add_version("fraud/churn", artifact(1), size=7, entries=3, actor="ada")
+        push(catalog, "fraud/churn", 2)
+
+        assert new
+        assert (first.number, first.manifest, first.size, first.entries) == (1, artifact(1), 7, 3)
+        assert (first.actor, first.purged) == ("ada", None)
+        assert before < first.created < datetime.now(UTC) + timedelta(seconds=1)
+        assert first.created.utcoffset() == timedelta(0)
+        assert [version.number for version in catalog.versions("fraud/churn")] == [2, 1]
+        assert [version.number for version in catalog.versions("fraud/churn", limit=1)] == [2]
+        assert catalog.version("fraud/churn", 1) == first
+        assert catalog.version("fraud/churn") == catalog.versions("fraud/churn")[0]
+        for number in (-1, 0, 3):
+            assert catalog.version("fraud/churn", number) is None
+
+    def test_the_same_artifact_keeps_its_number_and_leaves_no_event(self, catalog: Catalog) -> None:
+        first = push(catalog, "fraud/churn", 1)
+        push(catalog, "fraud/churn", 2)
+        again, new = catalog.add_version("fraud/churn", artifact(1), size=100, entries=2, actor="bob")
+        assert (again, new) == (first, False)
+        assert len(catalog.events()) == 2
+
+    def test_every_model_counts_for_itself(self, catalog: Catalog) -> None:
+        for name in ("b", "a/x", "a/y"):
+            assert push(catalog, name, 1).number == 1
+        assert [version.name for version in catalog.by_manifest(artifact(1))] == ["a/x", "a/y", "b"]
+        assert [version.name for version in catalog.by_manifest(artifact(1), name="b")] == ["b"]
+        assert list(catalog.by_manifest(artifact(1), name="c")) == []
+
+    def test_models_are_summed_up_by_name(self, catalog: Catalog) -> None:
+        for name, seed in (("b", 1), ("a/y", 2), ("a/x", 3), ("a/x", 4), ("ab", 5)):
+            push(catalog, name, seed)
+        catalog.move_alias("a/x", "champion", 1, expect=None, actor="ada")
+        catalog.move_alias("a/x", "beta", 2, expect=None, actor="ada")
+
+        models = list(catalog.models())
+        assert [model.name for model in models] == ["a/x", "a/y", "ab", "b"]
+        assert [model.versions for model in models] == [2, 1, 1, 1]
+        assert models[0].latest == catalog.version("a/x", 2)
+        assert models[0].aliases == {"beta": 2, "champion": 1}
+        assert models[1].aliases == {}
+        assert [model.name for model in catalog.models(prefix="a/")] == ["a/x", "a/y"]
+        assert [model.name for model in catalog.models(prefix="a", limit=2)] == ["a/x", "a/y"]
+        assert list(catalog.models(prefix="c")) == []
+        assert catalog.models(limit=1) == models[:1]
+
+    def test_an_alias_moves_by_compare_and_swap(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "m", 2)
+        made = catalog.move_alias("m", "champion", 1, expect=None, actor="ada", reason="first")
+        assert (made.name, made.alias, made.number, made.actor) == ("m", "champion", 1, "ada")
+        moved = catalog.move_alias("m", "champion", 2, expect=1, actor="bob")
+        assert catalog.alias("m", "champion") == moved
+        assert list(catalog.aliases("m")) == [moved]
+        newest = catalog.events(name="m", limit=1)[0]
+        assert newest.kind is EventKind.ALIAS_MOVED
+        assert (newest.data["alias"], newest.data["number"], newest.data["from"]) == ("champion", 2, 1)
+
+    @pytest.mark.parametrize("expect", [None, 3])
+    def test_an_alias_that_points_elsewhere_is_left_alone(self, catalog: Catalog, expect: int | None) -> None:
+        for seed in (1, 2, 3):
+            push(catalog, "m", seed)
+        now = catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        with pytest.raises(Conflict) as caught:
+            catalog.move_alias("m", "champion", 2, expect=expect, actor="bob")
+        assert caught.value.code == "alias-moved"
+        assert catalog.alias("m", "champion") == now
+        assert len(catalog.events()) == 4
+
+    def test_an_alias_that_must_exist_and_does_not_is_not_made(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        with pytest.raises(Conflict):
+            catalog.move_alias("m", "champion", 1, expect=1, actor="ada")
+        assert list(catalog.aliases("m")) == []
+
+    def test_moving_an_alias_to_where_it_points_is_no_event(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        now = catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        assert catalog.move_alias("m", "champion", 1, expect=1, actor="bob") == now
+        assert len(catalog.events()) == 2
+
+    def test_an_alias_points_at_versions_that_exist_only(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        for name, number in (("m", 2), ("m", 0), ("n", 1)):
+            with pytest.raises(NotFound) as caught:
+                catalog.move_alias(name, "champion", number, expect=None, actor="ada")
+            assert caught.value.code == "version-not-found"
+
+    def test_a_removed_alias_is_gone_and_its_move_is_remembered(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        catalog.remove_alias("m", "champion", actor="bob", reason="retired")
+        assert catalog.alias("m", "champion") is None
+        assert [event.kind for event in catalog.events(limit=2)] == [EventKind.ALIAS_REMOVED, EventKind.ALIAS_MOVED]
+        assert catalog.events(limit=1)[0].data["reason"] == "retired"
+        with pytest.raises(NotFound) as caught:
+            catalog.remove_alias("m", "champion", actor="bob")
+        assert caught.value.code == "alias-not-found"
+
+    def test_statements_are_attached_once_and_listed_oldest_first(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        for seed, new in (("s1", True), ("s2", True), ("s1", False)):
+            found = catalog.add_referrer(artifact(1), artifact(seed), _STATEMENT, size=9, actor="ada")
+            assert found is new
+        catalog.add_referrer(artifact(2), artifact("s1"), _STATEMENT, size=9, actor="ada")
+        referrers = catalog.referrers(artifact(1))
+        assert [referrer.manifest for referrer in referrers] == [artifact("s1"), artifact("s2")]
+        assert (referrers[0].subject, referrers[0].artifact_type, referrers[0].size) == (artifact(1), _STATEMENT, 9)
+
+    def test_a_purged_artifact_keeps_its_number_and_comes_back_under_a_new_one(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "m", 2)
+        push(catalog, "n", 1)
+        hit = catalog.mark_purged(artifact(1), reason="leaked", actor="ada")
+        assert [version.reference for version in hit] == ["m:1", "n:1"]
+        assert {version.purged for version in hit} == {"leaked"}
+        assert catalog.version("m", 1) == hit[0]
+        assert push(catalog, "m", 1).number == 3
+        assert [version.purged for version in catalog.by_manifest(artifact(1), name="m")] == ["leaked", None]
+
+    def test_purging_twice_is_one_event_and_an_unnamed_artifact_leaves_one_too(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        catalog.mark_purged(artifact(1), reason="leaked", actor="ada")
+        assert list(catalog.mark_purged(artifact(1), reason="again", actor="ada")) == []
+        assert len(catalog.events(kinds=[EventKind.PURGED])) == 1
+        assert list(catalog.mark_purged(artifact("nobody's"), reason="leaked", actor="ada")) == []
+        assert len(catalog.events(kinds=[EventKind.PURGED])) == 2
+
+    def test_history_of_a_model_holds_what_happened_to_it_newest_first(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "other", 2)
+        catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        catalog.add_referrer(artifact(1), artifact("s"), _STATEMENT, size=9, actor="ada")
+        catalog.record_copy(artifact(1), "oci:/backup", name="m", actor="ada")
+        catalog.mark_purged(artifact(1), reason="leaked", actor="ada")
+        push(catalog, "late", 1)
+
+        assert [event.kind for event in catalog.events(name="m")] == [
+            EventKind.PURGED,
+            EventKind.COPIED,
+            EventKind.STATEMENT_ADDED,
+            EventKind.ALIAS_MOVED,
+            EventKind.VERSION_ADDED,
+        ]
+        assert [event.kind for event in catalog.events(name="late")] == [EventKind.VERSION_ADDED]
+        assert list(catalog.events(name="nobody")) == []
+        copies = catalog.events(kinds=[EventKind.COPIED])
+        assert [(event.data["manifest"], event.data["place"]) for event in copies] == [
+            (str(artifact(1)), "oci:/backup")
+        ]
+        assert len(catalog.events(name="m", kinds=[EventKind.PURGED, EventKind.COPIED], limit=1)) == 1
+
+    def test_events_are_numbered_without_gaps(self, catalog: Catalog) -> None:
+        for seed in range(4):
+            push(catalog, "m", seed)
+        push(catalog, "m", 0)
+        assert [event.sequence for event in catalog.events()] == [4, 3, 2, 1]
+        assert [event.sequence for event in catalog.events(limit=2)] == [4, 3]
+
+    def test_reopening_and_reindexing_change_nothing(self, catalog: Catalog, folder: Path) -> None:
+        for seed in (1, 2, 3):
+            push(catalog, "m", seed)
+        catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        catalog.move_alias("m", "old", 1, expect=None, actor="ada")
+        catalog.remove_alias("m", "old", actor="ada")
+        catalog.add_referrer(artifact(1), artifact("s"), _STATEMENT, size=9, actor="ada")
+        catalog.mark_purged(artifact(2), reason="leaked", actor="ada")
+        before = everything(catalog)
+
+        assert everything(self.open_catalog(folder)) == before
+        assert catalog.reindex() == 8
+        assert everything(catalog) == before
+
+    def test_simultaneous_pushes_of_one_name_get_consecutive_numbers(self, catalog: Catalog) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            versions = list(pool.map(lambda seed: push(catalog, "m", seed), range(24)))
+        assert sorted(version.number for version in versions) == list(range(1, 25))
+        assert len({version.manifest for version in versions}) == 24
+
+
+def everything(catalog: Catalog) -> dict[str, object]:
+    """All that a catalog says, for comparing two of them."""
+    models = list(catalog.models())
+    manifests = {version.manifest for model in models for version in catalog.versions(model.name)}
+    return {
+        "models": models,
+        "versions": {model.name: list(catalog.versions(model.name)) for model in models},
+        "aliases": {model.name: list(catalog.aliases(model.name)) for model in models},
+        "manifests": {str(manifest): list(catalog.by_manifest(manifest)) for manifest in manifests},
+        "referrers": {str(manifest): list(catalog.referrers(manifest)) for manifest in manifests},
+        "events": list(catalog.events()),
+        "history": {model.name: list(catalog.events(name=model.name)) for model in models},
+    }
+
+
+@dataclass
+class _Line:
+    """What the machine expects of one model: manifests by number, which are purged, aliases."""
+
+    manifests: list[Digest] = field(default_factory=list)
+    purged: set[int] = field(default_factory=set)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+    def holding(self, manifest: Digest) -> list[int]:
+        return [
+            number for number, found in enumerate(self.manifests, 1) if found == manifest and number not in self.purged
+        ]
+
+
+_NAMES = st.sampled_from(["m", "m/a", "n"])
+_ALIASES = st.sampled_from(["champion", "beta"])
+_SEEDS = st.integers(0, 4)
+_NUMBERS = st.integers(0, 4)
+
+
+class CatalogMachine(RuleBasedStateMachine):
+    """Random changes, reopenings and reindexings, compared with dictionaries after every step."""
+
+    TestCase: Any
+
+    def open_catalog(self, folder: Path) -> Catalog:
+        """The catalog in *folder*; empty the first time."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.catalog = self.open_catalog(self.folder)
+        self.lines: dict[str, _Line] = {}
+        self.statements: dict[Digest, list[Digest]] = {}
+        self.events = 0
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self.folder)
+
+    @rule(name=_NAMES, seed=_SEEDS)
+    def add_version(self, name: str, seed: int) -> None:
+        line = self.lines.setdefault(name, _Line())
+        manifest = artifact(seed)
+        known = line.holding(manifest)
+        version, new = self.catalog.add_version(name, manifest, size=seed, entries=1, actor="ada")
+        assert new is not bool(known)
+        if new:
+            line.manifests.append(manifest)
+            self.events += 1
+        assert version.number == (known[0] if known else len(line.manifests))
+
+    @rule(name=_NAMES, alias=_ALIASES, number=_NUMBERS, expect=st.none() | _NUMBERS, right=st.booleans())
+    def move_alias(self, name: str, alias: str, number: int, expect: int | None, right: bool) -> None:  # noqa: FBT001
+        line = self.lines.get(name, _Line())
+        now = line.aliases.get(alias)
+        expect = now if right else expect
+        if not 1 <= number <= len(line.manifests):
+            with pytest.raises(NotFound):
+                self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
+        elif now not in {number, expect}:
+            with pytest.raises(Conflict):
+                self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
+        else:
+            assert self.catalog.move_alias(name, alias, number, expect=expect, actor="ada").number == number
+            line.aliases[alias] = number
+            self.events += now != number
+
+    @rule(name=_NAMES, alias=_ALIASES)
+    def remove_alias(self, name: str, alias: str) -> None:
+        if alias in self.lines.get(name, _Line()).aliases:
+            self.catalog.remove_alias(name, alias, actor="ada")
+            del self.lines[name].aliases[alias]
+            self.events += 1
+        else:
+            with pytest.raises(NotFound):
+                self.catalog.remove_alias(name, alias, actor="ada")
+
+    @rule(seed=_SEEDS, statement=_SEEDS)
+    def add_referrer(self, seed: int, statement: int) -> None:
+        known = self.statements.setdefault(artifact(seed), [])
+        manifest = artifact(("statement", statement))
+        new = self.catalog.add_referrer(artifact(seed), manifest, _STATEMENT, size=3, actor="ada")
+        assert new is (manifest not in known)
+        if new:
+            known.append(manifest)
+            self.events += 1
+
+    @rule(seed=_SEEDS)
+    def purge(self, seed: int) -> None:
+        manifest = artifact(seed)
+        hit = [(name, number) for name in sorted(self.lines) for number in self.lines[name].holding(manifest)]
+        named = any(manifest in line.manifests for line in self.lines.values())
+        versions = self.catalog.mark_purged(manifest, reason="leaked", actor="ada")
+        assert [(version.name, version.number) for version in versions] == hit
+        for name, number in hit:
+            self.lines[name].purged.add(number)
+        self.events += bool(hit) or not named
+
+    @rule()
+    def reopen(self) -> None:
+        self.catalog = self.open_catalog(self.folder)
+
+    @rule()
+    def reindex(self) -> None:
+        assert self.catalog.reindex() == self.events
+
+    @invariant()
+    def says_what_the_model_says(self) -> None:
+        assert [model.name for model in self.catalog.models()] == sorted(
+            name for name, line in self.lines.items() if line.manifests
+        )
+        for name, line in self.lines.items():
+            versions = list(self.catalog.versions(name))[::-1]
+            assert [version.manifest for version in versions] == line.manifests
+            assert {version.number for version in versions if version.purged} == line.purged
+            assert {alias.alias: alias.number for alias in self.catalog.aliases(name)} == line.aliases
+        for subject, statements in self.statements.items():
+            assert [referrer.manifest for referrer in self.catalog.referrers(subject)] == statements
+        assert [event.sequence for event in self.catalog.events()] == list(range(self.events, 0, -1))
