@@ -132,6 +132,7 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
     found = Found()
     role = None if declared is None else Role.MODEL
     names: dict[str, int] = {}
+    known: dict[int, TensorValue] = {}
     # Iterators, not lists, on the stack: a list shared by a list shared by a list must not be written out.
     stack: list[Iterator[_Place]] = [iter((_Place(root, "", 0, role, buffer=False, above=None),))]
     looked_at = looked_into = 0
@@ -151,7 +152,7 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
             found.truncated = f"it has more than {MAX_CONTAINERS:,} containers"
             break
         try:
-            tensor = tensor_of(place.value) or array_of(place.value)
+            tensor = _tensor(place.value, known)
         except Malformed as error:
             found.malformed.append((place.path, str(error)))
             continue
@@ -165,6 +166,16 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
             stack.append(_children(place, declared))
     found.tensors = _settle(found.tensors)
     return found
+
+
+def _tensor(value: object, known: dict[int, TensorValue]) -> TensorValue | None:
+    """The tensor a value is, if it is one; *known* keeps it by identity, for a value that many places share."""
+    tensor = known.get(id(value))
+    if tensor is None:
+        tensor = tensor_of(value) or array_of(value)
+        if tensor is not None:
+            known[id(value)] = tensor
+    return tensor
 
 
 def is_module(call: Call) -> bool:

@@ -17,6 +17,7 @@ Source: ``torch/csrc/jit/serialization/{export_module,import,python_print}.cpp``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from assay.containers.archive import Archive
 from assay.containers.guard import guarded
@@ -127,6 +128,7 @@ def _read_parts(
             findings.append(Finding("torchscript-constants", Severity.INCOMPLETE, error.message, archive.window.path))
         else:
             found = find_tensors({"CONSTANTS": constants.value}, declared={})
+            found.tensors = [replace(located, buffer=True) for located in found.tensors]
             parts.append((constants, found))
     return saved, parts
 
