@@ -140,6 +140,39 @@ def test_text_that_is_not_utf_8_is_replaced() -> None:
     assert part.text() == "a\ufffdb"
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 300), max_size=200), st.integers(0, 3))
+def test_long_runs_are_counted_as_if_read_one_by_one(values: list[int], spoiler: int) -> None:
+    run = b"".join(field(8, value) for value in values)
+    reals = b"".join(field(7, 1.5) for _ in values)
+    texts = b"".join(field(9, "x" * (value % 150)) for value in values)
+    data = (
+        field(1, "name") + run + texts + (b"", field(3, 4), field(8, "\x05\x06"), field(2, "x"))[spoiler] + reals + run
+    )
+    slow = [part.number for part in of(data)]
+    tally = {7: 0, 8: 0, 9: 0}
+    assert [part.number for part in of(data).fields(tally)] == [number for number in slow if number not in tally]
+    assert tally == {number: slow.count(number) for number in tally}
+
+
+def test_millions_of_unpacked_numbers_count_as_few_fields() -> None:
+    values = b"".join(field(8, number % 1000) for number in range(100_000))
+    data = field(1, "ids") + values + field(20, 7)
+    tally = {8: 0}
+    assert [part.number for part in of(data, max_fields=200).fields(tally)] == [1, 20]
+    assert tally == {8: 100_000}
+
+
+def test_a_run_does_not_hide_damage_behind_it() -> None:
+    values = b"".join(field(8, number) for number in range(1000))
+    with pytest.raises(BadFormat, match="malformed"):
+        list(of(values + b"\x40" + b"\xff" * 11).fields({8: 0}))
+    with pytest.raises(BadFormat, match="after its message"):
+        list(of(field(7, 1.0) * 100 + b"\x3d\x00").fields({7: 0}))
+    with pytest.raises(BadFormat, match="after its message"):
+        list(of(field(9, "abc") * 100 + b"\x4a\x04abc").fields({9: 0}))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.booleans())
 def test_any_bytes_end_in_fields_or_in_our_errors(data: bytes, clip: bool) -> None:

@@ -15,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_builder import field, fields
 
+from assay.containers.protobuf import message
 from assay.errors import AssayError, BadFormat
 from assay.formats.onnx import Onnx
 from assay.formats.onnx_graph import MAX_DEPTH, MAX_FINDINGS_PER_RULE
 from assay.formats.onnx_tensors import HUGE_BYTES
+from assay.formats.onnx_trees import distinct
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
 from assay.spec.tensor import TensorSpec
-from assay.trees import Tree
+from assay.trees import BytesWindow, Tree
 from assay.trees.window import FileSource
 
 RealModel = Callable[[str, str, str], Path]
@@ -186,6 +188,8 @@ def test_a_classical_pipeline_shows_its_predictor_classes_and_vocabulary(real_mo
     assert (description.architecture, description.task) == ("LinearClassifier", "classification")
     assert (description.framework, description.framework_version) == ("skl2onnx", "1.19.1")
     assert description.outputs[1] == Port("output_probability", "sequence(map(int64,float32))")
+    # 28,302 inverse document frequencies, 3 × 28,302 coefficients, 3 intercepts and one shape.
+    assert description.parameters == 4 * 28_302 + 3 + 1
     parts = {part.kind: part for part in description.components}
     assert parts["TfIdfVectorizer"].fitted["pool_strings"] == "string[28302]"
     assert parts["ai.onnx.ml.LinearClassifier"].hyperparameters["classes"] == [0, 1, 2]
@@ -322,6 +326,21 @@ def test_a_tree_ensemble_shows_its_trees_and_classes() -> None:
     assert component.hyperparameters == {"classes": ["cat", "dog"], "post_transform": "SOFTMAX", "trees": 3}
     assert component.fitted["nodes_values"] == "float[7]"
     assert np.isfinite(description.metadata["nodes"])  # type: ignore[call-overload]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 300), max_size=200), st.integers(0, 3))
+def test_tree_ids_are_told_apart_packed_or_not_and_in_runs_of_any_length(values: list[int], spoiler: int) -> None:
+    run = b"".join(field(8, number) for number in values)
+    between = (b"", field(3, 4), field(8, "\x05\x06"), field(2, "x"))[spoiler]
+    attribute = message(BytesWindow(field(1, "name") + run + between + field(7, 1.5) * len(values) + run))
+    assert distinct(attribute, 8) == {*values, *((5, 6) if spoiler == 2 else ())}
+
+
+def test_a_forest_of_many_nodes_is_counted_in_few_steps() -> None:
+    ids = b"".join(field(8, number // 100) for number in range(100_000))
+    attribute = message(BytesWindow(field(1, "nodes_treeids") + ids + field(20, 7)), max_fields=200)
+    assert distinct(attribute, 8) == set(range(1000))
 
 
 def test_inputs_that_are_initialisers_are_not_inputs() -> None:

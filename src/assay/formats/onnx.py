@@ -259,6 +259,7 @@ def _description(walk: GraphWalk, model: _Model, paths: tuple[str, ...]) -> Desc
         architecture=architecture,
         task=task,
         tensors=tuple(walk.tensors),
+        parameter_count=walk.trained + sum(spec.size for spec in walk.tensors) if walk.trained else None,
         inputs=inputs,
         outputs=tuple(walk.main.outputs),
         components=tuple(walk.components),

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from assay.containers.protobuf import Field
 from assay.errors import BadFormat, LimitExceeded
-from assay.formats.onnx_schema import CLASSICAL_DOMAIN, PYTHON_OPERATORS
+from assay.formats.onnx_schema import CLASSICAL_DOMAIN, CLASSICAL_MODELS, PYTHON_OPERATORS
 from assay.formats.onnx_tensors import Place, RawTensor, read_port, read_tensor, to_spec
+from assay.formats.onnx_trees import distinct
 from assay.spec.description import Component, Port
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -92,6 +93,7 @@ class GraphWalk:
         sparse: dense shape of each sparse tensor.
         components: classical predictors and what prepares their input.
         trees: trees in all tree ensembles.
+        trained: numbers that classical predictors hold in their attributes.
         subgraphs: number of nested graphs.
         findings: what was odd.
     """
@@ -105,6 +107,7 @@ class GraphWalk:
         self.sparse: dict[str, Json] = {}
         self.components: list[Component] = []
         self.trees = 0
+        self.trained = 0
         self.subgraphs = 0
         self.findings: list[Finding] = []
         self._names: set[str] = set()
@@ -338,6 +341,8 @@ class GraphWalk:
         """A classical operator as a component: its settings, the sizes of what training left in it, its trees."""
         settings: dict[str, Json] = {}
         fitted: dict[str, str] = {}
+        if node.operator in CLASSICAL_MODELS:
+            self.trained += sum(attribute.counts[_FLOATS] for attribute in attributes)
         for attribute in attributes:
             if attribute.scalar is not None:
                 settings[attribute.name] = attribute.scalar
@@ -347,9 +352,9 @@ class GraphWalk:
             if attribute.name.startswith(("classlabels_", "classes")) and sum(attribute.counts.values()) <= MAX_LISTED:
                 settings["classes"] = _listed(attribute.message)
             if attribute.name in {"nodes_treeids", "tree_roots"}:
-                ids = _listed_ids(attribute.message)
-                self.trees += len(ids)
-                settings["trees"] = len(ids)
+                trees = len(distinct(attribute.message, _INTS))
+                self.trees += trees
+                settings["trees"] = trees
         if len(self.components) < MAX_COMPONENTS:
             kind = f"{domain}.{node.operator}" if domain else node.operator
             self.components.append(Component(label, kind, settings, fitted))
@@ -365,14 +370,6 @@ def _listed(message: Field) -> list[Json]:
         elif part.number == _FLOATS:
             values += [_finite(value) for value in part.reals(4, MAX_LISTED * 4)]
     return values[:MAX_LISTED]
-
-
-def _listed_ids(message: Field) -> set[int]:
-    ids: set[int] = set()
-    for part in message.fields(tally={_FLOATS: 0, _STRINGS: 0}):
-        if part.number == _INTS:
-            ids.update(part.integers())
-    return ids
 
 
 def _finite(value: float) -> Json:
