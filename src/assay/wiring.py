@@ -8,7 +8,7 @@ from assay.artifact.collect import collect, tree_of
 from assay.artifact.reader import Artifact
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
-from assay.catalog.sql import SqlCatalog
+from assay.catalog.sql import open_catalog
 from assay.errors import NotFound
 from assay.formats.registry import all_formats
 from assay.ports.formats import TensorReader
@@ -35,7 +35,8 @@ def open_registry(settings: Settings) -> Registry:
         CouldNot: it was made by a newer release, or lies on a network file system.
     """
     home = open_home(settings.home)
-    return Registry(DirectoryStore(home), SqlCatalog(home), settings.actor, str(settings.home))
+    catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
+    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home))
 
 
 def open_layout(folder: Path) -> tuple[DirectoryStore, OciLayoutIndex]:

@@ -11,11 +11,62 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
+from assay.formats.catboost import CatBoostFormat
+from assay.formats.coreml import CoreMl
+from assay.formats.gguf import GgufFormat
+from assay.formats.hf_diffusers import DiffusersFormat
+from assay.formats.hf_peft import PeftFormat
+from assay.formats.huggingface import TransformersFormat
+from assay.formats.keras_h5 import KerasH5
+from assay.formats.keras_zip import KerasArchive
+from assay.formats.lightgbm import LightGBMFormat
+from assay.formats.mlflow import MLflowFormat
+from assay.formats.npz import NpzFormat
+from assay.formats.onnx import Onnx
+from assay.formats.openvino import OpenVino
+from assay.formats.pytorch import PyTorch
+from assay.formats.pytorch_export import TorchExport
+from assay.formats.safetensors import SafetensorsFormat
+from assay.formats.savedmodel import SavedModel
+from assay.formats.sentence_transformers import SentenceTransformersFormat
+from assay.formats.tf_checkpoint import TensorFlowCheckpoint
+from assay.formats.tf_frozen import FrozenGraph
+from assay.formats.torch_package import TorchPackage, TorchServe
+from assay.formats.torchscript import TorchScript
+from assay.formats.xgboost import XGBoostFormat
 from assay.ports.formats import Format
 
 GROUP = "assay.formats"
 
-_BUILTIN: tuple[type[Format], ...] = ()
+_BUILTIN: tuple[type[Format], ...] = (
+    # What a folder of files means together, the most specific first.
+    MLflowFormat,
+    SentenceTransformersFormat,
+    DiffusersFormat,
+    PeftFormat,
+    TransformersFormat,
+    # Single files with their side files, safest and most complete first.
+    SafetensorsFormat,
+    PyTorch,
+    TorchScript,
+    TorchExport,
+    GgufFormat,
+    KerasArchive,
+    KerasH5,
+    SavedModel,
+    TensorFlowCheckpoint,
+    FrozenGraph,
+    Onnx,
+    XGBoostFormat,
+    LightGBMFormat,
+    CatBoostFormat,
+    CoreMl,
+    OpenVino,
+    NpzFormat,
+    TorchPackage,
+    TorchServe,
+)
+"""In order of preference: of one model exported several ways, the first speaks for the whole."""
 
 
 @cache

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pathspec import GitIgnoreSpec
 
@@ -28,10 +30,13 @@ from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, Stora
 from assay.ports.blobs import BlobReader
 from assay.ports.progress import SILENT, Progress
 from assay.service.registry import Registry
+from assay.spec.digest import Digest
 from assay.spec.manifest import Entry
 from assay.spec.records import Version
-from assay.streams.copying import digest_file, store_copy, store_source
+from assay.trees import Source
+from assay.blobs.copying import digest_file, store_copy
 
+BLOCK = 4 << 20
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -185,7 +190,7 @@ def _write(blobs: BlobReader, staging: Path, entry: Entry, *, link: bool, progre
             with file.open("rb") as stored:
                 found, size = store_copy(stored.fileno(), made.fileno(), entry.size, progress=progress)
         else:
-            found, size = store_source(blobs.open(entry.digest), made.fileno(), progress=progress)
+            found, size = _store_source(blobs.open(entry.digest), made, progress=progress)
     if (found, size) != (entry.digest, entry.size):
         scratch.unlink()
         raise IntegrityError(
@@ -196,6 +201,19 @@ def _write(blobs: BlobReader, staging: Path, entry: Entry, *, link: bool, progre
         )
     scratch.replace(target)
     return 0
+
+
+def _store_source(source: Source, made: IO[bytes], *, progress: Progress) -> tuple[Digest, int]:
+    """Bring far bytes into a file, hashed on the way."""
+    state, offset = hashlib.sha256(), 0
+    while block := source.read(offset, BLOCK):
+        state.update(block)
+        made.write(block)
+        offset += len(block)
+        progress.advance(len(block))
+    made.flush()
+    os.fsync(made.fileno())
+    return Digest("sha256", state.hexdigest()), offset
 
 
 def _link(file: Path, target: Path) -> bool:

@@ -77,7 +77,7 @@ def _manifest_left(registry: Registry, version: Version) -> Manifest:
 
 def _blobs_of(registry: Registry, manifest: Manifest) -> list[Digest]:
     digests = [layer.digest for layer in manifest.layers]
-    for referrer in registry.catalog.referrers(manifest.digest):
+    for referrer in registry.referrers(manifest.digest):
         try:
             digests += [layer.digest for layer in read_manifest(registry.blobs, referrer.manifest).layers]
         except AssayError:

@@ -82,13 +82,20 @@ class Registry:
         """The files of an artifact as a tree."""
         return Tree({entry.path: self.blobs.open(entry.digest) for entry in manifest.entries()})
 
+    def referrers(self, subject: Digest) -> Sequence[Referrer]:
+        """Statements about an artifact, without those whose bytes a purge of it removed."""
+        found = self.catalog.referrers(subject)
+        if any(version.purged is not None for version in self.catalog.by_manifest(subject)):
+            return [referrer for referrer in found if self.blobs.size(referrer.manifest) is not None]
+        return found
+
     def statements(self, subject: Digest, kind: str | None = None) -> Sequence[Statement]:
         """What is said about an artifact, oldest first.
 
         Raises:
             NotFound: a statement's bytes are missing.
         """
-        found = (self.statement(referrer) for referrer in self.catalog.referrers(subject))
+        found = (self.statement(referrer) for referrer in self.referrers(subject))
         return [statement for statement in found if kind is None or statement.kind == kind]
 
     def statement(self, referrer: Referrer) -> Statement:
@@ -108,7 +115,7 @@ class Registry:
         """Keep a statement beside its subject; False when the very same claim is already there."""
         document = statement.document()
         digest = Digest.of(document)
-        for referrer in self.catalog.referrers(statement.subject):
+        for referrer in self.referrers(statement.subject):
             if referrer.artifact_type == statement.artifact_type:
                 layers = read_manifest(self.blobs, referrer.manifest).layers
                 if layers and layers[0].digest == digest:

@@ -69,7 +69,7 @@ def copy_out(
     """
     manifest = registry.manifest(version)
     totals = _Totals()
-    referrers = registry.catalog.referrers(manifest.digest)
+    referrers = registry.referrers(manifest.digest)
     progress.start("copying", manifest.size)
     try:
         _copy_artifact(registry.blobs, blobs, manifest, totals, progress)

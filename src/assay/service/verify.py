@@ -138,7 +138,7 @@ def _wanted(registry: Registry, version: Version) -> Iterator[tuple[str, Digest,
     yield ("config", manifest.config.digest, manifest.config.size)
     for entry in manifest.entries():
         yield (entry.path, entry.digest, entry.size)
-    for referrer in registry.catalog.referrers(version.manifest):
+    for referrer in registry.referrers(version.manifest):
         kind = referrer.artifact_type.removeprefix("application/vnd.assay.statement.").removesuffix(".v1+json")
         yield (f"statement {kind}", referrer.manifest, referrer.size)
         document = _document(registry, referrer.manifest)

@@ -1,0 +1,61 @@
+"""A registry on disk, and small models to put into it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from assay.artifact.collect import collect
+from assay.formats.registry import all_formats
+from assay.service import publish
+from assay.service.publish import Claims, Pushed
+from assay.service.registry import Registry
+from assay.settings import Settings
+from assay.wiring import open_registry
+
+
+def safetensors(**tensors: tuple[str, list[int], bytes]) -> bytes:
+    """A safetensors file from name -> (dtype, shape, bytes)."""
+    header, offset = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def registry(home: Path) -> Registry:
+    return open_registry(Settings(home, "tester"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with weights, a configuration, a card, an empty file and a nested one."""
+    folder = tmp_path / "model"
+    (folder / "extra").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(safetensors(weight=("F32", [2, 3], struct.pack("<6f", *range(6)))))
+    (folder / "settings.json").write_text('{"threshold": 0.5}')
+    (folder / "README.md").write_text("# A model\n")
+    (folder / "extra" / "empty.bin").write_bytes(b"")
+    (folder / "extra" / "größe 名.bin").write_bytes(b"\x00\x01\x02")
+    return folder
+
+
+@pytest.fixture
+def push(registry: Registry):
+    """``push(path, name, **options)``."""
+
+    def do(path: Path, name: str = "team/model", **options) -> Pushed:
+        claims = options.pop("claims", Claims())
+        return publish.push(registry, collect(path), name, formats=all_formats(), claims=claims, **options)
+
+    return do

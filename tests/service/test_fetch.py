@@ -1,0 +1,166 @@
+"""Pull: verified files, complete or not at all, resumable."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound
+from assay.service import fetch
+from assay.service.registry import Registry
+from assay.spec.digest import Digest
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def damage(registry: Registry, content: bytes) -> Path:
+    """Flip one bit of a stored blob."""
+    file = registry.blobs.local_file(Digest.of(content))
+    assert file is not None
+    file.chmod(0o644)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    return file
+
+
+def test_what_is_pulled_is_byte_for_byte_what_was_pushed(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+
+    pulled = fetch.pull(registry, version, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(model)
+    assert (pulled.files, pulled.size, pulled.resumed) == (5, version.size, 0)
+    assert [path.name for path in tmp_path.iterdir() if "assay-pull" in path.name] == []
+
+
+def test_pushing_what_was_pulled_is_the_same_version(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert push(tmp_path / "out").version == version
+
+
+def test_a_single_file_keeps_its_base_name(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model / "model.safetensors").version
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert list(contents(tmp_path / "out")) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (("*.json",), {"settings.json"}),
+        (("extra/",), {"extra/empty.bin", "extra/größe 名.bin"}),
+        (("*.md", "*.safetensors"), {"README.md", "model.safetensors"}),
+    ],
+)
+def test_only_matching_files_are_written(
+    push, registry: Registry, model: Path, tmp_path: Path, patterns: tuple[str, ...], expected: set[str]
+) -> None:
+    fetch.pull(registry, push(model).version, tmp_path / "out", only=patterns)
+
+    assert set(contents(tmp_path / "out")) == expected
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        fetch.pull(registry, push(model).version, tmp_path / "out", only=("*.gguf",))
+
+    assert caught.value.code == "no-match"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_destination_that_holds_something_is_left_alone(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+
+    with pytest.raises(Conflict) as caught:
+        fetch.pull(registry, version, tmp_path / "out")
+
+    assert caught.value.code == "destination-not-empty"
+    assert contents(tmp_path / "out") == {"mine.txt": b"precious"}
+
+
+def test_an_empty_destination_is_used(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    fetch.pull(registry, push(model).version, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_a_flipped_bit_in_the_store_never_reaches_the_destination(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    damage(registry, (model / "model.safetensors").read_bytes())
+
+    with pytest.raises(IntegrityError) as caught:
+        fetch.pull(registry, version, tmp_path / "out")
+
+    assert caught.value.details["path"] == "model.safetensors"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_pull_goes_on_where_it_stopped(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+    damaged = damage(registry, b"# A model\n")
+    with pytest.raises(IntegrityError):
+        fetch.pull(registry, version, tmp_path / "out")
+    damaged.write_bytes(b"# A model\n")
+
+    pulled = fetch.pull(registry, version, tmp_path / "out")
+
+    assert pulled.resumed > 0
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_half_written_and_tampered_leftovers_are_not_trusted(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    staging = tmp_path / f".out.assay-pull-{version.manifest.hex[:12]}"
+    staging.mkdir()
+    (staging / "README.md").write_bytes(b"# A modem\n")  # right size, wrong bytes
+    (staging / "stranger").write_bytes(b"from another pull")
+
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_linked_files_share_the_stored_bytes_and_are_read_only(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    fetch.pull(registry, version, tmp_path / "out", link=True)
+
+    stored = registry.blobs.local_file(Digest.of((model / "README.md").read_bytes()))
+    assert stored is not None
+    assert (tmp_path / "out" / "README.md").samefile(stored)
+    assert (tmp_path / "out" / "README.md").stat().st_mode & 0o222 == 0
+
+
+def test_links_to_another_file_system_are_refused_with_the_way_out(
+    push, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+
+    def link(source: object, target: object) -> None:
+        # The one thing that is simulated: a second file system to link to.
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InvalidInput) as caught:
+        fetch.pull(registry, version, tmp_path / "out", link=True)
+    assert caught.value.code == "cannot-link"
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,159 @@
+"""Push: one artifact, one number, and statements beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from assay.errors import Conflict, InvalidInput, NotFound
+from assay.service.publish import Claims
+from assay.service.registry import Registry
+from assay.spec.reference import Reference
+
+
+def test_the_first_push_is_version_one_and_the_next_change_version_two(push, model: Path) -> None:
+    first = push(model)
+    (model / "settings.json").write_text('{"threshold": 0.6}')
+    second = push(model)
+
+    assert (first.version.reference, first.new) == ("team/model:1", True)
+    assert (second.version.reference, second.new) == ("team/model:2", True)
+    assert first.version.manifest != second.version.manifest
+
+
+def test_pushing_the_same_content_again_gives_the_same_version_and_attaches_what_is_new(
+    push, registry: Registry, model: Path
+) -> None:
+    first = push(model, claims=Claims(metrics={"auc": 0.9}))
+    os.utime(model / "README.md", (0, 0))
+    (model / "README.md").chmod(0o600)
+    again = push(model, claims=Claims(metrics={"auc": 0.9}, note="checked"))
+
+    assert again.version == first.version
+    assert not again.new
+    assert again.statements == ("note",)
+    kinds = [statement.kind for statement in registry.statements(first.version.manifest)]
+    assert kinds == ["description", "metrics", "note"]
+
+
+def test_another_model_with_the_same_content_shares_the_digest_but_has_its_own_number(push, model: Path) -> None:
+    push(model, "a")
+    (model / "README.md").write_text("changed")
+    push(model, "b")
+    shared = push(model, "a")
+
+    assert shared.version.reference == "a:2"
+
+
+def test_every_claim_becomes_a_statement_about_the_artifact(push, registry: Registry, model: Path) -> None:
+    base = push(model, "base").version
+    (model / "README.md").write_text("fine-tuned")
+    claims = Claims(
+        metrics={"f1": 0.5}, params={"lr": 0.1}, base="base:1", run="https://runs.example/7", note="a note",
+        environment={"python": {"version": "3.11.7"}},
+    )  # fmt: skip
+    version = push(model, "tuned", claims=claims).version
+
+    said = {found.kind: found.predicate for found in registry.statements(version.manifest)}
+    assert said["metrics"] == {"metrics": {"f1": 0.5}}
+    assert said["params"] == {"params": {"lr": 0.1}}
+    assert said["base"]["manifest"] == str(base.manifest)
+    assert said["run"] == {"uri": "https://runs.example/7", "system": "https", "source": "given"}
+    assert said["note"] == {"text": "a note"}
+    assert said["environment"] == {"python": {"version": "3.11.7"}}
+    assert said["description"]["summary"]["parameters"] == 6
+
+
+def test_a_base_that_is_not_here_is_kept_as_it_was_said(push, registry: Registry, model: Path) -> None:
+    version = push(model, claims=Claims(base="sentence-transformers/all-MiniLM-L6-v2")).version
+
+    (said,) = registry.statements(version.manifest, "base")
+    assert said.predicate == {"relation": "finetuned-from", "name": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+def test_a_base_version_that_does_not_exist_is_an_error_before_anything_is_stored(
+    push, registry: Registry, model: Path
+) -> None:
+    push(model, "base")
+    stored = set(registry.blobs.digests())
+    (model / "README.md").write_text("changed")
+
+    with pytest.raises(NotFound):
+        push(model, "tuned", claims=Claims(base="base:7"))
+    assert set(registry.blobs.digests()) == stored
+
+
+def test_a_bad_name_or_alias_is_refused_before_anything_is_stored(push, registry: Registry, model: Path) -> None:
+    for options in ({"name": "Bad Name"}, {"alias": "3"}, {"alias": "two words"}):
+        with pytest.raises(InvalidInput):
+            push(model, **options)
+
+    assert list(registry.blobs.digests()) == []
+
+
+def test_an_alias_follows_the_push_and_resolves(push, registry: Registry, model: Path) -> None:
+    push(model, alias="champion")
+    (model / "README.md").write_text("changed")
+    push(model, alias="champion")
+
+    assert registry.resolve(Reference.parse("team/model:champion")).number == 2
+    assert registry.resolve(Reference.parse("team/model:1")).number == 1
+    assert registry.resolve(Reference.parse("team/model")).number == 2
+
+
+def test_a_digest_names_a_version_and_must_agree_with_the_label(push, registry: Registry, model: Path) -> None:
+    version = push(model).version
+
+    assert registry.resolve(Reference.parse(f"team/model@{version.manifest}")) == version
+    assert registry.resolve(Reference.parse(f"team/model:1@{version.manifest}")) == version
+    with pytest.raises(InvalidInput):
+        registry.resolve(Reference.parse("team/model:1@sha256:" + "0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("nothing", "model-not-found"), ("team/model:9", "version-not-found"), ("team/model:nobody", "alias-not-found")],
+)
+def test_what_is_not_there_is_named_with_a_hint(push, registry: Registry, model: Path, text: str, code: str) -> None:
+    push(model)
+
+    with pytest.raises(NotFound) as caught:
+        registry.resolve(Reference.parse(text))
+    assert caught.value.code == code
+    assert caught.value.hint
+
+
+def test_a_file_that_changes_while_it_is_read_stores_no_version(push, registry: Registry, model: Path) -> None:
+    class Meddler:
+        """Appends to the weights as soon as their first bytes are stored."""
+
+        def start(self, what: str, total: int) -> None: ...
+
+        def advance(self, count: int) -> None:
+            with (model / "model.safetensors").open("ab") as handle:
+                handle.write(b"more")
+
+        def finish(self) -> None: ...
+
+    with pytest.raises(Conflict) as caught:
+        push(model / "model.safetensors", progress=Meddler())
+    assert caught.value.code == "source-changed"
+    assert registry.catalog.version("team/model") is None
+
+
+def test_moving_takes_the_files_over_and_leaves_none_behind(push, registry: Registry, model: Path) -> None:
+    version = push(model, move=True).version
+
+    assert [path for path in model.rglob("*") if path.is_file()] == []
+    assert registry.manifest(version).size == version.size
+
+
+def test_unknown_files_are_stored_and_honestly_called_unknown(push, tmp_path: Path) -> None:
+    (tmp_path / "mystery.dat").write_bytes(b"\x07\x01 nobody knows this \xff" * 50)
+
+    pushed = push(tmp_path / "mystery.dat")
+
+    assert pushed.inspection.summary()["format"] == "unknown"
+    assert pushed.inspection.unknown == ("mystery.dat",)

@@ -1,0 +1,152 @@
+"""Copies to and from OCI image layouts carry the bytes, the digest and everything said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_fetch import contents, damage
+
+from assay.errors import IntegrityError, InvalidInput, NotFound
+from assay.service import fetch, transfer
+from assay.service.publish import Claims
+from assay.service.registry import Registry
+from assay.settings import Settings
+from assay.spec.digest import Digest
+from assay.wiring import open_layout, open_registry
+
+
+def test_a_copy_out_and_in_again_keeps_digest_files_and_statements(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model, claims=Claims(metrics={"auc": 0.9}, note="good")).version
+    blobs, index = open_layout(tmp_path / "layout")
+    out = transfer.copy_out(registry, version, blobs, index, tag="v1")
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"))
+
+    copied = transfer.copy_in(other, "imported", blobs, index, tag="v1")
+
+    assert copied.version is not None
+    assert copied.version.manifest == out.manifest == version.manifest
+    said = {found.kind: found.predicate for found in other.statements(version.manifest)}
+    assert said == {found.kind: found.predicate for found in registry.statements(version.manifest)}
+    fetch.pull(other, copied.version, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_the_layout_is_what_oci_tools_expect(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, version, blobs, index, tag="v1")
+
+    assert json.loads((tmp_path / "layout/oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    listed = json.loads((tmp_path / "layout/index.json").read_text())
+    assert listed["schemaVersion"] == 2
+    tagged = [
+        found for found in listed["manifests"] if found.get("annotations", {}).get("org.opencontainers.image.ref.name")
+    ]
+    assert [found["digest"] for found in tagged] == [str(version.manifest)]
+    for found in listed["manifests"]:
+        data = (tmp_path / "layout/blobs/sha256" / found["digest"][7:]).read_bytes()
+        assert (str(Digest.of(data)), len(data)) == (found["digest"], found["size"])
+
+
+def test_copying_again_moves_nothing_and_lists_nothing_twice(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    blobs, index = open_layout(tmp_path / "layout")
+    first = transfer.copy_out(registry, version, blobs, index, tag="v1")
+    before = (tmp_path / "layout/index.json").read_bytes()
+
+    again = transfer.copy_out(registry, version, blobs, index, tag="v1")
+
+    assert first.moved > 0
+    assert again.moved == 0
+    assert again.skipped == first.moved
+    assert sorted(json.loads(before)["manifests"], key=str) == sorted(
+        json.loads((tmp_path / "layout/index.json").read_bytes())["manifests"], key=str
+    )
+
+
+def test_a_second_version_shares_the_layout(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, push(model).version, blobs, index, tag="1")
+    (model / "README.md").write_text("changed")
+    second = transfer.copy_out(registry, push(model).version, blobs, index, tag="2")
+
+    assert set(index.tags()) == {"1", "2"}
+    assert second.skipped > 0
+
+
+def test_damaged_bytes_in_the_layout_number_nothing(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, version, blobs, index, tag="1")
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"))
+    file = blobs.local_file(Digest.of((model / "README.md").read_bytes()))
+    assert file is not None
+    file.chmod(0o644)
+    file.write_bytes(b"# A modem\n")
+
+    with pytest.raises(IntegrityError):
+        transfer.copy_in(other, "imported", blobs, index, tag="1")
+    assert other.catalog.version("imported") is None
+
+
+def test_damaged_bytes_here_are_not_spread(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    version = push(model).version
+    damage(registry, (model / "model.safetensors").read_bytes())
+    blobs, index = open_layout(tmp_path / "layout")
+
+    with pytest.raises(IntegrityError):
+        transfer.copy_out(registry, version, blobs, index, tag="1")
+    assert not (tmp_path / "layout/index.json").exists()
+
+
+def test_a_tag_that_is_not_there_is_named_with_those_that_are(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, push(model).version, blobs, index, tag="1")
+
+    with pytest.raises(NotFound) as caught:
+        transfer.copy_in(registry, "imported", blobs, index, tag="2")
+    assert caught.value.code == "tag-not-found"
+    assert "1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"manifests": 3}', b'{"manifests": [{}]}'])
+def test_a_folder_that_is_not_a_layout_is_refused(registry: Registry, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/index.json").write_bytes(content)
+    blobs, index = open_layout(tmp_path / "layout")
+
+    with pytest.raises(InvalidInput):
+        transfer.copy_in(registry, "imported", blobs, index)
+
+
+def test_hostile_names_in_a_foreign_manifest_number_nothing(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    data = registry.manifest(version).data.replace(b'"README.md"', b'"../../README.md"')
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, version, blobs, index, tag="1")
+    digest = blobs.add(data)
+    listed = json.loads((tmp_path / "layout/index.json").read_text())
+    listed["manifests"] = [
+        {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": str(digest),
+            "size": len(data),
+            "annotations": {"org.opencontainers.image.ref.name": "evil"},
+        }
+    ]
+    (tmp_path / "layout/index.json").write_text(json.dumps(listed))
+
+    with pytest.raises(InvalidInput) as caught:
+        transfer.copy_in(registry, "imported", blobs, index, tag="evil")
+    assert caught.value.code == "unsafe-path"
+    assert registry.catalog.version("imported") is None
