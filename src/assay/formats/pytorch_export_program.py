@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assay.formats.torch_values import MAX_ELEMENTS, MAX_RANK, Malformed, c_strides
+from assay.formats.torch_values import MAX_ELEMENTS, MAX_RANK, Malformed, checked_layout
 from assay.spec.description import Component, Port
 from assay.spec.json import Json
 
@@ -124,15 +124,7 @@ def tensor_meta(meta: Json) -> tuple[str, tuple[int, ...], tuple[int, ...] | Non
     shape = tuple(_size(item) for item in _list(meta, "sizes"))
     strides = tuple(_size(item) for item in _list(meta, "strides"))
     offset = _size(_get(meta, "storage_offset"))
-    if len(shape) > MAX_RANK or len(strides) != len(shape):
-        raise Malformed(f"a tensor has {len(shape)} dimensions and {len(strides)} strides")
-    reach = 1
-    for size, stride in zip(shape, strides, strict=True):
-        reach *= max(size, 1) * max(stride, 1)
-        if reach > MAX_ELEMENTS**2:
-            raise Malformed("a tensor states more elements than any file can hold")
-    plain = all(size == 1 or a == b for size, a, b in zip(shape, strides, c_strides(shape), strict=True))
-    return dtype, shape, None if plain or 0 in shape else strides, offset
+    return dtype, *checked_layout(shape, strides), offset
 
 
 def _inputs(graph: Json, signature: Json) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Port, ...]]:

@@ -283,7 +283,7 @@ def _dense(call: Call, _depth: int) -> TensorValue:
         dtype = stated
         extra = arguments[7] if len(arguments) > 7 else None
     lazy = tuple(str(key) for key, on in extra.items() if on is True)[:4] if isinstance(extra, dict) else ()
-    shape, strides = _layout(arguments[2], arguments[3])
+    shape, strides = checked_layout(arguments[2], arguments[3])
     offset = storage.start + _count(arguments[1], "storage offset")
     grad = arguments[4] if len(arguments) > 4 and isinstance(arguments[4], bool) else None
     return TensorValue(storage, dtype, shape, strides, offset, lazy=lazy, requires_grad=grad)
@@ -338,13 +338,13 @@ def _sparse(call: Call, depth: int) -> TensorValue:
 
 def _meta(call: Call, _depth: int) -> TensorValue:
     arguments = _arguments(call, 3)
-    shape, strides = _layout(arguments[1], arguments[2])
+    shape, strides = checked_layout(arguments[1], arguments[2])
     return TensorValue(None, dtype_of(arguments[0]) or "unknown", shape, strides, kind="meta")
 
 
 def _wrapper(call: Call, _depth: int) -> TensorValue:
     arguments = _arguments(call, 4)
-    shape, strides = _layout(arguments[2], arguments[3])
+    shape, strides = checked_layout(arguments[2], arguments[3])
     dtype = dtype_of(arguments[1]) or "unknown"
     return TensorValue(None, dtype, shape, strides, kind="meta", subclass=name_of(arguments[0]))
 
@@ -409,7 +409,12 @@ def numpy_dtype(value: object) -> str:
     return {"O": "object", "U": "string", "S": "bytes"}.get(kind, code[:40])
 
 
-def _layout(shape: object, strides: object) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+def checked_layout(shape: object, strides: object) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Shape and strides as plain numbers; strides are None when they are those of C order.
+
+    Raises:
+        Malformed: they do not belong together, or no file could hold what they reach.
+    """
     sizes, steps = _shape(shape), _shape(strides)
     if len(sizes) != len(steps):
         raise Malformed(f"a tensor has {len(sizes)} dimensions and {len(steps)} strides")
