@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 
 import pytest
+from model_files import safetensors
 
 from assay.artifact.collect import collect
 from assay.formats.registry import all_formats
@@ -15,16 +15,6 @@ from assay.service.publish import Claims, Pushed
 from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.wiring import open_registry
-
-
-def safetensors(**tensors: tuple[str, list[int], bytes]) -> bytes:
-    """A safetensors file from name -> (dtype, shape, bytes)."""
-    header, offset = {}, 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_fetch import contents, damage
+from store_faults import contents, damage
 
 from assay.errors import IntegrityError, InvalidInput, NotFound
 from assay.service import fetch, transfer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_fetch import contents, damage
+from store_faults import contents, damage
 
 from assay.errors import InvalidInput, NotFound
 from assay.service import browse, fetch, purge, transfer, verify

@@ -1,0 +1,239 @@
+"""The command line: answers, exit statuses, errors with hints, and never a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assay.cli.main import invoke
+from assay.spec.digest import Digest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ASSAY_ACTOR", "tester")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    (tmp_path / "model/weights.bin").write_bytes(bytes(range(256)) * 10)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]):
+    """``run(*arguments)``: exit status, standard output, standard error."""
+
+    def do(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = invoke([str(argument) for argument in arguments])
+        return status, *capfd.readouterr()
+
+    return do
+
+
+def ok(outcome: tuple[int, str, str]) -> str:
+    assert outcome[0] == 0, outcome[2]
+    return outcome[1]
+
+
+def test_push_prints_the_reference_and_the_whole_digest_on_one_line(run, model: Path) -> None:
+    out = ok(run("push", model, "team/model"))
+
+    reference, digest = out.split()
+    assert reference == "team/model:1"
+    assert Digest.parse(digest)
+
+
+def test_the_whole_tour_works_and_is_json_throughout(run, model: Path, tmp_path: Path) -> None:
+    pushed = json.loads(
+        ok(run("push", model, "m", "--alias", "best", "--metric", "auc=0.9", "--param", "lr=1e-3", "--json"))
+    )
+    listed = json.loads(ok(run("ls", "--json")))
+    versions = json.loads(ok(run("ls", "m", "--json")))
+    shown = json.loads(ok(run("show", "m:best", "--json")))
+    seen = json.loads(ok(run("inspect", "m", "--json")))
+    local = json.loads(ok(run("inspect", model, "--json")))
+    verified = json.loads(ok(run("verify", "m", "--json")))
+    pulled = json.loads(ok(run("pull", "m", "out", "--json")))
+    events = json.loads(ok(run("history", "m", "--json")))
+    copied = json.loads(ok(run("copy", "m", f"oci:{tmp_path}/layout:v1", "--json")))
+
+    assert pushed["new"]
+    assert listed[0]["latest"]["digest"] == pushed["digest"]
+    assert versions["versions"][0]["metrics"] == {"auc": 0.9}
+    assert shown["reference"] == "m:1"
+    assert {said["kind"] for said in shown["statements"]} == {"params", "metrics"}
+    assert seen == local
+    assert verified["ok"]
+    assert pulled["files"] == 2
+    assert [event["kind"] for event in events] == ["alias-moved", "version-added"]
+    assert copied["digest"] == pushed["digest"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        path.name: path.read_bytes() for path in model.iterdir()
+    }
+
+
+def test_the_cards_fit_80_columns(run, model: Path) -> None:
+    run(
+        "push",
+        model,
+        "a-rather-long-name-of-a-team/a-rather-long-name-of-a-model",
+        "--alias",
+        "champion",
+        "--note",
+        "x" * 300,
+    )
+
+    for arguments in (
+        ("ls",),
+        ("ls", "a-rather-long-name-of-a-team/a-rather-long-name-of-a-model"),
+        ("show", "a-rather-long-name-of-a-team/a-rather-long-name-of-a-model", "--files"),
+        ("inspect", model, "--tensors"),
+        ("history", "a-rather-long-name-of-a-team/a-rather-long-name-of-a-model"),
+    ):
+        lines = ok(run(*arguments)).splitlines()
+        assert max(map(len, lines)) <= 80, arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("push", "./nowhere", "m"), 2, "path-not-found"),
+        (("push", "./model", "Bad Name"), 2, "invalid-name"),
+        (("push", "./model", "m", "--alias", "7"), 2, "invalid-alias"),
+        (("push", "./model", "m", "--metric", "a=nan"), 2, "bad-metric"),
+        (("push", "./model", "m", "--metric", "a"), 64, None),
+        (("push", "./model", "m", "--metric", "a=b"), 64, None),
+        (("push", "./model"), 64, None),
+        (("pull", "m"), 2, "model-not-found"),
+        (("show", "m:1"), 2, "model-not-found"),
+        (("show", "example.org/m"), 2, "remote-not-supported"),
+        (("ls", "m"), 2, "model-not-found"),
+        (("ls", "--limit", "0"), 64, None),
+        (("history", "m"), 2, "model-not-found"),
+        (("inspect", "./nowhere"), 2, "path-not-found"),
+        (("verify", "m"), 2, "model-not-found"),
+        (("verify",), 64, None),
+        (("copy", "m", "n"), 2, "copy-not-supported"),
+        (("copy", "oci:./nowhere", "n"), 2, "layout-not-found"),
+        (("purge", "m"), 64, None),
+        (("nonsense",), 64, None),
+        (("--nonsense",), 64, None),
+        (("--home", "s3://bucket/x", "ls"), 2, "remote-not-supported"),
+    ],
+)
+def test_a_mistake_gives_its_exit_status_a_clear_message_and_no_traceback(
+    run, model: Path, arguments: tuple[str, ...], status: int, code: str | None
+) -> None:
+    found, _, err = run(*arguments)
+
+    assert found == status
+    assert "Traceback" not in err
+    assert "rror" in err
+    if code is not None:
+        _, out, _ = run(*arguments, "--json")
+        assert json.loads(out)["error"]["code"] == code
+
+
+def test_errors_carry_a_hint_that_says_what_to_type(run, model: Path) -> None:
+    run("push", model, "fraud/churn")
+
+    _, _, err = run("show", "churn")
+
+    assert err.splitlines() == [
+        "error: no model 'churn' in " + os.environ["ASSAY_HOME"],
+        "hint: did you mean fraud/churn?",
+    ]
+
+
+def test_a_pull_into_a_full_folder_is_refused_and_changes_nothing(run, model: Path, tmp_path: Path) -> None:
+    run("push", model, "m")
+    status, _, err = run("pull", "m", model)
+
+    assert status == 2
+    assert "is not empty; nothing was written" in err
+    assert len(list(model.iterdir())) == 2
+
+
+def test_verify_exits_1_when_something_is_damaged_and_0_after_the_repair(run, model: Path, own_home: Path) -> None:
+    run("push", model, "m")
+    blob = own_home / "blobs/sha256" / Digest.of((model / "weights.bin").read_bytes()).hex
+    blob.chmod(0o644)
+    blob.write_bytes(b"\x00" + blob.read_bytes()[1:-1] + b"\x00")
+
+    status, out, err = run("verify", "m")
+    assert status == 1
+    assert "damaged: weights.bin" in out
+    assert "push the original files again" in err
+    run("push", model, "m")
+    assert run("verify", "--all")[0] == 0
+
+
+def test_purge_asks_for_yes_where_nobody_can_be_asked(run, model: Path) -> None:
+    run("push", model, "m")
+
+    assert run("purge", "m", "--reason", "leak")[0] == 64
+    assert run("verify", "m")[0] == 0
+    assert run("purge", "m", "--reason", "leak", "--yes")[0] == 0
+    assert run("pull", "m")[0] == 2
+
+
+def test_reindex_gives_the_same_listing(run, model: Path) -> None:
+    run("push", model, "m", "--alias", "a")
+    before = ok(run("ls", "--json"))
+
+    run("reindex")
+
+    assert ok(run("ls", "--json")) == before
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(run, shell: str) -> None:
+    assert "_ASSAY_COMPLETE" in ok(run("completion", shell))
+
+
+def test_a_crash_is_exit_70_and_never_looks_like_an_answer(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("assay.cli.browse.registry_of", broken)
+    status, out, err = run("ls")
+
+    assert status == 70
+    assert out == ""
+    assert "own fault" in err
+
+
+def test_interrupting_is_exit_130(tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(os.urandom(1 << 20) * 150)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "assay", "push", str(tmp_path / "big.bin"), "m"], stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    staging = tmp_path / "home/staging"
+    while process.poll() is None and not (staging.is_dir() and any(staging.iterdir())):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert err.decode().strip().endswith("interrupted")
+    assert subprocess.run([sys.executable, "-m", "assay", "ls", "m"], capture_output=True).returncode == 2
+
+
+def test_a_reader_that_stops_early_is_no_error(run, model: Path) -> None:
+    run("push", model, "m")
+    done = subprocess.run(f"{sys.executable} -m assay show m --json | head -c 10", shell=True, capture_output=True)
+
+    assert done.stderr == b""
