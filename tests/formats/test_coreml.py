@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from wire_builder import field, fields, varint
 
 from assay.errors import AssayError, BadFormat
+from assay.formats import coreml_networks, coreml_programs
 from assay.formats.coreml import CoreMl
 from assay.formats.onnx import Onnx
 from assay.ports.formats import Format
@@ -299,6 +300,13 @@ def test_oddities_are_findings(data: bytes, rule: str, severity: Severity) -> No
     description = describe(data)
     assert rules(description)[rule] is severity
     assert description.format_version == "7"
+
+
+@pytest.mark.parametrize("module", [coreml_networks, coreml_programs])
+def test_layers_and_operations_are_bounded(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LAYERS", 10)
+    body = {coreml_networks: (500, layer("a", 130, b"") * 11), coreml_programs: (502, program(field(3, b"") * 11))}
+    assert rules(describe(model(*body[module]))) == {"coreml-limit": Severity.INCOMPLETE}
 
 
 @pytest.mark.parametrize("offset", [0, 60, 4096, 2**63])

@@ -17,8 +17,9 @@ from wire_builder import field, fields
 
 from assay.containers.protobuf import message
 from assay.errors import AssayError, BadFormat
+from assay.formats import onnx_graph
 from assay.formats.onnx import Onnx
-from assay.formats.onnx_graph import MAX_DEPTH, MAX_FINDINGS_PER_RULE
+from assay.formats.onnx_graph import MAX_ATTRIBUTES, MAX_DEPTH, MAX_FINDINGS_PER_RULE
 from assay.formats.onnx_tensors import HUGE_BYTES
 from assay.formats.onnx_trees import distinct
 from assay.ports.formats import Format
@@ -188,7 +189,7 @@ def test_a_classical_pipeline_shows_its_predictor_classes_and_vocabulary(real_mo
     assert (description.architecture, description.task) == ("LinearClassifier", "classification")
     assert (description.framework, description.framework_version) == ("skl2onnx", "1.19.1")
     assert description.outputs[1] == Port("output_probability", "sequence(map(int64,float32))")
-    # 28,302 inverse document frequencies, 3 × 28,302 coefficients, 3 intercepts and one shape.
+    # 28,302 inverse document frequencies, three times as many coefficients, 3 intercepts and one shape.
     assert description.parameters == 4 * 28_302 + 3 + 1
     parts = {part.kind: part for part in description.components}
     assert parts["TfIdfVectorizer"].fitted["pool_strings"] == "string[28302]"
@@ -529,6 +530,13 @@ def test_a_flood_of_equal_findings_is_summed_up() -> None:
     description = describe(model(graph((1, node("Relu")), *bad)))
     assert len(description.findings) == MAX_FINDINGS_PER_RULE + 1
     assert description.findings[-1].message.endswith("480 more like these")
+
+
+def test_operators_and_their_attributes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded = describe(model(graph((1, node("Relu")), (1, field(5, b"") * (MAX_ATTRIBUTES + 1)))))
+    assert rules(crowded) == {"onnx-malformed": Severity.INCOMPLETE}
+    monkeypatch.setattr(onnx_graph, "MAX_NODES", 10)
+    assert rules(describe(model(graph(*[(1, node("Relu"))] * 11)))) == {"onnx-limit": Severity.INCOMPLETE}
 
 
 def test_a_damaged_node_does_not_hide_its_neighbours() -> None:

@@ -14,6 +14,7 @@ from assay.trees import Tree
 MAX_DEPTH = 16
 """Models in pipelines, networks in branches, blocks in operations."""
 
+MAX_LAYERS = 500_000
 MAX_TENSORS = 200_000
 MAX_COMPONENTS = 500
 MAX_FINDINGS_PER_RULE = 20
@@ -31,6 +32,7 @@ class Index:
         operators: how often each kind of layer or operation is used.
         facts: counts and labels worth showing.
         side_files: entries that hold weights.
+        layers: layers and operations met so far.
     """
 
     def __init__(self, tree: Tree, path: str) -> None:
@@ -42,6 +44,7 @@ class Index:
         self.operators: Counter[str] = Counter()
         self.facts: dict[str, Json] = {}
         self.side_files: set[str] = set()
+        self.layers = 0
         self._names: set[str] = set()
         self._suffixes: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from math import prod
 
 from assay.containers.protobuf import BYTES, Field
 from assay.errors import BadFormat, LimitExceeded
-from assay.formats.coreml_index import MAX_DEPTH, Index
+from assay.formats.coreml_index import MAX_DEPTH, MAX_LAYERS, Index
 from assay.formats.coreml_schema import LAYER_KINDS, LSTM_WEIGHTS, NESTED_WEIGHT_FIELDS, WEIGHT_FIELDS
 from assay.spec.finding import Severity
 from assay.spec.json import Json
@@ -41,6 +41,9 @@ def read_network(message: Field, index: Index, scope: str, depth: int) -> None:
         raise message.reader.fail(message.start, f"more than {MAX_DEPTH} nested networks")
     for part in message:
         if part.number == 1 and part.wire == BYTES:
+            index.layers += 1
+            if index.layers > MAX_LAYERS:
+                raise LimitExceeded(f"{index.path}: more than {MAX_LAYERS:,} layers", path=index.path)
             try:
                 _read_layer(part, index, scope, depth)
             except LimitExceeded:

@@ -14,7 +14,7 @@ from math import prod
 from assay.containers.locations import escaping
 from assay.containers.protobuf import BYTES, Field
 from assay.errors import BadFormat, LimitExceeded, NotFound
-from assay.formats.coreml_index import MAX_DEPTH, Index
+from assay.formats.coreml_index import MAX_DEPTH, MAX_LAYERS, Index
 from assay.formats.coreml_schema import PROGRAM_TYPES
 from assay.spec.finding import Severity
 from assay.spec.json import Json
@@ -82,6 +82,9 @@ def _read_block(message: Field, index: Index, scope: str, depth: int) -> None:
     for part in message:
         if part.number != 3:
             continue
+        index.layers += 1
+        if index.layers > MAX_LAYERS:
+            raise LimitExceeded(f"{index.path}: more than {MAX_LAYERS:,} operations", path=index.path)
         try:
             _read_operation(part, index, scope, depth)
         except LimitExceeded:

@@ -24,6 +24,10 @@ from assay.trees import Tree
 MAX_DEPTH = 24
 """Graphs inside graphs."""
 
+MAX_NODES = 500_000
+MAX_ATTRIBUTES = 1_000
+"""Attributes of one operator."""
+
 MAX_TENSORS = 200_000
 MAX_COMPONENTS = 200
 MAX_PORTS = 10_000
@@ -110,6 +114,7 @@ class GraphWalk:
         self.trained = 0
         self.subgraphs = 0
         self.findings: list[Finding] = []
+        self._nodes = 0
         self._names: set[str] = set()
         self._suffixes: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
@@ -220,11 +225,16 @@ class GraphWalk:
                 case 4:
                     node.operator = part.text(256)
                 case 5:
+                    if len(node.attributes) >= MAX_ATTRIBUTES:
+                        raise message.reader.fail(part.start, f"operator with more than {MAX_ATTRIBUTES:,} attributes")
                     node.attributes.append(part)
                 case 7:
                     node.domain = part.text(256)
         domain = "" if node.domain == "ai.onnx" else node.domain
         self.operators[domain, node.operator] += 1
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise LimitExceeded(f"{self.place.path}: more than {MAX_NODES:,} operators", path=self.place.path)
         if node.operator in PYTHON_OPERATORS:
             self.report(
                 "onnx-python-operator",
