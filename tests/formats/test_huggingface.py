@@ -710,7 +710,8 @@ def test_a_model_saved_by_sentence_transformers_is_described(saved: Path) -> Non
     assert description.findings == ()
     assert len(description.components) == 4
     assert description.outputs == (Port("sentence_embedding", "float32", ("batch", 8)),)
-    assert description.components[0].hyperparameters.get("max_seq_length", description.hyperparameters) is not None
+    assert description.components[1].hyperparameters["pooling_mode"] == "cls"
+    assert description.hyperparameters["max_seq_length"] == 64
     assert description.framework_version is not None
 
 

@@ -24,7 +24,8 @@ from assay.trees import Window
 
 MAX_JSON = 64 << 20
 """Bytes of a JSON document that are read unless the caller says otherwise."""
-MAX_YAML = 4 << 20
+MAX_YAML = 2 << 20
+MAX_YAML_EVENTS = 500_000
 MAX_VALUES = 8_000_000
 """Values one document may hold; counted from its punctuation before anything is allocated."""
 MAX_DEPTH = 64
@@ -115,7 +116,7 @@ def parse_yaml(text: str, path: str) -> Json:
 
     Raises:
         BadFormat: it is not YAML, or holds an alias.
-        LimitExceeded: longer than ``MAX_YAML`` characters, or deeper than ``MAX_DEPTH``.
+        LimitExceeded: longer than ``MAX_YAML`` characters, deeper than ``MAX_DEPTH``, or more than ``MAX_YAML_EVENTS``.
     """
     if len(text) > MAX_YAML:
         raise LimitExceeded(f"{path}: YAML of {len(text):,} characters, at most {MAX_YAML:,} are read", path=path)
@@ -131,7 +132,7 @@ def _yaml_node(first: yaml.NodeEvent, events: Iterator[yaml.Event], path: str) -
     """Build the value that begins with *first*; iterative, so that nesting costs no stack."""
     stack: list[tuple[bool, list[Json]]] = []
     event: yaml.Event = first
-    while True:
+    for _ in range(MAX_YAML_EVENTS):
         done = False
         value: Json = None
         if isinstance(event, yaml.AliasEvent):
@@ -151,6 +152,7 @@ def _yaml_node(first: yaml.NodeEvent, events: Iterator[yaml.Event], path: str) -
                 return value
             stack[-1][1].append(value)
         event = next(events)
+    raise LimitExceeded(f"{path}: YAML of more than {MAX_YAML_EVENTS:,} events", path=path)
 
 
 def _key(value: Json) -> str:

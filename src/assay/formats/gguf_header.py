@@ -23,7 +23,7 @@ from assay.trees import Window
 
 MAGIC = b"GGUF"
 MAX_PAIRS = 100_000
-MAX_TENSORS = 1_000_000
+MAX_TENSORS = 250_000
 MAX_DIMENSIONS = 8
 """Dimensions of a tensor that are read; ggml itself has four."""
 MAX_ARRAY_DEPTH = 4

@@ -6,7 +6,9 @@ Which names are side files is decided here; weights are never among them: the fo
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from posixpath import dirname
 
 from assay.containers.documents import MAX_JSON, read_json
@@ -17,6 +19,8 @@ from assay.trees import Tree
 
 MAX_TEXT_FILE = 64 << 20
 """Bytes of a text file that are read: vocabularies and merges of the largest tokenizers take 10 million."""
+MAX_VALUES = 4_000_000
+"""Values of a JSON file; the largest tokenizers have two million."""
 MAX_SHOWN_WEIGHTS = 100
 
 _SIDE_FILES = frozenset(
@@ -43,7 +47,6 @@ class Folder:
         root: the folder, empty for the tree's top.
 
     Attributes:
-        names: base names of the files in it.
         findings: rules ``huggingface-bad-json`` and ``huggingface-duplicate-key``, and what callers add.
     """
 
@@ -51,12 +54,19 @@ class Folder:
         self.tree = tree
         self.root = root
         self.findings: list[Finding] = []
-        start = len(root) + 1 if root else 0
-        self.names: tuple[str, ...] = tuple(path[start:] for path in tree.under(root) if "/" not in path[start:])
         self._objects: dict[str, Mapping[str, Json]] = {}
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.path(name) in self.tree
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Base names of the files in the folder, sorted."""
+        prefix = f"{self.root}/" if self.root else ""
+        # Paths are sorted: those of a folder lie together, so that a thousand folders cost no thousand passes.
+        begin = bisect_left(self.tree.paths, prefix)
+        end = bisect_left(self.tree.paths, f"{self.root}0") if self.root else len(self.tree.paths)
+        return tuple(path[len(prefix) :] for path in self.tree.paths[begin:end] if "/" not in path[len(prefix) :])
 
     def path(self, name: str) -> str:
         """The entry path of a file of this folder."""
@@ -84,7 +94,7 @@ class Folder:
             return None
         path = self.path(name)
         try:
-            document = read_json(self.tree.open(path), limit)
+            document = read_json(self.tree.open(path), limit, max_values=MAX_VALUES)
         except BadFormat as error:
             self.report("bad-json", Severity.INCOMPLETE, error.message, name)
             return None

@@ -109,9 +109,8 @@ def side_files(tree: Tree, folders: Sequence[str], marker: str) -> tuple[str, ..
     """The group of a model: its marker file first, then the side files of its folders."""
     files = {path for folder in folders for path in Folder(tree, folder).side_files()}
     for folder in folders:
-        files.update(
-            path for path in tree.under(f"{folder}/additional_chat_templates".strip("/")) if path.endswith(".jinja")
-        )
+        templates = Folder(tree, folder).sub("additional_chat_templates")
+        files.update(templates.path(name) for name in templates.names if name.endswith(".jinja"))
     return (marker, *sorted(files - {marker}))
 
 

@@ -7,6 +7,7 @@ template lies in one of three places, of which ``chat_template.jinja`` wins.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from assay.spec.json import Json
 MAX_TOKENIZER = 128 << 20
 """Bytes of tokenizer.json that are read; the largest known take about 35 million."""
 MAX_TEMPLATE = 1 << 20
+MAX_TOKENS = 4_000_000
+"""Lines of a vocab.txt; the largest vocabularies have a million."""
 _UNLIMITED = 1e18
 """The library writes 10**30 where no limit is known."""
 
@@ -144,6 +147,9 @@ def _wordpiece(folder: Folder) -> _Model | None:
     text = folder.text("vocab.txt")
     if text is None:
         return None
+    if text.count("\n") > MAX_TOKENS:
+        folder.report("bad-tokenizer", Severity.INCOMPLETE, f"more than {MAX_TOKENS:,} lines", "vocab.txt")
+        return None
     tokens = {line.rstrip("\r") for line in text.split("\n")}
     tokens.discard("")
     return _Model("wordpiece", len(tokens), tokens)
@@ -158,7 +164,7 @@ def _bpe(folder: Folder) -> _Model | None:
         return _Model("sentencepiece-unigram", len(vocabulary), vocabulary, requirement="sentencepiece")
     if merges is None:
         return _Model("wordlevel", len(vocabulary), vocabulary)
-    count = sum(1 for line in merges.split("\n") if line and not line.startswith("#version"))
+    count = sum(1 for line in io.StringIO(merges) if line.strip() and not line.startswith("#version"))
     return _Model("bpe", len(vocabulary), vocabulary, {"merges": count})
 
 

@@ -21,6 +21,8 @@ from assay.trees import Window
 
 MAX_HEADER = 100_000_000
 """Bytes of header that the format allows."""
+MAX_VALUES = 2_000_000
+"""Values in a header; a tensor has seven, and the largest known file some ten thousand tensors."""
 MAX_DIMENSIONS = 64
 MAX_FINDINGS = 50
 """Findings kept per file; one more says how many were left out."""
@@ -91,7 +93,7 @@ def read_header(window: Window) -> Header:
     raw = window.exactly(8, length)
     if raw[:1] != b"{":
         raise BadFormat(f"{path}: header must begin with a brace, found {raw[:1]!r}", path=path, offset=8)
-    document = parse_json(raw, path)
+    document = parse_json(raw, path, max_values=MAX_VALUES)
     if not isinstance(document.value, Mapping):
         raise BadFormat(f"{path}: header is not a JSON object", path=path, offset=8)
     return _Check(window, 8 + length).run(document.value, document.repeated)

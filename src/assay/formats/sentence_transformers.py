@@ -132,7 +132,7 @@ class _Chain:
             if isinstance(activation, str):
                 report_class(here, "config.json", "activation", activation)
         # Each later module may change the width of the embedding.
-        for key in ("out_features", "word_embedding_dimension"):
+        for key in ("out_features", "embedding_dimension", "word_embedding_dimension"):
             width = settings.get(key)
             if type(width) is int and not kind.endswith(".Normalize"):
                 self.width = self._pooled(settings, width) if key != "out_features" else width
@@ -149,6 +149,9 @@ class _Chain:
             self.tokens = read_tokenizer(folder)
             hidden = self.config.hyperparameters.get("hidden_size")
             self.width = hidden if isinstance(hidden, int) else None
+            # Releases since 5 keep the length in the tokenizer's settings only.
+            longest = self.tokens.metadata.get("model_max_length")
+            self.settings.update({"max_seq_length": longest} if isinstance(longest, int) else {})
             self.settings.update(_shown(settings))
         return settings
 

@@ -13,7 +13,7 @@ from assay.errors import BadFormat
 from assay.spec.json import Json
 from assay.trees import Window
 
-MAX_PIECES = 4_000_000
+MAX_PIECES = 2_000_000
 
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _UNKNOWN, _CONTROL = 2, 3
