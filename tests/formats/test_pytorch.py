@@ -311,6 +311,31 @@ def test_a_tensor_nobody_holds_is_not_found() -> None:
         FORMAT.tensor(tree, TensorSpec("v", "float32", (3,)))
 
 
+def test_the_folder_torch_reads_is_the_folder_described() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for folder, name in (("b", "loaded"), ("a", "decoy")):
+            archive.writestr(f"{folder}/data.pkl", pickled(mapping(**{name: tensor("0", (1,))})))
+            archive.writestr(f"{folder}/version", b"3")
+            archive.writestr(f"{folder}/data/0", numbers(1))
+
+    found = describe(buffer.getvalue())
+
+    assert [spec.name for spec in found.tensors] == ["loaded"]
+    assert rules(found) == {"pytorch-extra-member"}
+
+
+def test_the_state_of_an_optimizer_is_no_model() -> None:
+    group = mapping(lr=integer(1), params=b"]" + integer(0) + b"a")
+    body = mapping(state=b"}" + integer(0) + mapping(m=tensor("0", (2,))) + b"s", param_groups=b"]" + group + b"a")
+
+    found = describe(zipped(body, {"0": numbers(2)}))
+
+    assert found.metadata["kind"] == "optimizer state"
+    assert found.parameters == 0
+    assert found.hyperparameters == {"optimizer": {"lr": 1}}
+
+
 # --- shards ---
 
 

@@ -244,6 +244,20 @@ def test_tensor_gives_the_bytes_torch_gives(tmp_path: Path) -> None:
         assert FORMAT.tensor(tree, spec) == expected
 
 
+def test_a_traced_graph_module_has_the_names_of_its_state_dict(tmp_path: Path) -> None:
+    import torch
+
+    model = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)))
+    file, found = saved(tmp_path, model)
+
+    expected = model.state_dict()
+    assert [spec.name for spec in found.tensors] == list(expected)
+    for spec in found.tensors:
+        same_elements(file, spec, expected[spec.name])
+    assert found.architecture == "GraphModule"
+    assert found.metadata["source_size"] == len(model.code)
+
+
 def test_transformers_training_arguments_become_hyperparameters(tmp_path: Path) -> None:
     from transformers import TrainingArguments
 

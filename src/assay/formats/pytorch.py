@@ -7,13 +7,14 @@ Not here: TorchScript (``torchscript``), ``torch.export`` (``pytorch_export``), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from posixpath import basename
 
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat, NotFound
 from assay.formats.pytorch_legacy import is_legacy, read_legacy
-from assay.formats.pytorch_zip import read_zip
+from assay.formats.pytorch_zip import extra_members, read_zip
 from assay.formats.torch_archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.torch_checkpoints import Story, read_story
 from assay.formats.torch_graph import needed_distributions
@@ -110,7 +111,8 @@ def read_saved(tree: Tree, path: str) -> Saved:
     kind = archive_kind(archive)
     if kind is None or kind[0] is not Kind.PICKLE:
         raise BadFormat(f"{path}: not an archive of torch.save", path=path)
-    return read_zip(archive, kind[1])
+    saved = read_zip(archive, kind[1])
+    return replace(saved, findings=(*saved.findings, *extra_members(archive, kind[1])))
 
 
 def _read_all(tree: Tree, shards: Sequence[str]) -> tuple[list[tuple[Saved, Found]], list[Finding]]:

@@ -37,6 +37,8 @@ class Kind(StrEnum):
 EXPORT_PROGRAM = "serialized_exported_program.json"
 """The member that marks a ``torch.export`` archive written before torch 2.8."""
 
+_MAX_FOLDERS = 16
+
 _MARKS = (
     "data.pkl",
     "constants.pkl",
@@ -49,15 +51,32 @@ _MARKS = (
 
 
 def archive_kind(archive: Archive) -> tuple[Kind, str] | None:
-    """Kind and folder prefix (``"P/"`` or ``""``) of an archive, or None when torch did not write it."""
-    names = [member.name for member in archive.members]
-    for name in names:
-        for mark in _MARKS:
-            if name == mark or (name.endswith(f"/{mark}") and name.count("/") == mark.count("/") + 1):
-                kind = _kind_at(archive, name.removesuffix(mark))
-                if kind is not None:
-                    return kind, name.removesuffix(mark)
+    """Kind and folder prefix (``"P/"`` or ``""``) of an archive, or None when torch did not write it.
+
+    torch takes the folder of the first member (``PyTorchStreamReader::init``), so that folder decides here too; other
+    folders are looked at only when it says nothing.
+    """
+    if not archive.members:
+        return None
+    folder, slash, _ = archive.members[0].name.partition("/")
+    first = f"{folder}/" if slash else ""
+    for prefix in (first, "", *_marked_folders(archive)):
+        kind = _kind_at(archive, prefix)
+        if kind is not None:
+            return kind, prefix
     return None
+
+
+def _marked_folders(archive: Archive) -> list[str]:
+    """Folders that hold a member torch's archives are known by; at most a few, in archive order."""
+    found: dict[str, None] = {}
+    for member in archive.members:
+        folder, slash, rest = member.name.partition("/")
+        if slash and rest in _MARKS:
+            found[f"{folder}/"] = None
+            if len(found) >= _MAX_FOLDERS:
+                break
+    return list(found)
 
 
 def open_archive(tree: Tree, path: str) -> Archive:

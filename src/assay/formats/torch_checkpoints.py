@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from assay.containers.pickle_values import Call
 from assay.formats.torch_graph import as_json, attributes_of, key_text, mapping_of, shorten
+from assay.formats.torch_rebuild import tensor_of
 from assay.formats.torch_saved import Saved
-from assay.formats.torch_state import MAX_COMPONENTS, Found, component_of, is_module
-from assay.formats.torch_values import Malformed, class_of, tensor_of
+from assay.formats.torch_state import MAX_COMPONENTS, Found, Role, component_of, is_module, whole_role
+from assay.formats.torch_values import Malformed, class_of
 from assay.spec.description import Component
 from assay.spec.json import Json
 
@@ -75,8 +76,12 @@ def read_story(saved: Saved, found: Found) -> Story:
 
 def _module(story: Story, module: Call) -> None:
     story.kind = "module"
-    story.architecture = _short(class_of(module))
     root = component_of("", module, [MAX_COMPONENTS])
+    story.architecture = _short(root.kind)
+    code = attributes_of(module).get("_code")
+    if root.kind.endswith(".reduce_graph_module") and isinstance(code, str):
+        story.architecture = "GraphModule"
+        story.metadata["source_size"] = len(code)
     story.components = root.children
     story.hyperparameters.update(root.hyperparameters)
     story.metadata["class"] = root.kind
@@ -110,6 +115,12 @@ def _mapping(story: Story, saved: Saved, found: Found, top: dict[str, object]) -
         _state_dict_metadata(story, saved.value)
         return
     story.metadata["top_level_keys"] = list(top)[:_MAX_KEYS]
+    role = whole_role(saved.value)
+    if role is not None:
+        story.kind = "optimizer state" if role is Role.OPTIMIZER else "random state"
+        if role is Role.OPTIMIZER:
+            story.hyperparameters["optimizer"] = _param_groups(saved.value)
+        return
     for key, value in top.items():
         _entry(story, saved, key, value)
         _inner_settings(story, value)

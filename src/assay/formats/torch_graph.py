@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from assay.containers.pickle_values import Blob, Call, Global, Opaque, Persistent, Unknown, plain
-from assay.formats.torch_values import Malformed, array_of, class_of, name_of, tensor_of
+from assay.formats.torch_rebuild import array_of, tensor_of
+from assay.formats.torch_values import Malformed, class_of, name_of
 from assay.spec.json import Json
 
 MAX_TEXT = 400
@@ -118,7 +119,11 @@ def attributes_of(call: Call) -> dict[object, object]:
             if isinstance(part, dict):
                 merged.update(part)
         return merged
-    return state if isinstance(state, dict) else {}
+    if isinstance(state, dict):
+        return state
+    # torch.fx rebuilds a GraphModule by a call whose first argument is the __dict__ of the module.
+    body = call.args[0] if call.args else None
+    return body if isinstance(body, dict) and "_modules" in body and "_parameters" in body else {}
 
 
 class JsonWriter:

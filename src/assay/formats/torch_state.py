@@ -14,7 +14,8 @@ from enum import StrEnum
 
 from assay.containers.pickle_values import Blob, Call, Global, Opaque, Persistent, Symbol, Unknown
 from assay.formats.torch_graph import attributes_of, key_text, mapping_of, shorten
-from assay.formats.torch_values import Malformed, TensorValue, array_of, class_of, tensor_of
+from assay.formats.torch_rebuild import array_of, tensor_of
+from assay.formats.torch_values import Malformed, TensorValue, class_of
 from assay.spec.description import Component
 from assay.spec.json import Json
 
@@ -29,7 +30,10 @@ MAX_CONTAINERS = 1_000_000
 
 MAX_TENSORS = 200_000
 
-MAX_NAME = 1_000
+MAX_MALFORMED = 10_000
+"""Tensors that make no sense before the walk gives up."""
+
+MAX_NAME = 500
 """Characters of a tensor's name."""
 
 MAX_COMPONENTS = 10_000
@@ -130,7 +134,7 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
             no declared parameter count as buffers.
     """
     found = Found()
-    role = None if declared is None else Role.MODEL
+    role = whole_role(root) if declared is None else Role.MODEL
     names: dict[str, int] = {}
     known: dict[int, TensorValue] = {}
     # Iterators, not lists, on the stack: a list shared by a list shared by a list must not be written out.
@@ -142,8 +146,8 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
             stack.pop()
             continue
         looked_at += 1
-        if looked_at > MAX_NODES or len(found.tensors) >= MAX_TENSORS:
-            found.truncated = f"it has more than {MAX_NODES:,} values or {MAX_TENSORS:,} tensors"
+        if looked_at > MAX_NODES or len(found.tensors) >= MAX_TENSORS or len(found.malformed) >= MAX_MALFORMED:
+            found.truncated = f"it has too many values, at most {MAX_TENSORS:,} tensors are listed"
             break
         if place is _LEAF:
             continue
@@ -176,6 +180,15 @@ def _tensor(value: object, known: dict[int, TensorValue]) -> TensorValue | None:
         if tensor is not None:
             known[id(value)] = tensor
     return tensor
+
+
+def whole_role(root: object) -> Role | None:
+    """What a file that is no model holds: an optimizer's state, or random state as Hugging Face's trainer saves it."""
+    if not isinstance(root, dict):
+        return None
+    if "param_groups" in root and "state" in root:
+        return Role.OPTIMIZER
+    return Role.OTHER if {"python", "numpy", "cpu"} <= root.keys() else None
 
 
 def is_module(call: Call) -> bool:
@@ -277,7 +290,8 @@ def _parts(value: object, declared: Declared | None) -> Iterable[tuple[str, obje
         if not attributes:
             yield "", value.state, False
         if pairs is None:
-            yield from ((f"args.{index}", child, False) for index, child in enumerate(value.args))
+            arguments = (pair for pair in enumerate(value.args) if pair[1] is not attributes)
+            yield from ((f"args.{index}", child, False) for index, child in arguments)
         yield from ((key_text(key), child, False) for key, child in value.kwargs.items())
     yield from ((str(index), child, False) for index, child in enumerate(value.items))
 

@@ -27,9 +27,10 @@ from assay.formats.pytorch_zip import note, read_zip
 from assay.formats.torch_archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.torch_graph import as_json, attributes_of, key_text
 from assay.formats.torch_index import build_index
+from assay.formats.torch_rebuild import tensor_of
 from assay.formats.torch_saved import Saved
 from assay.formats.torch_state import MAX_COMPONENTS, MAX_NESTING, Found, find_tensors
-from assay.formats.torch_values import Malformed, class_of, tensor_of
+from assay.formats.torch_values import Malformed, class_of
 from assay.formats.torchscript_code import Script, ScriptClass, add_source, plain_class
 from assay.spec.description import Component, Description, Port
 from assay.spec.finding import Finding, Severity
