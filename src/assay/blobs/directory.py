@@ -128,7 +128,12 @@ class DirectoryStore:
             InvalidInput: it is no regular file (code ``not-a-file``) or may not be read (``source-unreadable``).
             StorageError: nothing is kept; code ``store-full``, ``store-read-only`` or ``storage``.
         """
-        return self.add_files([file], move=move, progress=progress)[0]
+        stored = self._add_one(file, move=move, progress=progress)
+        with self._writing(str(file)):
+            self._flush_folder(stored[0])
+        if move:
+            _remove_original(file)
+        return stored
 
     def add_files(
         self, files: Sequence[Path], *, move: bool = False, threads: int | None = None, progress: Progress = SILENT

@@ -42,7 +42,7 @@ MIGRATIONS: Mapping[int, Migration] = {}
 
 _OURS = frozenset(
     "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
-    "catalog.sqlite3-shm backups damaged lost+found".split()
+    "catalog.sqlite3-shm backups damaged snapshots lost+found".split()
 )
 _OCI_LAYOUT: Json = {"imageLayoutVersion": "1.0.0"}
 _OCI_INDEX: Json = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}

@@ -29,6 +29,7 @@ LOCK_SECONDS = 60.0
 """How long a writer waits for another one; a change takes milliseconds."""
 
 _CHUNK = 1 << 20
+_KINDS = frozenset(kind.value for kind in EventKind)
 _FIELDS = {"sequence", "kind", "name", "at", "actor", "data"}
 
 
@@ -113,11 +114,19 @@ def decode(line: bytes) -> Event:
     """Read a line.
 
     Raises:
-        ValueError: it is not a line of a journal.
+        json.JSONDecodeError, UnicodeDecodeError: it is no JSON: perhaps it was cut off.
+        StorageError: it is an event of a kind that this release does not know (code ``journal-too-new``).
+        ValueError, TypeError: it is JSON and no event.
     """
     body = json.loads(line)
     if not isinstance(body, dict) or not body.keys() >= _FIELDS or not isinstance(body["data"], dict):
         raise ValueError("not an event")
+    if body["kind"] not in _KINDS:
+        raise StorageError(
+            f"the journal holds an event of a kind that this release does not know: {body['kind']!r:.60}",
+            code="journal-too-new",
+            hint="upgrade: pip install --upgrade assay",
+        )
     return Event(
         sequence=int(body["sequence"]),
         kind=EventKind(body["kind"]),
@@ -246,13 +255,12 @@ class FileJournal:
         return mark
 
     def _decode(self, line: bytes, before: Mark, *, last: bool) -> Event | None:
+        # A line feed is written last. Where the system lost a block, its place may hold zeros instead of a line.
+        if last and (not line.endswith(b"\n") or not line.startswith(b"{")):
+            return None
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("cut off")  # noqa: TRY301 - the same answer as for any unreadable line
             event = decode(line)
-        except (ValueError, KeyError, TypeError) as error:
-            if last:
-                return None
+        except (ValueError, TypeError) as error:
             raise self._damaged(f"the line at byte {before.offset} is no event ({error})") from error
         if event.sequence != before.sequence + 1:
             raise self._damaged(f"expected event {before.sequence + 1} at byte {before.offset}, found {event.sequence}")
