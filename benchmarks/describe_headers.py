@@ -2,8 +2,10 @@
 
 Three files: safetensors of more than 100 MB (made here), a real GGUF of 98 MB (from the package index), and a GGUF
 whose vocabulary makes a header of more than 15 MB (made here). Each is described by Assay and opened by the library
-that is usually used for it, in the same process and in turn, the files being in the page cache for both. Printed are the best
-and median of several rounds, and the ratio of the medians. Run: ``python benchmarks/describe_headers.py [rounds]``
+that is usually used for it, in the same process and in turn, the files being in the page cache for both. Printed are
+the best and median of several rounds, and the ratio of the medians.
+
+Run: ``python benchmarks/describe_headers.py [rounds]``
 """
 
 from __future__ import annotations

@@ -231,6 +231,14 @@ def test_an_adapter_and_quantized_weights_are_known_by_their_names() -> None:
     }
     packed = {"l.weight": tensor("U32"), "l.scales": tensor(begin=8, end=16), "l.biases": tensor(begin=16, end=24)}
 
+    image = {
+        "model.diffusion_model.out.weight": tensor(),
+        "first_stage_model.decoder.weight": tensor(begin=8, end=16),
+        "x.g_idx": tensor("I32", begin=16, end=24),
+    }
+
+    assert "latent diffusion" in str(describe(build(image, bytes(24))).metadata["layout"])
+    assert describe(build(image, bytes(24))).metadata["quantization_names"] == "gptq"
     assert describe(build(lora, bytes(16))).metadata["adapter_ranks"] == [2]
     assert describe(build(packed, bytes(24))).metadata["quantization_names"] == "mlx"
 

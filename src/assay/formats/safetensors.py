@@ -41,6 +41,9 @@ _QUANTIZED = {
     "_proj_blocks": "mxfp4",
 }
 
+_ENDINGS = tuple(_QUANTIZED)
+_IMAGE_MODEL = ("model.diffusion_model.", "first_stage_model.")
+
 
 class SafetensorsFormat:
     """Describes ``.safetensors`` files and ``*.safetensors.index.json`` with their shards."""
@@ -248,26 +251,27 @@ def _naming(tensors: Sequence[TensorSpec]) -> dict[str, Json]:
     endings: set[str] = set()
     packed: set[str] = set()
     scaled: set[str] = set()
+    image: set[str] = set()
     for spec in tensors:
-        match = _LORA.search(spec.name)
+        name = spec.name
+        match = _LORA.search(name) if "lora_" in name else None
         if match:
             adapters += 1
             if match[1] in {"A", "down"} and spec.shape:
                 ranks.add(spec.shape[0])
-        endings.update(ending for ending in _QUANTIZED if spec.name.endswith(ending))
-        stem, _, last = spec.name.rpartition(".")
-        if last == "scales":
-            scaled.add(stem)
-        elif last == "weight" and spec.dtype == "uint32":
-            packed.add(stem)
+        if name.endswith(_ENDINGS):
+            endings.update(ending for ending in _ENDINGS if name.endswith(ending))
+        if name.endswith(".scales"):
+            scaled.add(name.removesuffix(".scales"))
+        elif spec.dtype == "uint32" and name.endswith(".weight"):
+            packed.add(name.removesuffix(".weight"))
+        elif name.startswith(_IMAGE_MODEL):
+            image.add(name.split(".", 1)[0])
     if adapters:
         told.update(adapter="lora", adapter_tensors=adapters, adapter_ranks=sorted(ranks)[:16])
     schemes = [scheme for ending, scheme in _QUANTIZED.items() if ending in endings]
     if schemes or packed & scaled:
         told["quantization_names"] = schemes[0] if schemes else "mlx"
-    prefixes = {spec.name.split(".", 1)[0] for spec in tensors}
-    if {"first_stage_model", "model"} <= prefixes and any(
-        spec.name.startswith("model.diffusion_model.") for spec in tensors
-    ):
+    if len(image) == len(_IMAGE_MODEL):
         told["layout"] = "single-file latent diffusion checkpoint"
     return told

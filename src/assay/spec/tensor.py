@@ -87,7 +87,7 @@ class TensorSpec:
     strides: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if any(size < 0 for size in self.shape):
+        if self.shape and min(self.shape) < 0:
             raise InvalidInput(f"tensor {self.name!r} has a negative dimension: {self.shape}")
 
     @property
