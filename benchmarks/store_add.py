@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from assay.blobs.directory import DirectoryStore
 
@@ -54,7 +55,7 @@ def copy_one(path: Path, target: Path) -> None:
 class Peak:
     """The most anonymous memory this process had while the block ran."""
 
-    def __enter__(self) -> Peak:
+    def __enter__(self) -> Self:
         self.kib, self._over = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
