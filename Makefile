@@ -30,6 +30,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house.py --check
+	$(BIN)/python tools/reference.py --check
 
 docs: $(STAMP)
 	$(BIN)/python tools/house.py

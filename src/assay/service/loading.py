@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay.errors import AssayError, NotFound, Refused
+from assay.errors import AssayError, CouldNot, NotFound
 from assay.ports.blobs import BlobReader
 from assay.ports.formats import Format
 from assay.ports.loaders import Loader
@@ -71,7 +71,7 @@ def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str) ->
         raise
     except Exception as error:  # the seam to foreign code: frameworks raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise Refused(
+        raise CouldNot(
             f"{description.framework or description.format} could not load {what}: {reason}",
             code="loader-failed",
             hint="assay inspect shows what the files hold; another library version may be needed",

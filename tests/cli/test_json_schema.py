@@ -1,0 +1,109 @@
+"""The JSON that programs rely on: its fields are pinned here and documented in docs/reference/json.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from assay.cli.main import invoke
+
+TEXT, NUMBER, FLAG, LIST, OBJECT = ({"type": kind} for kind in ("string", "integer", "boolean", "array", "object"))
+
+
+def exactly(optional: tuple[str, ...] = (), **fields: dict) -> dict:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": [name for name in fields if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def items(schema: dict) -> dict:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"}
+VERSION = dict(
+    reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, size=NUMBER, file_count=NUMBER, created=TIME, actor=TEXT,
+    aliases=LIST,
+)  # fmt: skip
+FILE = exactly(path=TEXT, digest=DIGEST, size=NUMBER)
+STATEMENT = exactly(kind=TEXT, predicate_type=TEXT, created=TIME, predicate=OBJECT)
+DESCRIPTION = exactly(schema=NUMBER, summary=OBJECT, models=LIST, unknown=LIST, findings=LIST)
+VERIFIED = exactly(
+    reference=TEXT, digest=DIGEST, ok=FLAG, blobs=NUMBER, bytes=NUMBER, bad=LIST, set_aside=LIST, copies=LIST
+)
+SCHEMAS = {
+    "push ./model m --alias a --json": exactly(
+        reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, new=FLAG, size=NUMBER, files=NUMBER, created=TIME,
+        alias={"type": ["string", "null"]}, statements=LIST, summary=OBJECT, findings=LIST,
+    ),
+    "pull m out --json": exactly(
+        reference=TEXT, digest=DIGEST, folder=TEXT, files=NUMBER, size=NUMBER, resumed=NUMBER, linked=FLAG
+    ),
+    "ls --json": items(exactly(name=TEXT, versions=NUMBER, latest=exactly(**VERSION), aliases=OBJECT)),
+    "ls m --json": exactly(name=TEXT, versions=items(exactly(("metrics",), **VERSION, summary=OBJECT, metrics=OBJECT))),
+    "show m --json": exactly(**VERSION, files=items(FILE), description=DESCRIPTION, statements=items(STATEMENT)),
+    "history m --json": items(exactly(sequence=NUMBER, kind=TEXT, name=TEXT, at=TIME, actor=TEXT, data=OBJECT)),
+    "inspect ./model --json": DESCRIPTION,
+    "verify m --json": VERIFIED,
+    "verify --all --json": items(VERIFIED),
+    "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),
+    "reindex --json": exactly(events=NUMBER),
+    "purge m --reason r --yes --json": exactly(
+        versions=LIST, digest=DIGEST, removed=LIST, freed=NUMBER, shared=OBJECT, copies=LIST
+    ),
+    "ls m --limit 1 --json": exactly(name=TEXT, versions=items(exactly(**VERSION, purged=TEXT))),
+    "pull nowhere --json": exactly(error=exactly(("hint", "details"), code=TEXT, message=TEXT, hint=TEXT, details=OBJECT)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Every command of the list, run in that order in one home."""
+    folder = tmp_path_factory.mktemp("json")
+    (folder / "model").mkdir()
+    (folder / "model/config.json").write_text('{"model_type": "bert"}')
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ASSAY_HOME", str(folder / "home"))
+    patch.chdir(folder)
+    found = {}
+    try:
+        invoke("push ./model m --metric auc=0.5 --note hello".split())
+        for line in SCHEMAS:
+            found[line] = _captured(line.split())
+    finally:
+        patch.undo()
+    return found
+
+
+def _captured(arguments: list[str]) -> object:
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        invoke(arguments)
+    return json.loads(out.getvalue())
+
+
+@pytest.mark.parametrize("line", SCHEMAS)
+def test_the_fields_are_exactly_those_that_are_documented(line: str, outputs: dict[str, object]) -> None:
+    jsonschema.validate(outputs[line], SCHEMAS[line])
+
+
+def test_every_pinned_field_is_named_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text()
+
+    def names(schema: dict) -> set[str]:
+        inner = [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]
+        return set(schema.get("properties", {})) | {name for one in inner for name in names(one)}
+
+    documented = page + (Path(__file__).parents[2] / "docs/spec/description.md").read_text()
+    missing = {name for schema in SCHEMAS.values() for name in names(schema) if f"`{name}`" not in documented}
+    assert missing - {"error", "code", "message", "hint", "details"} == set()
