@@ -490,6 +490,16 @@ def test_lists_that_share_each_other_a_billion_times_end_soon() -> None:
     assert "pytorch-truncated-walk" in rules(found)
 
 
+def test_text_that_is_no_unicode_still_gives_json() -> None:
+    lone = b"X\x03\x00\x00\x00\xed\xa0\x80"  # U+D800, which pickles may hold and UTF-8 may not
+    name = b"\x8c\x03\xed\xa0\x80"
+    thing = name + name + b"\x93)\x81}" + lone + lone + b"sb"
+
+    found = describe(zipped(b"}(" + lone + lone + text("args") + thing + text("w") + tensor("0", (1,)) + b"u", {}))
+
+    assert [spec.name for spec in found.tensors] == ["w"]
+
+
 def test_an_object_that_holds_itself_ends() -> None:
     body = b"}q\x00" + text("me") + b"h\x00s" + text("w") + tensor("0", (1,)) + b"s"
 

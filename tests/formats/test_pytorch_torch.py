@@ -214,6 +214,22 @@ def test_a_tied_embedding_counts_once(tmp_path: Path) -> None:
     assert found.metadata["tied_tensors"] == [["embed.weight", "head.weight"]]
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_pickle_protocol_is_read(tmp_path: Path, protocol: int, legacy: bool) -> None:
+    import torch
+
+    model = torch.nn.Linear(3, 4)
+    file = tmp_path / "model.pt"
+    torch.save(model.state_dict(), file, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    found = described(file)
+
+    assert [spec.name for spec in found.tensors] == ["weight", "bias"]
+    for spec in found.tensors:
+        same_elements(file, spec, model.state_dict()[spec.name])
+    assert not found.findings
+
+
 def test_a_tensor_alone_is_described(tmp_path: Path) -> None:
     import torch
 

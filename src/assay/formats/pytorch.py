@@ -21,6 +21,7 @@ from assay.formats.torch_graph import needed_distributions
 from assay.formats.torch_index import Index, build_index
 from assay.formats.torch_saved import Saved
 from assay.formats.torch_state import Found, find_tensors
+from assay.formats.torch_values import shorten
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -141,7 +142,7 @@ def _assemble(
 ) -> Description:
     story = stories[0] if stories else Story()
     names = [name for saved, _ in parts for name in saved.globals]
-    local = sorted({f"{name}" for name in names if name.module.split(".")[0] == "__main__"})
+    local = sorted({shorten(str(name)) for name in names if name.module.split(".")[0] == "__main__"})
     if local:
         findings.append(
             Finding(

@@ -39,7 +39,9 @@ _COUNT = struct.Struct("<q")
 
 def is_legacy(head: bytes) -> bool:
     """Whether an entry's head is that of the legacy layout."""
-    return head[:1] == b"\x80" and head[2:].startswith(MAGIC)
+    # From protocol 4 on a FRAME opcode with its eight bytes may stand between PROTO and the number.
+    start = 11 if head[2:3] == b"\x95" else 2
+    return head[:1] == b"\x80" and head[start:].startswith(MAGIC)
 
 
 class StreamRecords:

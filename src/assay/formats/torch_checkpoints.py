@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from assay.containers.pickle_values import Call
-from assay.formats.torch_graph import as_json, attributes_of, key_text, mapping_of, shorten
+from assay.formats.torch_graph import as_json, attributes_of, key_text, mapping_of
 from assay.formats.torch_rebuild import tensor_of
 from assay.formats.torch_saved import Saved
 from assay.formats.torch_state import MAX_COMPONENTS, Found, Role, component_of, is_module, whole_role
-from assay.formats.torch_values import Malformed, class_of
+from assay.formats.torch_values import Malformed, class_of, shorten
 from assay.spec.description import Component
 from assay.spec.json import Json
 

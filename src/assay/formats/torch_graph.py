@@ -13,11 +13,8 @@ from collections.abc import Iterable, Iterator
 
 from assay.containers.pickle_values import Blob, Call, Global, Opaque, Persistent, Unknown, plain
 from assay.formats.torch_rebuild import array_of, tensor_of
-from assay.formats.torch_values import Malformed, class_of, name_of
+from assay.formats.torch_values import MAX_TEXT, Malformed, class_of, name_of, shorten
 from assay.spec.json import Json
-
-MAX_TEXT = 400
-"""Characters of a string kept in metadata."""
 
 MAX_DEPTH = 12
 """Nesting kept in metadata."""
@@ -217,12 +214,6 @@ class JsonWriter:
 def as_json(value: object, nodes: int = MAX_NODES) -> Json:
     """A graph value as a JSON value of bounded size."""
     return JsonWriter(nodes).write(value)
-
-
-def shorten(text: str, limit: int = MAX_TEXT) -> str:
-    """A string cut to *limit* characters, without lone surrogates (which no JSON document can hold)."""
-    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return cut.encode("utf-8", "replace").decode("utf-8")
 
 
 def key_text(key: object) -> str:

@@ -18,6 +18,7 @@ from assay.formats.torch_values import (
     checked_shape,
     dtype_of,
     name_of,
+    shorten,
     storage_of,
 )
 
@@ -65,7 +66,8 @@ def _dense(call: Call, _depth: int) -> TensorValue:
             raise Malformed("a tensor states an unknown dtype")
         dtype = stated
         extra = arguments[7] if len(arguments) > 7 else None
-    lazy = tuple(str(key) for key, on in extra.items() if on is True)[:4] if isinstance(extra, dict) else ()
+    flags = extra.items() if isinstance(extra, dict) else ()
+    lazy = tuple(shorten(key, 20) for key, on in flags if on is True and isinstance(key, str))[:4]
     shape, strides = checked_layout(arguments[2], arguments[3])
     offset = storage.start + checked_count(arguments[1], "storage offset")
     grad = arguments[4] if len(arguments) > 4 and isinstance(arguments[4], bool) else None
@@ -189,7 +191,7 @@ def numpy_dtype(value: object) -> str:
         return "bool"
     if kind in names and width.isascii() and width.isdigit() and len(width) < 3:
         return f"{names[kind]}{int(width) * 8}"
-    return {"O": "object", "U": "string", "S": "bytes"}.get(kind, code[:40])
+    return {"O": "object", "U": "string", "S": "bytes"}.get(kind, shorten(code, 40))
 
 
 def _arguments(call: Call, least: int) -> tuple[object, ...]:

@@ -24,6 +24,10 @@ MAX_INFLATED_TENSOR = 1 << 30
 """Bytes of a compressed storage that are inflated to give one tensor."""
 
 
+MAX_INFLATED_NUMBER = 1 << 16
+"""Bytes of a compressed storage that are inflated for the one number in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The bytes of one storage.
@@ -127,6 +131,9 @@ class Saved:
         """The value of a tensor with one element, or None when it cannot be had."""
         dtype = numpy_type(tensor.dtype)
         if tensor.size != 1 or dtype is None or tensor.dtype.startswith("complex") or self.problem(tensor):
+            return None
+        record = self.records.find(tensor.storage.key) if tensor.storage is not None else None
+        if record is None or (record.offset is None and record.size > MAX_INFLATED_NUMBER):
             return None
         try:
             value = np.frombuffer(self.elements(tensor), dtype)[0]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from assay.containers.pickle_values import Blob, Call, Global, Opaque, Persistent, Symbol, Unknown
-from assay.formats.torch_graph import attributes_of, key_text, mapping_of, shorten
+from assay.formats.torch_graph import attributes_of, key_text, mapping_of
 from assay.formats.torch_rebuild import array_of, tensor_of
-from assay.formats.torch_values import Malformed, TensorValue, class_of
+from assay.formats.torch_values import Malformed, TensorValue, class_of, shorten
 from assay.spec.description import Component
 from assay.spec.json import Json
 
@@ -39,12 +39,14 @@ MAX_NAME = 500
 MAX_COMPONENTS = 10_000
 
 _MODEL = re.compile(
-    r"state_dict|(?:^|_)(?:model|net|network|module|weights|params|generator|discriminator)(?:$|_)|^(?:net)?[GD](?:_state_dict)?$"
+    r"state_dict|^(?:net)?[GD](?:_state_dict)?$"
+    r"|(?:^|_)(?:model|net|network|module|weights|params|generator|discriminator)(?:$|_)"
 )
 _OPTIMIZER = re.compile(r"optim|(?:^|_)opt(?:$|_)", re.IGNORECASE)
 _AVERAGED = re.compile(r"(?:^|_)(?:ema|swa|averaged|shadow)(?:$|_)", re.IGNORECASE)
 _TRAINING = re.compile(
-    r"sched|scaler|rng|callback|loops|hyper_?param|hparams|history|metric|(?:^|_)(?:loss|criterion|args|config)(?:$|_|es$)",
+    r"sched|scaler|rng|callback|loops|hyper_?param|hparams|history|metric"
+    r"|(?:^|_)(?:loss|criterion|args|config)(?:$|_|es$)",
     re.IGNORECASE,
 )
 

@@ -2,8 +2,8 @@
 
 Concept: torch never pickles numbers. A tensor is a call of a rebuild function in ``torch._utils`` on a storage (a
 persistent id naming a run of bytes outside the pickle), an offset, a shape and strides. This module holds the values
-those calls become; ``torch_rebuild`` reads the calls, ``torch_state`` says what a tensor belongs to, ``pytorch_zip`` and
-``pytorch_legacy`` where the storage's bytes lie.
+those calls become; ``torch_rebuild`` reads the calls, ``torch_state`` says what a tensor belongs to, and where the
+storage's bytes lie ``pytorch_zip`` and ``pytorch_legacy`` know.
 
 Source of the layout: the argument lists of the ``_rebuild_*`` functions of ``torch._utils`` (torch 1.0 to 2.13).
 """
@@ -19,6 +19,9 @@ from assay.spec.tensor import ELEMENT_BITS
 
 MAX_RANK = 64
 """Dimensions a tensor may state; torch itself allows 64."""
+
+MAX_TEXT = 400
+"""Characters kept of a string that is shown."""
 
 MAX_ELEMENTS = 1 << 60
 """Elements and offsets beyond this are nonsense, whatever the file says."""
@@ -155,6 +158,12 @@ class Malformed(ValueError):
     """A rebuild call whose arguments are not what torch writes; the message says which."""
 
 
+def shorten(text: str, limit: int = MAX_TEXT) -> str:
+    """A string cut to *limit* characters, without lone surrogates (which no JSON document can hold)."""
+    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return cut.encode("utf-8", "replace").decode("utf-8")
+
+
 def element_bits(dtype: str) -> int | None:
     """Bits per stored element of a dtype, or None when unknown."""
     return ELEMENT_BITS.get(dtype) or OWN_BITS.get(dtype) or (8 if dtype in _SHELL_DTYPES.values() else None)
@@ -201,7 +210,7 @@ def storage_of(value: object) -> StorageValue | None:
         raise Malformed("a storage id has no key")
     view = pid[5] if len(pid) == 6 else None
     start = checked_count(view[1], "storage offset") if isinstance(view, tuple) and len(view) == 3 else 0
-    return StorageValue(key, dtype, checked_count(pid[4], "storage size"), device or "", start)
+    return StorageValue(key, dtype, checked_count(pid[4], "storage size"), shorten(device or "", 40), start)
 
 
 def is_module_class(value: object) -> bool:
@@ -235,7 +244,7 @@ def name_of(value: object) -> str | None:
     if isinstance(value, Persistent) and is_module_class(value) and isinstance(value.pid, tuple):
         value = value.pid[1]
     if isinstance(value, Global):
-        return f"{value.module}.{value.name}"[:400]
+        return shorten(f"{value.module}.{value.name}")
     return None
 
 
