@@ -1,0 +1,40 @@
+"""GGUF: llama.cpp's Python binding, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from assay.errors import BadFormat, MissingDependency
+from assay.loaders.frameworks import need, reason
+from assay.loaders.places import main_file
+from assay.spec.description import Description
+
+
+class GgufLoader:
+    """Quantised language models."""
+
+    formats: ClassVar[Sequence[str]] = ("gguf",)
+
+    def load(self, folder: Path, description: Description, descriptions: Sequence[Description]) -> object:  # noqa: ARG002 - the port's shape
+        """A ``llama_cpp.Llama``.
+
+        Raises:
+            BadFormat: llama.cpp cannot read it.
+            MissingDependency: llama-cpp-python is not installed; the file can still be opened and pulled.
+        """
+        try:
+            library = need("llama_cpp", distribution="llama-cpp-python", what="load a GGUF model")
+        except MissingDependency as error:
+            raise MissingDependency(
+                error.message,
+                hint="pip install llama-cpp-python; assay.open reads its tensors, assay.pull gives the file to any "
+                "llama.cpp program",
+                dependency="llama-cpp-python",
+            ) from error
+        file = main_file(folder, description)
+        try:
+            return library.Llama(model_path=str(file), verbose=False)
+        except Exception as error:
+            raise BadFormat(f"llama.cpp cannot read {file.name} ({reason(error)})", path=file.name) from error

@@ -1,0 +1,89 @@
+"""safetensors files: a dictionary of tensors; dictionaries of numpy arrays are saved as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from assay.errors import BadFormat, InvalidInput, MissingDependency
+from assay.loaders.frameworks import need, reason
+from assay.loaders.places import file_of
+from assay.loaders.reproducible import sort_safetensors_header
+from assay.ports.loaders import Saved
+from assay.spec.description import Description
+
+
+class SafetensorsLoader:
+    """Single files and the shards of an index."""
+
+    formats: ClassVar[Sequence[str]] = ("safetensors",)
+
+    def load(self, folder: Path, description: Description, descriptions: Sequence[Description]) -> object:  # noqa: ARG002 - the port's shape
+        """A dictionary of ``torch.Tensor``, or of ``numpy.ndarray`` when torch is not installed.
+
+        Tied weights that were stored once (``safetensors.torch.save_model``) come back under each of their names.
+
+        Raises:
+            BadFormat: the library cannot read a file.
+            MissingDependency: safetensors is not installed.
+        """
+        library = need("safetensors", extra="torch", what="load safetensors")
+        found: dict[str, Any] = {}
+        for path in description.paths:
+            if path.endswith(".json"):
+                continue
+            try:
+                with library.safe_open(str(file_of(folder, path)), framework=_framework()) as tensors:
+                    for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                        found[name] = tensors.get_tensor(name)
+                    metadata = tensors.metadata() or {}
+            except Exception as error:
+                raise BadFormat(f"safetensors cannot read {path} ({reason(error)})", path=path) from error
+            for name, kept in metadata.items():
+                if name not in found and kept in found:
+                    found[name] = found[kept]
+        return found
+
+
+class ArraysSaver:
+    """Dictionaries of numpy arrays."""
+
+    framework = "numpy"
+
+    def accepts(self, model: object) -> bool:
+        """A dictionary with only numpy arrays as values."""
+        return (
+            isinstance(model, Mapping)
+            and len(model) > 0
+            and all(type(value).__module__ == "numpy" and hasattr(value, "dtype") for value in model.values())
+        )
+
+    def save(self, model: object, folder: Path) -> Saved:
+        """Write ``model.safetensors``.
+
+        Raises:
+            InvalidInput: an array's dtype has no safetensors counterpart (code ``unsaveable``).
+            MissingDependency: safetensors is not installed.
+        """
+        library = need("safetensors.numpy", extra="torch", what="save arrays")
+        arrays = {str(key): value for key, value in model.items()}  # type: ignore[attr-defined] # accepts() says so
+        file = folder / "model.safetensors"
+        try:
+            library.save_file({key: value.copy(order="C") for key, value in arrays.items()}, str(file))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"these arrays cannot be saved as safetensors ({reason(error)})",
+                code="unsaveable",
+                hint="convert text and object arrays to numbers, or save them yourself and push the path",
+            ) from error
+        sort_safetensors_header(file)
+        return Saved(("numpy", "safetensors"))
+
+
+def _framework() -> str:
+    try:
+        need("torch", what="load tensors")
+    except MissingDependency:
+        return "numpy"
+    return "pt"
