@@ -5,6 +5,7 @@ How each is recognised in a symbolic graph::
     _reconstruct(ndarray, (0,), b"b")  BUILD (1, shape, dtype, fortran, elements)   protocols 0 to 4, object arrays in 5
     _frombuffer(elements, dtype, shape, order)                                      protocol 5
     scalar(dtype, bytes)
+    _array_reconstructor(array, typecode, machine format, elements)                 the standard library's array
     NumpyArrayWrapper  BUILD {shape, order, dtype, ...}, then [padding length, padding] elements    joblib
 
 Source: ``array_reduce`` and ``array_setstate`` in NumPy's ``methods.c``; ``joblib.numpy_pickle.NumpyArrayWrapper``.
@@ -31,6 +32,7 @@ MAX_RANK = 64
 _MAX_ELEMENTS = 1 << 62
 _MAX_SHOWN = 4096  # bytes of an array's elements that are decoded to be shown
 
+_MACHINE_FORMATS = dict(enumerate("|u1 |i1 <u2 >u2 <i2 >i2 <u4 >u4 <i4 >i4 <u8 >u8 <i8 >i8 <f4 >f4 <f8 >f8".split()))
 _LATIN = frozenset({"latin1", "latin-1"})
 _ORDERS = frozenset("<>|=")
 _HAS_OBJECT = 0x01  # NPY_ITEM_REFCOUNT, in the flags of a dtype's state
@@ -154,6 +156,8 @@ class Arrays:
             state = call.state
             if isinstance(state, tuple) and len(state) >= 4:
                 return _built(*(state[1:5] if len(state) > 4 else state))
+        if call.calls("array._array_reconstructor") and len(call.args) == 4:
+            return _standard(call.args[2], call.args[3])
         if name == "_frombuffer" and call.function.module.startswith("numpy") and len(call.args) == 4:
             data, dtype, shape, order = call.args
             return _built(shape, dtype, order == "F", data)
@@ -256,12 +260,29 @@ def _built(shape: object, dtype: object, fortran: object, data: object) -> Array
         return Array(kind, sizes, order, items=data)
     if kind.itemsize is None:
         return Array(kind, sizes, order)
-    expected = math.prod(sizes) * kind.itemsize
+    return _sized(kind, sizes, data, fortran=order)
+
+
+def _sized(kind: Dtype, sizes: tuple[int, ...], data: object, *, fortran: bool = False) -> Array:
+    """An array whose elements are bytes, held or placed where their number is right."""
+    expected = math.prod(sizes) * (kind.itemsize or 0)
     place = place_of(data)
     if place is not None and place[1] != expected:
         place = None
     held = None if isinstance(data, Blob) or (place and not isinstance(data, Bytes)) else bytes_of(data)
-    return Array(kind, sizes, order, place, held if held is not None and len(held) == expected else None)
+    return Array(kind, sizes, fortran, place, held if held is not None and len(held) == expected else None)
+
+
+def _standard(code: object, data: object) -> Array | None:
+    """An array of the standard library, from its machine format code (``enum machine_format_code`` of ``array``)."""
+    text = _MACHINE_FORMATS.get(code) if isinstance(code, int) else None
+    held = payload(data)
+    length = held[1] if held else len(bytes_of(data) or b"")
+    if text is None:
+        return None
+    found = dtype_from_numpy(text)
+    dtype = Dtype(found.name, found.big_endian, found.itemsize, text)
+    return _sized(dtype, (length // (found.itemsize or 1),), data)
 
 
 def _shape(value: object) -> tuple[int, ...] | None:

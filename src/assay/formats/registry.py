@@ -24,11 +24,13 @@ from assay.formats.mlflow import MLflowFormat
 from assay.formats.npz import NpzFormat
 from assay.formats.onnx import Onnx
 from assay.formats.openvino import OpenVino
+from assay.formats.pickled import JoblibFormat, PickleFormat
 from assay.formats.pytorch import PyTorch
 from assay.formats.pytorch_export import TorchExport
 from assay.formats.safetensors import SafetensorsFormat
 from assay.formats.savedmodel import SavedModel
 from assay.formats.sentence_transformers import SentenceTransformersFormat
+from assay.formats.skops import SkopsFormat
 from assay.formats.tf_checkpoint import TensorFlowCheckpoint
 from assay.formats.tf_frozen import FrozenGraph
 from assay.formats.torch_package import TorchPackage, TorchServe
@@ -65,6 +67,9 @@ _BUILTIN: tuple[type[Format], ...] = (
     NpzFormat,
     TorchPackage,
     TorchServe,
+    SkopsFormat,
+    JoblibFormat,
+    PickleFormat,
 )
 """In order of preference: of one model exported several ways, the first speaks for the whole."""
 

@@ -1,0 +1,108 @@
+"""The ``skops`` format: scikit-learn estimators in a zip of a JSON schema and arrays, loadable without pickle.
+
+What the schema says is in ``skops_schema``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay.containers.archive import Archive, is_archive
+from assay.containers.documents import parse_json
+from assay.containers.guard import guarded
+from assay.errors import AssayError, BadFormat
+from assay.formats import estimator_story
+from assay.formats.graph_tensors import index
+from assay.formats.pickled_arrays import Arrays
+from assay.formats.skops_schema import Schema
+from assay.spec.description import Description
+from assay.spec.json import Json
+from assay.trees import Tree, Window
+
+MAX_SCHEMA = 256 << 20
+MAX_TYPES = 500
+
+_SCHEMA = "schema.json"
+_TRUSTED_LIBRARIES = frozenset({"builtins", "numpy", "scipy", "sklearn", "collections", "datetime", "zoneinfo"})
+
+
+class SkopsFormat:
+    """Describes ``.skops`` files."""
+
+    name = "skops"
+    covers = "file"
+
+    def detect(self, tree: Tree) -> Sequence[tuple[str, ...]]:
+        """One group per archive that has a skops schema."""
+        return [(path,) for path in tree if is_archive(tree.head(path)) and _is_skops(tree.open(path))]
+
+    def describe(self, tree: Tree, paths: tuple[str, ...]) -> Description:
+        """The estimators of one archive, as for pickles; ``untrusted_types`` are those skops asks a person about.
+
+        Raises:
+            BadFormat: the schema is not readable.
+        """
+        window = tree.open(paths[0])
+        with guarded("a skops archive", paths[0]):
+            archive = Archive(window)
+            document = parse_json(archive.read(_SCHEMA, MAX_SCHEMA), window.path).value
+            if not isinstance(document, dict) or "__loader__" not in document:
+                raise BadFormat(f"{window.path}: its schema holds no object", path=window.path)
+            return _described(archive, document, window, paths)
+
+
+def _described(archive: Archive, document: dict[str, Json], window: Window, paths: tuple[str, ...]) -> Description:
+    schema = Schema(archive)
+    root = schema.value(document)
+    arrays = Arrays(window)
+    graph = index(root, arrays, window.path)
+    specs = graph.specs(window, plain_bytes=True)
+    modules = [name.module for name in schema.types.values()]
+    story = estimator_story.tell(root, arrays, graph, specs, window=window, modules=modules)
+    protocol = document.get("protocol")
+    untrusted = [name for name in schema.types if _asks(name, function=name in schema.functions)]
+    metadata: dict[str, Json] = {
+        "protocol": protocol if isinstance(protocol, int) else None,
+        "skops_version": str(document.get("_skops_version"))[:40],
+        "types": [*schema.types][:MAX_TYPES],
+        "untrusted_types": untrusted[:MAX_TYPES],
+        **story.metadata,
+    }
+    return Description(
+        format="skops",
+        paths=paths,
+        format_version=f"protocol {protocol}" if isinstance(protocol, int) else None,
+        framework=story.framework,
+        framework_version=story.framework_version,
+        architecture=story.architecture,
+        task=story.task,
+        tensors=specs,
+        parameter_count=story.parameter_count,
+        inputs=story.inputs,
+        outputs=story.outputs,
+        hyperparameters=story.hyperparameters,
+        components=story.components,
+        requirements=tuple(sorted({"skops", *story.requirements})),
+        metadata=metadata,
+        findings=(*archive.findings, *schema.findings, *graph.findings, *story.findings),
+    )
+
+
+def _is_skops(window: Window) -> bool:
+    try:
+        archive = Archive(window)
+        if _SCHEMA not in archive:
+            return False
+        head = archive.open(_SCHEMA, MAX_SCHEMA).read(0, 65536)
+    except AssayError:
+        return False
+    return b'"__loader__"' in head and b'"__class__"' in head
+
+
+def _asks(name: str, *, function: bool) -> bool:
+    """Whether skops lists a type as untrusted: outside the libraries it knows, private, or a function of theirs."""
+    top, _, rest = name.partition(".")
+    if top not in _TRUSTED_LIBRARIES:
+        return True
+    last = rest.rpartition(".")[2]
+    return top == "sklearn" and (function or (last.startswith("_") and "_loss" not in rest))
