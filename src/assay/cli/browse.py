@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from assay.cli.console import answers, json_option, print_json, talk
+from assay.cli.console import show as draw
 from assay.cli.context import registry_of
 from assay.cli.render import card, history_table, models_table, tensors, version_card, versions_table
 from assay.cli.text import moment
@@ -26,7 +27,7 @@ def ls(context: click.Context, name: str | None, limit: int | None, *, as_json: 
         if as_json:
             print_json(models)
         elif models:
-            answers().print(models_table(models, moment))
+            draw(models_table(models, moment))
         else:
             talk().print(f"nothing in {registry.place} yet: assay push ./PATH NAME makes the first version")
         return
@@ -34,7 +35,7 @@ def ls(context: click.Context, name: str | None, limit: int | None, *, as_json: 
     if as_json:
         print_json(body)
     else:
-        answers().print(versions_table(body, moment))
+        draw(versions_table(body, moment))
 
 
 @click.command()
@@ -49,7 +50,7 @@ def show(context: click.Context, reference: str, *, files: bool, as_json: bool) 
     if as_json:
         print_json(body)
     else:
-        answers().print(version_card(body, moment, files=files))
+        draw(version_card(body, moment, files=files))
 
 
 @click.command()
@@ -63,7 +64,7 @@ def history(context: click.Context, name: str, limit: int | None, *, as_json: bo
     if as_json:
         print_json(events)
     else:
-        answers().print(history_table(events, moment))
+        draw(history_table(events, moment))
 
 
 @click.command()
@@ -78,8 +79,6 @@ def inspect(context: click.Context, target: str, *, show_tensors: bool, as_json:
     if as_json:
         print_json(body)
         return
-    console = answers()
-    console.print(card(body))
+    draw(card(body))
     if show_tensors:
-        console.print()
-        console.print(tensors(body, console.width))
+        draw("", tensors(body, answers().width))

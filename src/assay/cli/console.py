@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,6 +28,15 @@ def answers() -> Console:
     """Where answers go. Piped output has 80 columns, no colour, and is never cut."""
     width = None if sys.stdout.isatty() else 80
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=width)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print an answer, without the spaces that fill up table cells."""
+    console = answers()
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def talk() -> Console:

@@ -13,7 +13,10 @@ from rich.text import Text
 from assay.cli.text import number, plural, short, size
 
 MAX_LISTED = 12
-"""Files, parts and models listed on a card before the rest is counted."""
+"""Files and models listed on a card before the rest is counted."""
+
+MAX_PARTS = 16
+"""Lines of the tree of parts."""
 
 _SEVERE = frozenset({"execute", "write", "network", "read"})
 
@@ -22,9 +25,10 @@ def headline(summary: Mapping[str, Any]) -> str:
     """A model in one line: what, made with what, how large."""
     kind = summary["format"]
     framework = summary.get("framework")
-    parts = [summary.get("architecture") or (f"{framework} model" if framework else f"{kind} files")]
-    if framework and framework != parts[0]:
-        parts.append(" ".join(filter(None, (framework, summary.get("framework_version")))))
+    made_with = " ".join(filter(None, (framework, summary.get("framework_version"))))
+    parts = [summary.get("architecture") or (f"{made_with} model" if framework else f"{kind} files")]
+    if framework and summary.get("architecture"):
+        parts.append(made_with)
     if summary.get("parameters"):
         parts.append(f"{number(summary['parameters'])} parameters{dtypes(summary.get('dtypes', {}))}")
     parts.append(f"{plural(summary['files'], 'file')}, {size(summary['size'])}")
@@ -49,7 +53,7 @@ def card(body: Mapping[str, Any]) -> RenderableType:
     if len(models) > 1:
         parts += [Text(), Text("In it", style="bold"), _models(models)]
     if body["unknown"]:
-        parts += [Text(), _listed("Not understood, kept as they are", body["unknown"])]
+        parts += [Text(), _listed("Other files, kept as they are", body["unknown"])]
     findings = [*body["findings"], *(finding for model in models for finding in model.get("findings", []))]
     if findings:
         parts += [Text(), Text("Findings", style="bold"), _findings(findings)]
@@ -168,7 +172,7 @@ def _facts(body: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType | str]
         if template := tokenizer.get("chat_template"):
             yield "Chat template", f"{len(template):,} characters, {short(' '.join(template.split()), 90)}"
     if steps := first("components"):
-        yield "Parts", Text("\n".join(_tree(steps)))
+        yield "Parts", Text("\n".join(_outline(steps)), no_wrap=True, overflow="ellipsis")
     for label, key in (
         ("Settings", "hyperparameters"),
         ("Preprocessing", "preprocessing"),
@@ -243,36 +247,54 @@ def _tokenizer(body: Mapping[str, Any]) -> str:
     return ", ".join(part for part in (*parts, f"special {special}" if special else "") if part)
 
 
-def _tree(parts: Sequence[Mapping[str, Any]], indent: str = "", left: int = 40) -> list[str]:
+def _outline(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The tree of parts, one line each: as deep as fits, the rest counted."""
+    for depth in (4, 3, 2, 1):
+        lines = _tree(parts, depth)
+        if len(lines) <= MAX_PARTS:
+            return lines
+    return [*lines[:MAX_PARTS], f"and {len(lines) - MAX_PARTS} more"]
+
+
+def _tree(parts: Sequence[Mapping[str, Any]], depth: int, indent: str = "") -> list[str]:
     lines: list[str] = []
-    for at, part in enumerate(parts):
-        if len(lines) >= left or (indent and at >= MAX_LISTED):
-            lines.append(f"{indent}and {len(parts) - at} more")
-            break
-        kind = str(part["kind"])
-        settings = " ".join(
-            f"{key}={_brief(value)}" for key, value in list(part.get("hyperparameters", {}).items())[:6]
-        )
-        fitted = " ".join(f"{key} {shape}" for key, shape in list(part.get("fitted", {}).items())[:4])
-        details = "  ".join(filter(None, (settings, fitted)))
+    for part in parts:
+        settings = " ".join(f"{key}={_brief(value)}" for key, value in part.get("hyperparameters", {}).items())
+        fitted = " ".join(f"{key} {shape}" for key, shape in part.get("fitted", {}).items())
+        children = part.get("children", [])
+        below = "" if depth > 1 or not children else f"({plural(len(children), 'part')})"
         name = f"{part['name']}: " if part["name"] else ""
-        lines.append(f"{indent}{name}{kind.rpartition('.')[2]}" + (f"  {short(details, 150)}" if details else ""))
-        lines += _tree(part.get("children", []), indent + "  ", left - len(lines))
+        kind = str(part["kind"]).rpartition(".")[2]
+        lines.append(indent + "  ".join(filter(None, (f"{name}{kind}", below, settings, fitted))))
+        if depth > 1:
+            lines += _tree(children, depth - 1, indent + "  ")
     return lines
 
 
-def _settings(values: Mapping[str, Any], most: int = 14) -> str:
-    texts = [f"{key} {_brief(value)}" for key, value in list(values.items())[:most]]
-    more = f" · and {len(values) - most} more" if len(values) > most else ""
-    return " · ".join(texts) + more
+def _settings(values: Mapping[str, Any], most: int = 12) -> str:
+    """Settings in a paragraph: what is short first come, nested values only counted."""
+    texts = [f"{key} {_brief(value)}" for key, value in values.items() if _brief(value)]
+    hidden = len(values) - min(len(texts), most)
+    if not texts:
+        return f"{', '.join(list(values)[:most])} (nested: --json shows them)"
+    return " · ".join(texts[:most]) + (f" · and {hidden} more" if hidden else "")
 
 
 def _brief(value: object) -> str:
+    """A value in a few characters, or nothing when only the whole of it would mean something."""
     if isinstance(value, str):
         return short(" ".join(value.split()), 60)
     if isinstance(value, float):
         return f"{value:g}"
-    return short(json.dumps(value, ensure_ascii=False, default=str), 60)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, Mapping | list):
+        inner = [_brief(one) for one in (value.values() if isinstance(value, Mapping) else value)]
+        if not all(inner):
+            return ""
+        text = ", ".join(inner)
+        if isinstance(value, Mapping):
+            text = " ".join(f"{key}={one}" for key, one in zip(value, inner, strict=True))
+    return text if len(text) <= 40 else ""
 
 
 def _formats(summary: Mapping[str, Any]) -> str:

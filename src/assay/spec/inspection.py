@@ -77,14 +77,19 @@ class Inspection:
         values = (getattr(found, attribute) for found in self.descriptions)
         return next((value for value in values if value), None)
 
+    def _speaking(self) -> tuple[Description, ...]:
+        """The leading description and those of the weights: what loading the whole takes."""
+        return (*((self.leading,) if self.leading else ()), *self.weights)
+
     def summary(self) -> dict[str, Json]:
         """The whole in a few fields; absent fields are left out."""
         leading = self.leading
+        made_with = next((found for found in self.descriptions if found.framework), None)
         body: dict[str, Json] = {
             "format": leading.format if leading else "unknown",
             "formats": list(dict.fromkeys(found.format for found in self.descriptions)),
-            "framework": self.first("framework"),
-            "framework_version": self.first("framework_version"),
+            "framework": made_with.framework if made_with else None,
+            "framework_version": made_with.framework_version if made_with else None,
             "architecture": self.first("architecture"),
             "task": self.first("task"),
             "parameters": self.parameters,
@@ -92,7 +97,7 @@ class Inspection:
             "tensors": sum(len(found.tensors) for found in self.weights) or None,
             "licenses": list(self.first("licenses") or ()),
             "base_models": list(self.first("base_models") or ()),
-            "requirements": sorted({item for found in self.descriptions for item in found.requirements}),
+            "requirements": sorted({item for found in self._speaking() for item in found.requirements}),
             "files": len(self.sizes),
             "size": sum(self.sizes.values()),
         }
