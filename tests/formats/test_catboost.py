@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
 from assay.formats.catboost import CatBoostFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 
 FORMAT = CatBoostFormat()
@@ -220,3 +223,19 @@ def test_freshly_trained_models_agree_with_the_library(case: str, encoding: str,
     loss = str(found.hyperparameters["loss_function"])
     assert found.metrics[f"test {loss}"] == pytest.approx(model.best_score_["validation"][loss])
     assert found.findings == ()
+
+
+class TestCoreContract(FormatContract):
+    def make_format(self) -> Format:
+        return CatBoostFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": cbm()}
+
+
+class TestExportContract(FormatContract):
+    def make_format(self) -> Format:
+        return CatBoostFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": EXPORT}

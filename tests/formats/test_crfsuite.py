@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError
 from assay.formats.crfsuite import CRFSuiteFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -87,3 +89,11 @@ def test_a_real_address_parser_is_described(real_model: Callable[[str, str, str]
     assert (found.metadata["labels"], found.metadata["attributes"], found.parameters) == (29, 1270, 2605)
     assert "StreetName" in str(found.metadata["label_names"])
     assert found.findings == ()
+
+
+class TestCRFSuiteContract(FormatContract):
+    def make_format(self) -> Format:
+        return CRFSuiteFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": model()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError
 from assay.formats.fasttext import FastTextFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description
 from assay.spec.json import canonical
 from assay.spec.tensor import Extent
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -152,3 +154,11 @@ def test_a_real_language_identifier_is_read_to_its_last_byte(real_model: Callabl
     assert (found.metadata["words"], found.metadata["labels"], found.metadata["quantized"]) == (7235, 176, True)
     assert "__label__en" in str(found.metadata["label_names"])
     assert found.complete
+
+
+class TestFastTextContract(FormatContract):
+    def make_format(self) -> Format:
+        return FastTextFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": model()}

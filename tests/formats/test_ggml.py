@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError
 from assay.formats.ggml import GGMLFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -125,3 +127,11 @@ def test_a_real_voice_detector_is_read_to_its_last_byte(real_model: Callable[[st
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     assert shapes["_model.encoder.0.reparam_conv.weight"] == (128, 129, 3)
     assert found.findings == ()
+
+
+class TestWhisperContract(FormatContract):
+    def make_format(self) -> Format:
+        return GGMLFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": whisper()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from assay.errors import AssayError, BadFormat
 from assay.formats.lightgbm import LightGBMFormat
 from assay.formats.lightgbm_text import describe_text
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 
 FORMAT = LightGBMFormat()
@@ -230,3 +232,11 @@ def test_freshly_trained_models_agree_with_the_library(parameters: dict[str, Any
     categorical = parameters["objective"] != "regression"
     assert found.metadata.get("pandas_categorical") == ([["x", "y", "z"]] if categorical else None)
     assert found.findings == ()
+
+
+class TestLightGBMContract(FormatContract):
+    def make_format(self) -> Format:
+        return LightGBMFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": model()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, LimitExceeded
 from assay.formats.mlflow import MLflowFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -249,3 +252,13 @@ def test_a_directory_saved_by_mlflow_agrees_with_mlflow(tmp_path: Path, monkeypa
     assert found.metadata["input_example"] is not None
     assert {"scikit-learn==1.9.1", "numpy"} <= set(found.requirements)
     assert found.findings == ()
+
+
+class TestMLflowContract(FormatContract):
+    by_content = False
+
+    def make_format(self) -> Format:
+        return MLflowFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"MLmodel": yaml.safe_dump(MODEL).encode(), "model.pkl": b"x", "requirements.txt": b"numpy\n"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
 from assay.formats.spacy import SpacyFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -137,3 +139,13 @@ def test_a_real_pipeline_is_described(real_folder: Callable[..., Path]) -> None:
     assert {"tok2vec/model", "vocab/strings.json"} <= set(found.paths)
     assert "vocab/vectors" not in found.paths
     assert found.findings == ()
+
+
+class TestSpacyContract(FormatContract):
+    by_content = False
+
+    def make_format(self) -> Format:
+        return SpacyFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"meta.json": json.dumps(META).encode(), "config.cfg": CONFIG.encode(), "ner/model": b"\x84"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
 from assay.formats.xgboost import XGBoostFormat
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -406,3 +408,27 @@ def test_a_booster_kept_as_raw_state_is_described() -> None:
 
     agrees(found, booster)
     assert found.hyperparameters["eta"] == 0.125
+
+
+class TestJsonContract(FormatContract):
+    def make_format(self) -> Format:
+        return XGBoostFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": as_json(document())}
+
+
+class TestUbjContract(FormatContract):
+    def make_format(self) -> Format:
+        return XGBoostFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": as_ubj(document())}
+
+
+class TestBinaryContract(FormatContract):
+    def make_format(self) -> Format:
+        return XGBoostFormat()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"model": binary(attributes={"a": "b"})}
