@@ -240,6 +240,24 @@ def test_a_tensor_alone_is_described(tmp_path: Path) -> None:
     assert found.metadata["kind"] == "tensor"
 
 
+def test_the_packed_weights_of_a_quantized_model_belong_to_the_model(tmp_path: Path) -> None:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(4, 4)))
+        _, found = saved(tmp_path, model.state_dict())
+
+    assert {spec.name: spec.dtype for spec in found.tensors} == {
+        "0.scale": "float32",
+        "0.zero_point": "int64",
+        "0._packed_params._packed_params.0": "qint8",
+        "0._packed_params._packed_params.1": "float32",
+    }
+    assert found.parameters == 22
+    assert "tensor_roles" not in found.metadata
+
+
 def test_a_list_of_state_dicts_is_numbered(tmp_path: Path) -> None:
     import torch
 

@@ -303,7 +303,8 @@ def _role(key: str, depth: int, child: object) -> Role | None:
         return None
     if isinstance(child, dict) and "param_groups" in child and "state" in child:
         return Role.OPTIMIZER
-    if depth > 2:
+    if depth > 2 or "." in key:
+        # A dotted key is the name of a weight ("0._packed_params"), not of a part of a checkpoint.
         return None
     if _OPTIMIZER.search(key):
         return Role.OPTIMIZER
