@@ -1,8 +1,8 @@
-"""Copying and hashing at once: the kernel copies, a second thread hashes what was just written, a third flushes it.
+"""Copying and hashing at once: one thread copies, a second hashes what was just written, a third sends it to the disk.
 
-A file is cloned where the file system can. Otherwise the copy, the hash and the flush run beside each other, so that
-storing takes about as long as the slowest of the three. The hash is taken over the destination, while it is still in
-memory: it identifies what was stored, whatever happens to the source.
+A file is cloned where the file system can. Otherwise the three run beside each other, so that storing takes about as
+long as the slowest of them. The hash is taken over the destination, while it is still in memory: it identifies what was
+stored, whatever happens to the source.
 
 Not here: where files go and when they become visible (``directory``).
 """
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from assay.blobs.writeback import start_writing
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 
@@ -27,8 +28,8 @@ BLOCK = 256 << 10
 STEP = 4 << 20
 """Bytes the kernel copies per call: how far the hash may lag."""
 
-FLUSH = 32 << 20
-"""Bytes after which written data is sent to the disk."""
+FLUSH = 8 << 20
+"""Bytes after which what was copied is sent towards the disk."""
 
 SMALL = 1 << 20
 """Up to here threads cost more than they save."""
@@ -203,7 +204,7 @@ class _Pipeline:
     def _flush(self) -> None:
         done = 0
         while (until := self._wait(done, FLUSH)) > done:
-            os.fdatasync(self._target)
+            start_writing(self._target, done, until - done)
             done = until
 
 
