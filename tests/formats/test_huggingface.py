@@ -598,6 +598,21 @@ def test_old_transformers_folders_are_described(
     assert description.findings == ()
 
 
+@pytest.mark.real
+def test_a_configuration_of_the_first_releases_is_claimed_without_an_architecture(
+    real_folder: Callable[..., Path],
+) -> None:
+    tree = folder_tree(real_folder("rxnfp==0.1.0", "rxnfp/models/transformers/bert_pretrained"))
+
+    (group,) = TransformersFormat().detect(tree)
+    description = TransformersFormat().describe(tree, group)
+
+    assert description.architecture is None
+    assert rules(description) == {"huggingface-no-architecture"}
+    assert description.hyperparameters["num_hidden_layers"] == 12
+    assert description.tokenizer is not None
+
+
 BUILD = """
 import sys
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -10,6 +10,7 @@ from assay.containers.documents import plain
 from assay.formats.hf_code import report_class, report_code
 from assay.formats.hf_folder import Folder
 from assay.spec.description import Port
+from assay.spec.finding import Severity
 from assay.spec.json import Json
 
 MAX_LABELS = 25_000
@@ -44,6 +45,7 @@ _TASKS = {
     "ForTimeSeriesPrediction": "time-series-forecasting",
     "Model": "feature-extraction",
 }
+_FIRST_RELEASES = {"hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "output_attentions"}
 _SPEECH = {"whisper", "speech_to_text", "speech-encoder-decoder", "moonshine"}
 _ELSEWHERE = {
     "architectures",
@@ -79,7 +81,10 @@ def is_config(config: Mapping[str, Json]) -> bool:
     """Whether a ``config.json`` is one of transformers."""
     if isinstance(config.get("model_type"), str) or isinstance(config.get("transformers_version"), str):
         return "_diffusers_version" not in config
-    return bool(_names(config.get("architectures"))) and "_class_name" not in config
+    if "_class_name" in config:
+        return False
+    # The first releases named neither class nor type; these settings together are theirs alone.
+    return bool(_names(config.get("architectures"))) or config.keys() >= _FIRST_RELEASES
 
 
 def read_config(folder: Folder, *, task: str | None = None) -> Config:
@@ -90,6 +95,8 @@ def read_config(folder: Folder, *, task: str | None = None) -> Config:
     model_type = raw.get("model_type")
     config = Config(version=_version(raw.get("transformers_version")))
     config.architecture = architectures[0] if architectures else model_type if isinstance(model_type, str) else None
+    if config.architecture is None:
+        folder.report("no-architecture", Severity.NOTE, "the configuration names no architecture", "config.json")
     config.task = task or _task(architectures, model_type, raw)
     config.hyperparameters = {
         key[:200]: plain(value) for key, value in raw.items() if key not in _ELSEWHERE and value is not None
