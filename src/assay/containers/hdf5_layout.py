@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from assay.containers.hdf5_headers import FILL_VALUE, Message
 from assay.containers.hdf5_reader import Cursor, Reader
 from assay.containers.hdf5_types import MAX_RANK
@@ -178,7 +180,10 @@ def undo(filters: tuple[Filter, ...], mask: int, raw: bytes, size: int, path: st
         elif step.number == DEFLATE:
             inflater = zlib.decompressobj()
             # One byte more than expected shows a lie without inflating a bomb.
-            raw = inflater.decompress(raw, size + 4 + 1)
+            try:
+                raw = inflater.decompress(raw, size + 4 + 1)
+            except zlib.error as error:
+                raise BadFormat(f"{path}: an HDF5 chunk does not inflate ({error})", path=path) from None
         elif step.number == SHUFFLE:
             raw = _unshuffle(raw, step.values[0] if step.values else 1)
         else:
@@ -189,14 +194,11 @@ def undo(filters: tuple[Filter, ...], mask: int, raw: bytes, size: int, path: st
 
 
 def _unshuffle(raw: bytes, width: int) -> bytes:
-    if width <= 1:
+    count = len(raw) // max(1, width)
+    if width <= 1 or count == 0:
         return raw
-    count = len(raw) // width
-    out = bytearray(len(raw))
-    for plane in range(width):
-        out[plane : count * width : width] = raw[plane * count : (plane + 1) * count]
-    out[count * width :] = raw[count * width :]
-    return bytes(out)
+    planes = np.frombuffer(raw, np.uint8, count * width).reshape(width, count)
+    return planes.T.tobytes() + raw[count * width :]
 
 
 def _allocated(reader: Reader, cursor: Cursor) -> int | None:

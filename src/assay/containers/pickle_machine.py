@@ -449,4 +449,4 @@ class Machine(Stream):
         finally:
             self.opcodes, self.made = count, made
             self.at = self.base + max(0, min(total - hint(), self.size) - 1)
-            self.end = self.base + pos
+            self.end = min(self.base + pos, self.window.size)

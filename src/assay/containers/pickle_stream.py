@@ -36,7 +36,7 @@ class Limits:
         marks: nested marks.
         stack: values on the stack above the innermost mark.
         inline: longest bytes argument that is read; longer ones become ``Blob``.
-        text: longest text argument that is read.
+        text: longest text argument that is read beyond the chunk it begins in.
     """
 
     opcodes: int = 100_000_000

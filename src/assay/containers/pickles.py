@@ -172,9 +172,15 @@ def looks_like_pickle(head: bytes) -> bool:
         parsed = parse(BytesWindow(head), limits=_SNIFF)
     except BadFormat:
         return False
+    if not all(_importable(use.global_) for use in parsed.globals):  # lines of prose that begin with c or i
+        return False
     if parsed.complete:
         return parsed.end == len(head) or looks_like_pickle(head[parsed.end :])
     return parsed.opcodes >= _ENOUGH and parsed.end >= len(head) - 512
+
+
+def _importable(name: Global) -> bool:
+    return all(part.isidentifier() for part in f"{name.module}.{name.name}".split("."))
 
 
 def _rest(machine: Machine, reason: str, *, limit: bool) -> Unknown:
