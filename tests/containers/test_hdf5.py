@@ -263,6 +263,19 @@ def test_a_filter_we_do_not_have_is_named_in_the_refusal() -> None:
         item.read()
 
 
+def test_a_shuffle_of_elements_wider_than_the_chunk_does_not_take_forever() -> None:
+    data = bytearray(build(lambda file: file.create_dataset("w", data=RANDOM, chunks=(37, 53), shuffle=True)))
+    # Filter 2, no name, optional, one value: the element width.
+    at = data.find(bytes([2, 0, 8, 0, 1, 0, 1, 0]) + b"shuffle\0")
+    data[at + 16 : at + 20] = b"\xff" * 4
+
+    item = open_(bytes(data)).get("w")
+
+    assert isinstance(item, Dataset)
+    assert item.storage.filters[0].values == (0xFFFFFFFF,)
+    assert len(item.read()) == RANDOM.nbytes
+
+
 def test_groups_nested_too_deeply_are_a_finding() -> None:
     file = open_(
         build(
