@@ -182,6 +182,9 @@ def test_names_of_python_2_are_the_ones_that_would_be_imported() -> None:
         (b"\x80\x04\x8f(K\x01\x90.", {1}),
         (b"]K\x05aK\x00K\x07s.", [7]),
         (b"N\x80\x02.", None),
+        (b"K\x01(e.", 1),
+        (b"\x80\x04K\x01(\x90.", 1),
+        (b"K\x01(u.", 1),
     ],
 )
 def test_opcodes_mean_what_the_c_unpickler_makes_of_them(stream: bytes, expected: object) -> None:

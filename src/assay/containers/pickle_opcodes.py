@@ -286,7 +286,7 @@ def _additems(stream: Stream, at: int, pos: int) -> int:
         target.update(map(key, items))
     elif isinstance(target, Symbol):
         target.extend(items)
-    else:
+    elif items:
         raise Fault(f"members are added to a {type(target).__name__}")
     return pos
 

@@ -226,10 +226,10 @@ class Stream:
         self.put(len(self.memo) - self.holes + len(self.far), value)
 
     def append_to(self, target: Any, values: list[Any]) -> None:
-        """APPEND and APPENDS on something other than a list."""
+        """APPEND and APPENDS on something other than a list; appending nothing is allowed on anything."""
         if isinstance(target, Symbol) or type(target) is list:
             target.extend(values)
-        else:
+        elif values:
             raise Fault(f"values are appended to a {type(target).__name__}")
 
     def build_on(self, target: Any, state: Any, at: int) -> None:
