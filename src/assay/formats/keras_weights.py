@@ -9,6 +9,7 @@ The layouts:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from assay.containers.hdf5 import File, Group
@@ -17,7 +18,8 @@ from assay.spec.tensor import ELEMENT_BITS, TensorSpec
 
 _OPTIMIZER = frozenset({"optimizer", "optimizer_weights"})
 _STATE = frozenset({"seed_generator", "metrics", "compile_metrics"})
-_NEW_ROOTS = frozenset({"layers", "_layer_checkpoint_dependencies", "_operations"})
+_LOOKED_AT = 1000
+"""Groups that are looked at to recognise the Keras 3 layout."""
 
 
 def is_keras(file: File) -> bool:
@@ -28,10 +30,7 @@ def is_keras(file: File) -> bool:
     members = file.root.members
     if isinstance(members.get("model_weights"), Group):
         return True
-    variables = members.get("vars")
-    return any(isinstance(members.get(name), Group) for name in _NEW_ROOTS) and (
-        isinstance(variables, Group) or _has_variables(members)
-    )
+    return _has_variables(file.root)
 
 
 def is_optimizer(name: str) -> bool:
@@ -74,12 +73,17 @@ def weights_by_layer(specs: Iterable[TensorSpec], groups: Mapping[str, Group]) -
     return layers
 
 
-def _has_variables(members: Mapping[str, object]) -> bool:
-    """Whether some layer has the ``vars`` group of the Keras 3 layout."""
-    for name in _NEW_ROOTS:
-        root = members.get(name)
-        if isinstance(root, Group):
-            for layer in list(root.members.values())[:64]:
-                if isinstance(layer, Group) and isinstance(layer.members.get("vars"), Group):
-                    return True
+def _has_variables(root: Group) -> bool:
+    """Whether some layer has the ``vars`` group of the Keras 3 layout: with datasets named 0, 1, 2 and so on."""
+    waiting, seen = deque([root]), 0
+    while waiting and seen < _LOOKED_AT:
+        group = waiting.popleft()
+        seen += 1
+        variables = group.members.get("vars")
+        if isinstance(variables, Group) and (
+            "name" in variables.attributes
+            or (variables.members and all(name.isdecimal() for name in variables.members))
+        ):
+            return True
+        waiting.extend(item for item in list(group.members.values())[:_LOOKED_AT] if isinstance(item, Group))
     return False
