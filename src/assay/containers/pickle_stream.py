@@ -49,11 +49,12 @@ class Limits:
 
 
 class Fault(Exception):
-    """The stream breaks a rule of the machine, or (``limit``) one of our bounds."""
+    """The stream breaks a rule of the machine, or (``limit``) one of our bounds, or (``cut``) ends too early."""
 
-    def __init__(self, message: str, *, limit: bool = False) -> None:
+    def __init__(self, message: str, *, limit: bool = False, cut: bool = False) -> None:
         super().__init__(message)
         self.limit = limit
+        self.cut = cut
 
 
 class More(Exception):
@@ -103,7 +104,7 @@ class Stream:
         data = self.window.read(absolute, max(CHUNK, want))
         if not data:
             inside = absolute > self.window.size
-            raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP")
+            raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP", cut=True)
         self.base, self.size = absolute, len(data)
         self.final = absolute + self.size >= self.window.size
         self.data = data + bytes(SLACK)  # no opcode: marks the end, and looking ahead cannot fail
@@ -124,13 +125,13 @@ class Stream:
     def more(self, at: int, end: int) -> NoReturn:
         """Ask for the bytes up to *end*, which lies beyond the chunk."""
         if self.base + end > self.window.size:
-            raise Fault(f"an argument of {end - at:,} bytes goes beyond the end")
+            raise Fault(f"an argument of {end - at:,} bytes goes beyond the end", cut=True)
         raise More(at, end - at + SLACK)
 
     def more_line(self, at: int) -> NoReturn:
         """Ask for more bytes, because a line does not end in the chunk."""
         if self.final:
-            raise Fault("a line does not end")
+            raise Fault("a line does not end", cut=True)
         if self.size - at > self.limits.text:
             raise Fault(f"a line of more than {self.limits.text:,} bytes", limit=True)
         raise More(at, 2 * (self.size - at) + SLACK)
@@ -145,7 +146,7 @@ class Stream:
     def jump(self, target: int, origin: int) -> None:
         """Check that *target* lies between *origin* and the end of the window (both absolute)."""
         if not origin <= target <= self.window.size:
-            raise Fault(f"an argument of {target - origin:,} bytes goes beyond the end")
+            raise Fault(f"an argument of {target - origin:,} bytes goes beyond the end", cut=True)
 
     def report(self, rule: str, severity: Severity, message: str, at: int, evidence: str = "") -> None:
         """Add a finding about the opcode at *at*; the first ``MAX_FINDINGS`` are kept."""

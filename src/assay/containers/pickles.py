@@ -87,6 +87,7 @@ class Parsed:
         findings: rules ``pickle-broken``, ``pickle-limit``, ``pickle-frame``, ``pickle-computed-global``,
             ``pickle-extension``, ``pickle-out-of-band``, ``pickle-changes-global``.
         complete: whether STOP was reached.
+        cut: whether the run ended because the bytes did.
     """
 
     value: Any
@@ -97,6 +98,7 @@ class Parsed:
     opcodes: int
     findings: tuple[Finding, ...]
     complete: bool
+    cut: bool = False
 
 
 def parse(
@@ -122,7 +124,7 @@ def parse(
         BadFormat: it is not a pickle at all.
     """
     machine = Machine(window, offset, limits)
-    complete = False
+    complete = cut = False
     value: Any
     collecting = gc.isenabled()
     gc.disable()  # millions of new values and no garbage among them: collecting would cost a third of the time
@@ -137,6 +139,7 @@ def parse(
                 offset=window.start + machine.at,
             ) from None
         value = _rest(machine, str(fault), limit=fault.limit)
+        cut = fault.cut
     except LimitExceeded as error:
         value = _rest(machine, error.message, limit=True)
     finally:
@@ -153,6 +156,7 @@ def parse(
         opcodes=machine.opcodes,
         findings=tuple(machine.findings),
         complete=complete,
+        cut=cut,
     )
 
 
@@ -176,7 +180,7 @@ def looks_like_pickle(head: bytes) -> bool:
         return False
     if parsed.complete:
         return parsed.end == len(head) or looks_like_pickle(head[parsed.end :])
-    return parsed.opcodes >= _ENOUGH and parsed.end >= len(head) - 512
+    return parsed.cut and parsed.opcodes >= _ENOUGH
 
 
 def _importable(name: Global) -> bool:

@@ -145,7 +145,7 @@ def elements(tree: Tree, spec: TensorSpec, path: str) -> bytes:
     wanted = prod(array.shape) * (size or 0)
     if size is None or not spec.plain or wanted > MAX_TENSOR:
         raise BadFormat(f"{path}: {spec.name!r} of dtype {spec.dtype} has no plain elements", path=path)
-    data = array.data if array.data is not None else None
+    data = array.data if wanted else b""
     if data is None and array.place is not None:
         data = contents.window.exactly(array.place[0], wanted)
     if data is None or len(data) != wanted:
