@@ -67,7 +67,8 @@ def journey(title: str, source: Path, name: str, predict: Callable[[Any], str], 
     assay("verify", name)
     target = ROOT / "pulled" / name.replace("/", "-")
     assay("pull", name, str(target), shown=f"assay pull {name} ./pulled")
-    print(f"{same_bytes(source, target)} files pulled, byte for byte what was pushed")
+    count = same_bytes(source, target)
+    print(f"{count} {'file' if count == 1 else 'files'} pulled, byte for byte what was pushed")
     started = time.perf_counter()
     loaded = sdk.load(name, home=HOME)
     print(f'\n>>> assay.load("{name}")          # {type(loaded).__module__}.{type(loaded).__qualname__}')
@@ -136,6 +137,8 @@ def real_models() -> list[str]:
 
 def main() -> None:
     """Run it all and sum up."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Draw the house: which rooms there are, how large they are and which rooms below they use, from the code's own imports.
+"""Draw the house: which rooms there are, how large they are and which rooms below they use.
 
 `python tools/house.py` writes `docs/explanation/house.md`; with `--check` it fails when that page is out of date.
 """
@@ -16,8 +16,8 @@ SOURCE = ROOT / "src" / "assay"
 PAGE = ROOT / "docs" / "explanation" / "house.md"
 HEAD = """# The house
 
-Rooms from top to bottom; a room imports only rooms below it, which `lint-imports` holds. Written by `make docs` from the
-import graph: do not edit.
+Rooms from top to bottom; a room imports only rooms below it, which `lint-imports` holds. Written by `make docs` from
+the import graph: do not edit.
 
 | room | modules | lines | largest module | imports |
 |---|---:|---:|---|---|

@@ -1,4 +1,4 @@
-"""Write the reference pages that the code itself can say: commands and error codes.
+"""Write the reference pages that the code itself can say: commands, error codes and formats.
 
 `python tools/reference.py` writes them; with `--check` it fails when a page is out of date.
 """
@@ -14,6 +14,8 @@ import click
 
 from assay import errors
 from assay.cli.main import main as command_line
+from assay.formats.registry import all_formats
+from assay.loaders.registry import all_loaders, all_savers
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -55,13 +57,35 @@ def error_codes() -> str:
         for kind, code in _raised(ast.parse(file.read_text("utf-8"))):
             found.setdefault((code, kind), set()).add(module)
     text = "# Error codes\n\nWritten by `make docs` from the code: do not edit. Codes are append-only.\n\n"
-    text += "`--json` prints `{\"error\": {\"code\", \"message\", \"hint\", \"details\"}}` on standard output.\n\n"
+    text += '`--json` prints `{"error": {"code", "message", "hint", "details"}}` on standard output.\n\n'
     text += "| code | class | exit | raised in |\n|---|---|---:|---|\n"
     for (code, kind), modules in sorted(found.items()):
         where = ", ".join(f"`{module}`" for module in sorted(modules)[:4])
         more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
         text += f"| `{code}` | {kind} | {CLASSES[kind].exit_status} | {where}{more} |\n"
     return text
+
+
+def formats() -> str:
+    """`formats.md`: every format that is understood, and what `assay.load` makes of it."""
+    loads = {name: _first_line(loader) for loader in all_loaders() for name in loader.formats}
+    text = (
+        "# Formats\n\nWritten by `make docs` from the code: do not edit. A folder may hold several; all are described. "
+    )
+    text += "Everything else is stored as it is and honestly called unknown.\n\n"
+    text += "| format | | what is understood | `assay.load` |\n|---|---|---|---|\n"
+    for form in all_formats():
+        kind = "folder" if form.covers == "directory" else "file"
+        loaded = loads.get(form.name, "not loaded: use `assay.open`")
+        text += f"| `{form.name}` | {kind} | {_first_line(form)} | {loaded} |\n"
+    text += "\n## Live objects that `assay.push` takes\n\n| framework | |\n|---|---|\n"
+    for saver in all_savers():
+        text += f"| {saver.framework} | {_first_line(saver)} |\n"
+    return text
+
+
+def _first_line(thing: object) -> str:
+    return (type(thing).__doc__ or "").strip().splitlines()[0].replace("``", "`")
 
 
 def _raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -82,7 +106,7 @@ def _raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def main() -> int:
     """Write the pages, or compare them."""
     stale = []
-    for name, text in (("cli.md", commands()), ("errors.md", error_codes())):
+    for name, text in (("cli.md", commands()), ("errors.md", error_codes()), ("formats.md", formats())):
         page = REFERENCE / name
         if "--check" in sys.argv:
             if not page.is_file() or page.read_text("utf-8") != text:

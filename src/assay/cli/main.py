@@ -10,21 +10,46 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
 from importlib.metadata import version as installed_version
 
 import click
 
-from assay.cli.browse import history, inspect, ls, show
-from assay.cli.completion import completion
-from assay.cli.copy import copy
-from assay.cli.moving import pull, push
-from assay.cli.upkeep import purge, reindex, verify
 from assay.errors import AssayError
 
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
 
+_COMMANDS = {
+    "completion": "completion",
+    "copy": "copy",
+    "history": "browse",
+    "inspect": "browse",
+    "ls": "browse",
+    "pull": "moving",
+    "purge": "upkeep",
+    "push": "moving",
+    "reindex": "upkeep",
+    "show": "browse",
+    "verify": "upkeep",
+}
+"""Command to the module of ``assay.cli`` it lives in."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are named, so that ``--version`` costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"assay.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--home", metavar="DIR", help="The registry's folder (else ASSAY_HOME, assay.toml, your user folder).")
 @click.version_option(installed_version("assay"), message="assay %(version)s")
 @click.pass_context
@@ -34,10 +59,6 @@ def main(context: click.Context, home: str | None) -> None:
     A path starts with '/', '.' or '~'; everything else is a reference: NAME, NAME:VERSION or NAME:ALIAS.
     """
     context.obj = home
-
-
-for command in (push, pull, ls, show, history, inspect, verify, copy, purge, reindex, completion):
-    main.add_command(command)
 
 
 def run() -> None:

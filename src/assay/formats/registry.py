@@ -13,7 +13,11 @@ from importlib.metadata import entry_points
 
 from assay.formats.catboost import CatBoostFormat
 from assay.formats.coreml import CoreMl
+from assay.formats.crfsuite import CRFSuiteFormat
+from assay.formats.fasttext import FastTextFormat
+from assay.formats.ggml import GGMLFormat
 from assay.formats.gguf import GgufFormat
+from assay.formats.hdf5 import Hdf5
 from assay.formats.hf_diffusers import DiffusersFormat
 from assay.formats.hf_peft import PeftFormat
 from assay.formats.huggingface import TransformersFormat
@@ -25,14 +29,17 @@ from assay.formats.npz import NpzFormat
 from assay.formats.onnx import Onnx
 from assay.formats.openvino import OpenVino
 from assay.formats.pickled import JoblibFormat, PickleFormat
+from assay.formats.pmml import PMMLFormat
 from assay.formats.pytorch import PyTorch
 from assay.formats.pytorch_export import TorchExport
 from assay.formats.safetensors import SafetensorsFormat
 from assay.formats.savedmodel import SavedModel
 from assay.formats.sentence_transformers import SentenceTransformersFormat
 from assay.formats.skops import SkopsFormat
+from assay.formats.spacy import SpacyFormat
 from assay.formats.tf_checkpoint import TensorFlowCheckpoint
 from assay.formats.tf_frozen import FrozenGraph
+from assay.formats.tflite import TensorFlowLite
 from assay.formats.torch_package import TorchPackage, TorchServe
 from assay.formats.torchscript import TorchScript
 from assay.formats.xgboost import XGBoostFormat
@@ -47,6 +54,7 @@ _BUILTIN: tuple[type[Format], ...] = (
     DiffusersFormat,
     PeftFormat,
     TransformersFormat,
+    SpacyFormat,
     # Single files with their side files, safest and most complete first.
     SafetensorsFormat,
     PyTorch,
@@ -58,17 +66,24 @@ _BUILTIN: tuple[type[Format], ...] = (
     SavedModel,
     TensorFlowCheckpoint,
     FrozenGraph,
+    TensorFlowLite,
     Onnx,
     XGBoostFormat,
     LightGBMFormat,
     CatBoostFormat,
     CoreMl,
     OpenVino,
+    PMMLFormat,
+    FastTextFormat,
+    GGMLFormat,
+    CRFSuiteFormat,
     NpzFormat,
-    TorchPackage,
-    TorchServe,
+    Hdf5,
     SkopsFormat,
     JoblibFormat,
+    # Formats that ship code.
+    TorchPackage,
+    TorchServe,
     PickleFormat,
 )
 """In order of preference: of one model exported several ways, the first speaks for the whole."""
