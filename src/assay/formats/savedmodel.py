@@ -105,7 +105,7 @@ class SavedModel:
 def _is_saved_model(tree: Tree, path: str) -> bool:
     """Whether a message has a schema version and then a graph that begins with notes about who wrote it."""
     try:
-        for part in message(tree.open(path), max_fields=1000):
+        for part in message(tree.open(path), max_fields=1000, clip=True):
             if part.number == 2 and part.wire == BYTES:
                 info = next(iter(part), None)
                 if info is None or info.number != 1 or info.wire != BYTES:
@@ -120,8 +120,9 @@ def _is_saved_model(tree: Tree, path: str) -> bool:
 def _read_graphs(tree: Tree, path: str, findings: list[Finding]) -> tuple[int, list[MetaGraph]]:
     version = 0
     graphs: list[MetaGraph] = []
+    source = message(tree.open(path), clip=True)
     try:
-        for part in message(tree.open(path)):
+        for part in source:
             if part.number == 1 and part.wire != BYTES:
                 version = part.integer
             elif part.number == 2:
@@ -131,6 +132,8 @@ def _read_graphs(tree: Tree, path: str, findings: list[Finding]) -> tuple[int, l
                 graphs.append(read_meta_graph(part, constants=True))
     except BadFormat as error:
         findings.append(_incomplete("tensorflow-unreadable", "the SavedModel message is damaged", path, error.message))
+    if source.reader.cut is not None:
+        findings.append(_incomplete("tensorflow-unreadable", "the SavedModel message ends early", path))
     return version, graphs
 
 

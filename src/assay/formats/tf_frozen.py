@@ -10,6 +10,7 @@ from assay.errors import BadFormat
 from assay.formats.tf_graph import first_node, read_graph
 from assay.formats.tf_ops import histogram, judge_ops, known_ops
 from assay.spec.description import Description
+from assay.spec.finding import Finding, Severity
 from assay.spec.tensor import ELEMENT_BITS
 from assay.trees import Tree
 
@@ -34,7 +35,11 @@ class FrozenGraph:
         """
         path = paths[0]
         with guarded("a TensorFlow graph", path):
-            graph = read_graph(message(tree.open(path)), constants=True)
+            source = message(tree.open(path), clip=True)
+            graph = read_graph(source, constants=True)
+            if source.reader.cut is not None:
+                text = "the graph ends early"
+                graph.findings.append(Finding("tensorflow-unreadable", Severity.INCOMPLETE, text, path))
             tensors = tuple(graph.constants.values())
             findings = [*judge_ops(graph.ops, path), *graph.findings]
             return Description(
@@ -53,7 +58,7 @@ class FrozenGraph:
 
 def _is_graph(tree: Tree, path: str) -> bool:
     try:
-        node = first_node(message(tree.open(path), max_fields=1000))
+        node = first_node(message(tree.open(path), max_fields=1000, clip=True))
     except BadFormat:
         return False
     return node is not None and node[1] in known_ops()
