@@ -14,7 +14,7 @@ import pytest
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import CURRENT, FORMAT, Layout, open_home
-from assay.catalog.sql import open_catalog
+from assay.catalog.opening import open_catalog
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.testing.catalog import everything, push
 

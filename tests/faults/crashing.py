@@ -20,7 +20,7 @@ from sqlalchemy import Engine, event
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
-from assay.catalog.sql import open_catalog
+from assay.catalog.opening import open_catalog
 from assay.spec.digest import Digest
 
 CALLS = (

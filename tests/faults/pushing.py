@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
-from assay.catalog.sql import open_catalog
+from assay.catalog.opening import open_catalog
 
 
 def main(folder: Path, who: str, count: int) -> None:

@@ -13,7 +13,8 @@ import pytest
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
 from assay.catalog.journal import FileJournal
-from assay.catalog.sql import SqlCatalog, open_catalog
+from assay.catalog.opening import open_catalog
+from assay.catalog.sql import SqlCatalog
 from assay.errors import NotFound, StorageError
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest

@@ -12,7 +12,7 @@ import pytest
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
-from assay.catalog.sql import open_catalog
+from assay.catalog.opening import open_catalog
 from assay.errors import Conflict
 from assay.spec.digest import Digest
 from assay.testing.blobs import Counter

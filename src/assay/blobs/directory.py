@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from assay.blobs.copying import digest_descriptor, digest_file, store_copy
+from assay.blobs.known import KnownBlobs
 from assay.blobs.sources import Stamp, open_source
 from assay.blobs.staging import Staged, Staging
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
+from assay.streams.copying import digest_descriptor, digest_file, store_copy
 from assay.trees import Source
 from assay.trees.window import FileSource
 
@@ -43,6 +44,7 @@ class DirectoryStore:
         self.root = root
         self.staging = Staging(root / "staging")
         self._blobs = root / "blobs"
+        self._known = KnownBlobs(self._blobs / "sha256")
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
@@ -119,8 +121,8 @@ class DirectoryStore:
     def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
         """Keep the bytes of a file; returns digest and size.
 
-        See ``assay.ports.blobs.BlobWriter.add_file``. A blob that is here already is replaced by the fresh copy, which
-        repairs it when it was damaged.
+        See ``assay.ports.blobs.BlobWriter.add_file``. A large blob that is here already is compared in full, a small
+        or damaged one is replaced by the fresh copy: either way what is here afterwards was read and hashed just now.
 
         Raises:
             Conflict: the file changed while it was read (code ``source-changed``); nothing is kept.
@@ -218,12 +220,18 @@ class DirectoryStore:
                 with self.staging.link(file) as staged:
                     if staged is not None:
                         return self._take(file, staged, progress)
-            with open_source(file) as source, self.staging.new() as staged:
+            with open_source(file) as source:
                 before = Stamp.of(source)
-                digest, size = store_copy(source, staged.descriptor, before.size, progress=progress)
-                before.check_unchanged(source, file)
-                self._show(staged, digest)
-                return digest, size
+                known = self._known.match(source, before.size, progress=progress)
+                if known is not None:
+                    before.check_unchanged(source, file)
+                    return known, before.size
+                with self.staging.new() as staged:
+                    digest, size = store_copy(source, staged.descriptor, before.size, progress=progress)
+                    before.check_unchanged(source, file)
+                    self._show(staged, digest)
+                    self._known.learn(digest, size)
+                    return digest, size
 
     def _take(self, file: Path, staged: Staged, progress: Progress) -> tuple[Digest, int]:
         before = Stamp.of(staged.descriptor)  # after linking, which itself counts as a change

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from assay.catalog.rules import concerns
+from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
@@ -122,6 +123,16 @@ class Book:
         self.all_events.append((event, frozenset(names)))
         for name in names:
             self._by_name[name].append(event)
+
+
+def damaged(event: Event, error: Exception) -> StorageError:
+    """The error for an event that reads well and means nothing."""
+    return StorageError(
+        f"event {event.sequence} of the journal ({event.kind}) does not hold what it must: {error}",
+        code="journal-damaged",
+        hint="put the journal back from a backup",
+        sequence=event.sequence,
+    )
 
 
 def number_in(value: Json) -> int:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import RLock
 
-from assay.catalog.book import Book
+from assay.catalog.book import Book, damaged
 from assay.catalog.journal import START, Journal, Mark, MemoryJournal
-from assay.catalog.rules import JournaledCatalog
-from assay.errors import InvalidInput, StorageError
+from assay.catalog.rules import JournaledCatalog, now
+from assay.errors import InvalidInput
 from assay.ports.catalog import CatalogReader
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
-
-
-def now() -> datetime:
-    """The time, UTC."""
-    return datetime.now(UTC)
 
 
 class MemoryCatalog(JournaledCatalog):
@@ -126,13 +121,3 @@ class _Change:
 
     def record(self, kind: EventKind, name: str, actor: str, data: Mapping[str, Json]) -> None:
         self._catalog._record(kind, name, actor, data)  # noqa: SLF001 - the other half of the catalog above
-
-
-def damaged(event: Event, error: Exception) -> StorageError:
-    """The error for an event that reads well and means nothing."""
-    return StorageError(
-        f"event {event.sequence} of the journal ({event.kind}) does not hold what it must: {error}",
-        code="journal-damaged",
-        hint="put the journal back from a backup",
-        sequence=event.sequence,
-    )

@@ -30,7 +30,7 @@ class SqlRows:
         """Models whose name starts with *prefix*, by name."""
         latest = and_(versions.c.name == models.c.name, versions.c.number == models.c.versions)
         query = select(models.c.versions.label("total"), versions).join(versions, latest).order_by(models.c.name)
-        pointing = select(aliases).order_by(aliases.c.alias)
+        pointing = select(aliases).order_by(aliases.c.name, aliases.c.alias)
         if prefix:
             query = query.where(models.c.name >= prefix, models.c.name < prefix + _LAST)
             pointing = pointing.where(aliases.c.name >= prefix, aliases.c.name < prefix + _LAST)
@@ -86,10 +86,12 @@ class SqlRows:
         self, *, name: str | None = None, kinds: Sequence[EventKind] = (), limit: int | None = None
     ) -> Sequence[Event]:
         """What happened, newest first."""
-        query: Select[Any] = select(events).order_by(events.c.sequence.desc()).limit(limit)
-        if name is not None:
+        query: Select[Any] = select(events).limit(limit)
+        if name is None:
+            query = query.order_by(events.c.sequence.desc())
+        else:
             query = query.join(event_names, event_names.c.sequence == events.c.sequence)
-            query = query.where(event_names.c.name == name)
+            query = query.where(event_names.c.name == name).order_by(event_names.c.sequence.desc())
         if kinds:
             query = query.where(events.c.kind.in_([kind.value for kind in kinds]))
         return [_event(row) for row in self._connection.execute(query)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from assay.errors import Conflict, NotFound
@@ -131,6 +132,11 @@ class JournaledCatalog(ABC):
                 return ()
             change.record(EventKind.PURGED, "", actor, {"manifest": str(manifest), "reason": reason})
             return [version for version in change.rows.by_manifest(manifest) if version.reference in hit]
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
 
 
 def concerns(kind: EventKind, data: Mapping[str, Json]) -> Digest | None:

@@ -23,15 +23,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from assay.catalog.book import Book
-from assay.catalog.journal import START, FileJournal, Journal, Mark
-from assay.catalog.memory import MemoryCatalog, damaged, now
+from assay.catalog.book import Book, damaged
+from assay.catalog.journal import START, Journal, Mark
 from assay.catalog.queries import SqlRows
 from assay.catalog.rows import applied_mark, apply, dump, set_mark
-from assay.catalog.rules import JournaledCatalog
+from assay.catalog.rules import JournaledCatalog, now
 from assay.catalog.tables import applied, metadata
 from assay.errors import AssayError, InvalidInput, StorageError
-from assay.ports.catalog import Catalog, CatalogReader
+from assay.ports.catalog import CatalogReader
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
@@ -41,20 +40,6 @@ BUSY_SECONDS = 30
 
 REBUILD_BEYOND = 256 << 10
 """Bytes of journal behind the rows from which making all rows again is faster than applying event by event."""
-
-
-def open_catalog(database: Path, journal: Path, *, writable: bool = True) -> Catalog:
-    """The catalog of a home.
-
-    A home that may not be written is read from its journal into memory: SQLite cannot read a write-ahead log safely
-    where it may not write.
-
-    Raises:
-        StorageError: the journal or the database cannot be read.
-    """
-    if not writable:
-        return MemoryCatalog(FileJournal(journal, writable=False))
-    return SqlCatalog(database, FileJournal(journal))
 
 
 class SqlCatalog(JournaledCatalog):

@@ -76,6 +76,7 @@ referrers = Table(
     Column("artifact_type", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("created", Utc, nullable=False),
+    Index("referrers_in_order", "subject", "sequence"),
 )
 
 events = Table(

@@ -33,8 +33,8 @@ from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.manifest import Entry
 from assay.spec.records import Version
+from assay.streams.copying import digest_file, store_copy
 from assay.trees import Source
-from assay.blobs.copying import digest_file, store_copy
 
 BLOCK = 4 << 20
 THREADS = min(4, os.cpu_count() or 1)

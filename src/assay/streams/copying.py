@@ -4,7 +4,7 @@ A file is cloned where the file system can. Otherwise the three run beside each 
 long as the slowest of them. The hash is taken over the destination, while it is still in memory: it identifies what was
 stored, whatever happens to the source.
 
-Not here: where files go and when they become visible (``directory``).
+Not here: where files go and when they become visible (``assay.blobs.directory``).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from assay.blobs.writeback import start_writing
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
+from assay.streams.writeback import start_writing
 
-BLOCK = 256 << 10
-"""Bytes read per step when hashing: small enough to stay in the processor's cache."""
+BLOCK = 1 << 20
+"""Bytes read per step when hashing: fits the processor's cache, and is large enough that threads rarely meet."""
 
-STEP = 4 << 20
+STEP = 8 << 20
 """Bytes the kernel copies per call: how far the hash may lag."""
 
-FLUSH = 8 << 20
+FLUSH = 16 << 20
 """Bytes after which what was copied is sent towards the disk."""
 
 SMALL = 1 << 20
