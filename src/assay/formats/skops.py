@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from assay.containers.archive import Archive, is_archive
 from assay.containers.documents import parse_json
 from assay.containers.guard import guarded
@@ -23,7 +25,7 @@ MAX_SCHEMA = 256 << 20
 MAX_TYPES = 500
 
 _SCHEMA = "schema.json"
-_TRUSTED_LIBRARIES = frozenset({"builtins", "numpy", "scipy", "sklearn", "collections", "datetime", "zoneinfo"})
+_TRUSTED_LIBRARIES = frozenset({"builtins", "numpy", "collections", "datetime", "zoneinfo"})
 
 
 class SkopsFormat:
@@ -60,7 +62,7 @@ def _described(archive: Archive, document: dict[str, Json], window: Window, path
     modules = [name.module for name in schema.types.values()]
     story = estimator_story.tell(root, arrays, graph, specs, window=window, modules=modules)
     protocol = document.get("protocol")
-    untrusted = [name for name in schema.types if _asks(name, function=name in schema.functions)]
+    untrusted = [name for name in schema.types if _asks(name, schema)]
     metadata: dict[str, Json] = {
         "protocol": protocol if isinstance(protocol, int) else None,
         "skops_version": str(document.get("_skops_version"))[:40],
@@ -99,10 +101,23 @@ def _is_skops(window: Window) -> bool:
     return b'"__loader__"' in head and b'"__class__"' in head
 
 
-def _asks(name: str, *, function: bool) -> bool:
-    """Whether skops lists a type as untrusted: outside the libraries it knows, private, or a function of theirs."""
+def _asks(name: str, schema: Schema) -> bool:
+    """Whether skops would ask a person about a type.
+
+    It trusts plain containers, NumPy's values, universal functions, sparse matrices, and scikit-learn's estimators and
+    losses; it asks about everything else, also scikit-learn's own helpers.
+    """
     top, _, rest = name.partition(".")
-    if top not in _TRUSTED_LIBRARIES:
-        return True
-    last = rest.rpartition(".")[2]
-    return top == "sklearn" and (function or (last.startswith("_") and "_loss" not in rest))
+    if name in schema.plain:
+        return False
+    if top == "sklearn":
+        return name not in schema.estimators and not rest.startswith("_loss.")
+    if name in schema.functions:
+        return not _is_ufunc(top, rest)
+    return top not in _TRUSTED_LIBRARIES or name == "numpy.dtype"
+
+
+def _is_ufunc(top: str, rest: str) -> bool:
+    if top == "scipy":
+        return rest.startswith("special.")
+    return top == "numpy" and isinstance(getattr(np, rest, None), np.ufunc)

@@ -38,6 +38,8 @@ class Schema:
     Attributes:
         types: every class and function the file names, in order.
         functions: those that are functions or methods.
+        estimators: those whose objects record scikit-learn's version, as its estimators do.
+        plain: loss functions of scikit-learn and sparse matrices of SciPy.
         findings: what could not be read.
     """
 
@@ -47,6 +49,8 @@ class Schema:
         self._left = MAX_NODES
         self.types: dict[str, Global] = {}
         self.functions: set[str] = set()
+        self.estimators: set[str] = set()
+        self.plain: set[str] = set()
         self.findings: list[Finding] = []
 
     def value(self, node: Any, depth: int = 0) -> Any:
@@ -81,6 +85,10 @@ class Schema:
         content = node.get("content")
         if isinstance(content, dict):
             made.state = self.value(content, depth + 1) if "__loader__" in content else self._members(content, depth)
+        if isinstance(made.state, dict) and "_sklearn_version" in made.state:
+            self.estimators.add(str(made.function))
+        if loader == "LossNode":
+            self.plain.add(str(made.function))
         return made
 
     def _name(self, node: dict[str, Any]) -> Global:
@@ -170,6 +178,7 @@ class Schema:
         del depth
         made = Call(self._name(node), (), None, 0, "skops")
         made.state = {}
+        self.plain.add(str(made.function))
         name = str(node.get("file"))
         try:
             inner = Archive(BytesWindow(self._archive.read(name, MAX_INFLATED), self._archive.window.path))
