@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ from assay.settings import read_settings
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
-from assay.spec.reference import Reference
-from assay.wiring import SNAPSHOTS, is_path, look, open_artifact, open_registry
+from assay.spec.reference import Reference, is_path
+from assay.wiring.looking import look, open_artifact
+from assay.wiring.places import SNAPSHOTS, open_registry
 
 PathLike = str | Path
 
@@ -60,7 +62,7 @@ def push(
         InvalidInput: the name, the files or the object cannot be accepted; nothing is stored.
         Conflict, StorageError: as the message says; nothing is half-visible.
     """
-    registry = _registry(home)
+    registry = _registry(home, create=True)
     if isinstance(model, (str, Path)):
         claims = _claims(metrics, params, base, run, note, environment=None)
         files = collect(Path(model).expanduser())
@@ -70,7 +72,7 @@ def push(
         saved = saver.save(model, Path(scratch))
         claims = _claims(
             metrics,
-            {**saved.hyperparameters, **(params or {})},
+            {**_plain(saved.hyperparameters), **(params or {})},
             base,
             run,
             note,
@@ -187,8 +189,8 @@ def show(reference: str, *, home: PathLike | None = None) -> dict[str, Json]:
     return browse.show(registry, registry.resolve(Reference.parse(reference)))
 
 
-def _registry(home: PathLike | None) -> Registry:
-    return open_registry(read_settings(home=home))
+def _registry(home: PathLike | None, *, create: bool = False) -> Registry:
+    return open_registry(read_settings(home=home), create=create)
 
 
 def _claims(
@@ -200,7 +202,25 @@ def _claims(
     *,
     environment: Mapping[str, Json] | None,
 ) -> Claims:
-    for key, value in (metrics or {}).items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - NaN
-            raise InvalidInput(f"metric {key!r} is not a number: {value!r}", code="bad-metric")
-    return Claims(metrics or {}, params or {}, base, run, note, environment)
+    numbers = {key: _number(key, value) for key, value in (metrics or {}).items()}
+    return Claims(numbers, params or {}, base, run, note, environment)
+
+
+def _number(key: str, value: float) -> float:
+    """A metric as a float; numpy's and torch's scalars are numbers too."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidInput(f"metric {key!r} is not a finite number: {value!r}", code="bad-metric")
+    return number
+
+
+def _plain(hyperparameters: Mapping[str, Json]) -> dict[str, Json]:
+    """The settings of a live object that say something by themselves; parts are described from the files."""
+    return {
+        key: value
+        for key, value in hyperparameters.items()
+        if isinstance(value, (bool, int, float, str)) and not (isinstance(value, str) and value.startswith("<"))
+    }

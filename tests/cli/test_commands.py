@@ -137,6 +137,8 @@ def test_the_cards_fit_80_columns(run, model: Path) -> None:
 def test_a_mistake_gives_its_exit_status_a_clear_message_and_no_traceback(
     run, model: Path, arguments: tuple[str, ...], status: int, code: str | None
 ) -> None:
+    run("push", model / "config.json", "other")
+
     found, _, err = run(*arguments)
 
     assert found == status
@@ -145,6 +147,15 @@ def test_a_mistake_gives_its_exit_status_a_clear_message_and_no_traceback(
     if code is not None:
         _, out, _ = run(*arguments, "--json")
         assert json.loads(out)["error"]["code"] == code
+
+
+def test_reading_makes_no_registry(run, own_home: Path) -> None:
+    assert ok(run("ls", "--json")) == "[]\n"
+    status, _, err = run("show", "m")
+
+    assert status == 2
+    assert "no registry at" in err
+    assert not own_home.exists()
 
 
 def test_errors_carry_a_hint_that_says_what_to_type(run, model: Path) -> None:

@@ -14,7 +14,7 @@ from assay.service import publish
 from assay.service.publish import Claims, Pushed
 from assay.service.registry import Registry
 from assay.settings import Settings
-from assay.wiring import open_registry
+from assay.wiring.places import open_registry
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registry(home: Path) -> Registry:
-    return open_registry(Settings(home, "tester"))
+    return open_registry(Settings(home, "tester"), create=True)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.spec.digest import Digest
-from assay.wiring import open_layout, open_registry
+from assay.wiring.places import open_layout, open_registry
 
 
 def test_a_copy_out_and_in_again_keeps_digest_files_and_statements(
@@ -23,7 +23,7 @@ def test_a_copy_out_and_in_again_keeps_digest_files_and_statements(
     version = push(model, claims=Claims(metrics={"auc": 0.9}, note="good")).version
     blobs, index = open_layout(tmp_path / "layout")
     out = transfer.copy_out(registry, version, blobs, index, tag="v1")
-    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"))
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"), create=True)
 
     copied = transfer.copy_in(other, "imported", blobs, index, tag="v1")
 
@@ -84,7 +84,7 @@ def test_damaged_bytes_in_the_layout_number_nothing(push, registry: Registry, mo
     version = push(model).version
     blobs, index = open_layout(tmp_path / "layout")
     transfer.copy_out(registry, version, blobs, index, tag="1")
-    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"))
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"), create=True)
     file = blobs.local_file(Digest.of((model / "README.md").read_bytes()))
     assert file is not None
     file.chmod(0o644)

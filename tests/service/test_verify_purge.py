@@ -13,7 +13,7 @@ from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.service.verify import State
 from assay.spec.digest import Digest
-from assay.wiring import open_layout
+from assay.wiring.places import open_layout
 
 
 def test_an_intact_version_verifies_with_all_its_statements(push, registry: Registry, model: Path) -> None:

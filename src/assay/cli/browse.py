@@ -1,17 +1,18 @@
-"""``assay ls``, ``assay show``, ``assay history`` and ``assay inspect``."""
+"""``assay ls``, ``assay show`` and ``assay history``."""
 
 from __future__ import annotations
 
 import click
 
-from assay.cli.console import answers, json_option, print_json, talk
+from assay.cli.console import json_option, print_json, talk
 from assay.cli.console import show as draw
 from assay.cli.context import registry_of
-from assay.cli.render import card, history_table, models_table, tensors, version_card, versions_table
+from assay.cli.render import history_table, models_table, version_card, versions_table
 from assay.cli.text import moment
+from assay.errors import NotFound
 from assay.service import browse
+from assay.spec.json import Json
 from assay.spec.reference import Reference
-from assay.wiring import is_path, look
 
 
 @click.command()
@@ -21,21 +22,30 @@ from assay.wiring import is_path, look
 @click.pass_context
 def ls(context: click.Context, name: str | None, limit: int | None, *, as_json: bool) -> None:
     """List the models, or NAME's versions, newest first."""
-    registry = registry_of(context)
     if name is None:
-        models = browse.list_models(registry)
+        models = _models(context)
         if as_json:
             print_json(models)
         elif models:
             draw(models_table(models, moment))
         else:
-            talk().print(f"nothing in {registry.place} yet: assay push ./PATH NAME makes the first version")
+            talk().print("nothing here yet: assay push ./PATH NAME makes the first version")
         return
-    body = browse.list_versions(registry, name, limit=limit)
+    body = browse.list_versions(registry_of(context), name, limit=limit)
     if as_json:
         print_json(body)
     else:
         draw(versions_table(body, moment))
+
+
+def _models(context: click.Context) -> list[dict[str, Json]]:
+    """Every model; none where there is no registry yet, which is no error."""
+    try:
+        return browse.list_models(registry_of(context))
+    except NotFound as error:
+        if error.code != "home-missing":
+            raise
+        return []
 
 
 @click.command()
@@ -65,20 +75,3 @@ def history(context: click.Context, name: str, limit: int | None, *, as_json: bo
         print_json(events)
     else:
         draw(history_table(events, moment))
-
-
-@click.command()
-@click.argument("target", metavar="PATH|REFERENCE")
-@click.option("show_tensors", "--tensors", is_flag=True, help="List every tensor.")
-@json_option
-@click.pass_context
-def inspect(context: click.Context, target: str, *, show_tensors: bool, as_json: bool) -> None:
-    """Say what a model is, without running it."""
-    _, found = look(None if is_path(target) else registry_of(context), target)
-    body = found.to_json()
-    if as_json:
-        print_json(body)
-        return
-    draw(card(body))
-    if show_tensors:
-        draw("", tensors(body, answers().width))

@@ -6,13 +6,13 @@ import click
 
 from assay.service.registry import Registry
 from assay.settings import read_settings
-from assay.wiring import open_registry
+from assay.wiring.places import open_registry
 
 
-def registry_of(context: click.Context) -> Registry:
-    """The registry of this invocation.
+def registry_of(context: click.Context, *, create: bool = False) -> Registry:
+    """The registry of this invocation; only what writes into it makes it.
 
     Raises:
         AssayError: it cannot be opened.
     """
-    return open_registry(read_settings(home=context.find_root().obj))
+    return open_registry(read_settings(home=context.find_root().obj), create=create)

@@ -14,7 +14,7 @@ from assay.errors import InvalidInput
 from assay.service import transfer
 from assay.service.transfer import Copied
 from assay.spec.reference import Reference
-from assay.wiring import open_layout
+from assay.wiring.places import open_layout
 
 _SCHEME = "oci:"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -39,7 +39,7 @@ def copy(context: click.Context, source: str, destination: str, *, as_json: bool
         )
     folder, tag = _parse(destination if outward else source)
     blobs, index = open_layout(folder)
-    registry = registry_of(context)
+    registry = registry_of(context, create=inward)
     if outward:
         version = registry.resolve(Reference.parse(source))
         copied = transfer.copy_out(registry, version, blobs, index, tag=tag or str(version.number), progress=Bar())

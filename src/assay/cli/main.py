@@ -23,7 +23,7 @@ _COMMANDS = {
     "completion": "completion",
     "copy": "copy",
     "history": "browse",
-    "inspect": "browse",
+    "inspect": "inspect",
     "ls": "browse",
     "pull": "moving",
     "purge": "upkeep",

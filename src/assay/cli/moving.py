@@ -59,7 +59,7 @@ def push(
         talk().print(
             f"note: files under {', '.join(strays)} are packed too; {IGNORE_FILE} (gitignore rules) leaves them out"
         )
-    registry = registry_of(context)
+    registry = registry_of(context, create=True)
     pushed = publish.push(
         registry, files, name, formats=all_formats(), claims=claims, alias=alias, move=move, progress=Bar()
     )

@@ -110,3 +110,8 @@ class Reference:
         if self.label is not None:
             text += f":{self.label}"
         return f"{text}@{self.digest}" if self.digest else text
+
+
+def is_path(text: str) -> bool:
+    """Whether a person means a path: it starts with ``/``, ``.`` or ``~``; everything else is a reference."""
+    return text.startswith(("/", ".", "~"))
