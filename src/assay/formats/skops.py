@@ -26,6 +26,7 @@ MAX_TYPES = 500
 
 _SCHEMA = "schema.json"
 _TRUSTED_LIBRARIES = frozenset({"builtins", "numpy", "collections", "datetime", "zoneinfo"})
+_TRUSTED_HELPERS = frozenset({"sklearn.ensemble._hist_gradient_boosting.binning._BinMapper"})
 
 
 class SkopsFormat:
@@ -104,14 +105,15 @@ def _is_skops(window: Window) -> bool:
 def _asks(name: str, schema: Schema) -> bool:
     """Whether skops would ask a person about a type.
 
-    It trusts plain containers, NumPy's values, universal functions, sparse matrices, and scikit-learn's estimators and
-    losses; it asks about everything else, also scikit-learn's own helpers.
+    It trusts plain containers, NumPy's values, universal functions, sparse matrices, and scikit-learn's public
+    estimators and losses; it asks about everything else, also scikit-learn's own helpers.
     """
     top, _, rest = name.partition(".")
     if name in schema.plain:
         return False
     if top == "sklearn":
-        return name not in schema.estimators and not rest.startswith("_loss.")
+        public = name in schema.estimators and not rest.rpartition(".")[2].startswith("_")
+        return not (public or rest.startswith("_loss.") or name in _TRUSTED_HELPERS)
     if name in schema.functions:
         return not _is_ufunc(top, rest)
     return top not in _TRUSTED_LIBRARIES or name == "numpy.dtype"
