@@ -181,10 +181,20 @@ def _keras(objects: Objects, path: str, findings: list[Finding]) -> tuple[Model 
     return (model if model and model.components else None), training, task
 
 
-def _counted(tensors: Sequence[TensorSpec]) -> list[TensorSpec]:
-    """The tensors without the second copy that Keras 3's export keeps of each."""
-    exported = any(spec.name.startswith("variables/") for spec in tensors)
-    return [spec for spec in tensors if not (exported and spec.name.startswith("_all_variables/"))]
+def _counted(tensors: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
+    """The tensors that are parameters, of a model that Keras 3 exported.
+
+    Its export keeps a second copy of every variable, and the states of random generators (two whole numbers each)
+    stand among the weights without a name of their own.
+    """
+    if not any(spec.name.startswith("variables/") for spec in tensors):
+        return tensors
+    seeds = {("int64", (2,)), ("uint32", (2,))}
+    return [
+        spec
+        for spec in tensors
+        if not spec.name.startswith("_all_variables/") and (spec.dtype, spec.shape) not in seeds
+    ]
 
 
 def _layers(objects: Objects) -> tuple[Component, ...]:
