@@ -82,7 +82,7 @@ class Archive:
         if len(self._infos) != len(infos):
             self._report("zip-duplicate-member", "a member name occurs more than once", 0)
         self.members: tuple[Member, ...] = tuple(
-            self._member(info) for info in self._infos.values() if not info.is_dir()
+            self._member(info) for info in self._infos.values() if not info.filename.endswith("/")
         )
         self._by_name = {member.name: member for member in self.members}
 

@@ -104,9 +104,10 @@ def _is_keras(tree: Tree, path: str) -> bool:
     if METADATA.encode() not in tree.head(path) + window.read(max(0, window.size - _TAIL)):
         return False
     try:
-        archive = Archive(window)
-        findings: list[Finding] = []
-        metadata = document_of(_member(archive, METADATA, path, findings), METADATA, path, findings)
+        with guarded("a Keras archive", path):
+            archive = Archive(window)
+            findings: list[Finding] = []
+            metadata = document_of(_member(archive, METADATA, path, findings), METADATA, path, findings)
     except BadFormat:
         return False
     return CONFIG in archive and (WEIGHTS in archive or _text(metadata, "keras_version") is not None)
