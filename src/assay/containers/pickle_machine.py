@@ -94,7 +94,18 @@ class Machine(Stream):
                                         remember(value)
                                         end += 1
                                         count += 1
-                                    if data[end] != 0x8C:
+                                    follower = data[end]  # of a key most often a small integer, or the next key
+                                    if follower == 0x4B and end + 2 <= size:
+                                        stack.append(data[end + 1])
+                                        end += 2
+                                        count += 1
+                                        follower = data[end]
+                                    elif follower == 0x4D and end + 3 <= size:
+                                        stack.append(data[end + 1] | data[end + 2] << 8)
+                                        end += 3
+                                        count += 1
+                                        follower = data[end]
+                                    if follower != 0x8C:
                                         break
                                     start = end + 2
                                     count += 1

@@ -254,15 +254,14 @@ def store(stream: Stream, target: Any, items: list[Any]) -> None:
     """SETITEMS: put alternating keys and values into *target*."""
     if len(items) % 2:
         raise Fault("an odd number of keys and values")
-    names, values = items[::2], items[1::2]
-    if type(target) is dict:
-        if {*map(type, names)} <= _PLAIN_KEYS:
-            target.update(zip(names, values, strict=True))
-        else:
-            target.update(zip(map(key, names), values, strict=True))
-    else:
-        for name, value in zip(names, values, strict=True):
+    names = items[::2]
+    if type(target) is not dict:
+        for name, value in zip(names, items[1::2], strict=True):
             store_one(stream, target, name, value)
+    elif _PLAIN_KEYS.issuperset(map(type, names)):
+        target.update(zip(names, items[1::2]))  # noqa: B905 - counted above, and asked of every small dict
+    else:
+        target.update(zip(map(key, names), items[1::2], strict=True))
 
 
 def store_one(stream: Stream, target: Any, name: Any, value: Any) -> None:
