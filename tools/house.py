@@ -1,10 +1,11 @@
-"""Draw the house: which rooms there are, how large they are and which rooms below they use.
+"""Draw the house: which rooms there are, what lives in each, and which rooms below it uses.
 
 `python tools/house.py` writes `docs/explanation/house.md`; with `--check` it fails when that page is out of date.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 import tomllib
 from pathlib import Path
@@ -19,8 +20,8 @@ HEAD = """# The house
 Rooms from top to bottom; a room imports only rooms below it, which `lint-imports` holds. Written by `make docs` from
 the import graph: do not edit.
 
-| room | modules | lines | largest module | imports |
-|---|---:|---:|---|---|
+| room | what lives there | imports |
+|---|---|---|
 """
 
 
@@ -28,18 +29,14 @@ def layers() -> list[list[str]]:
     """The rooms per layer, top first, as the linter's contract has them."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     stated = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [[room.strip() for room in layer.split("|")] for layer in stated]
+    return [[f"assay.{room.strip()}" for room in layer.split("|")] for layer in stated]
 
 
-def files(room: str) -> list[Path]:
-    """The modules of a room."""
-    path = SOURCE / room.removeprefix("assay.").replace(".", "/")
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-
-
-def lines(file: Path) -> int:
-    """Lines of a module."""
-    return len(file.read_text("utf-8").splitlines())
+def purpose(room: str) -> str:
+    """What lives in a room: the first line of its docstring."""
+    path = SOURCE / room.removeprefix("assay.")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").splitlines()[0]
 
 
 def page() -> str:
@@ -58,11 +55,8 @@ def page() -> str:
                 for found in graph.find_modules_directly_imported_by(member)
                 if found == other or found.startswith(f"{other}.")
             }
-            sizes = {file: lines(file) for file in files(room)}
-            largest = max(sizes, key=sizes.__getitem__)
             below = ", ".join(other.removeprefix("assay.") for other in rooms if other in used)
-            name = room.removeprefix("assay.")
-            text += f"| {name} | {len(sizes)} | {sum(sizes.values()):,} | {largest.stem} {sizes[largest]} | {below} |\n"
+            text += f"| {room.removeprefix('assay.')} | {purpose(room)} | {below} |\n"
     return text
 
 
