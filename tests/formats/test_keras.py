@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from assay.formats.hdf5 import Hdf5
 from assay.formats.keras_config import read_training
 from assay.formats.keras_h5 import KerasH5
 from assay.formats.keras_zip import KerasArchive
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
 from assay.spec.json import canonical
 from assay.spec.tensor import TensorSpec
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -421,3 +423,35 @@ def test_describing_what_is_no_hdf5_file_is_an_error_of_ours() -> None:
     for form in (KerasH5(), KerasArchive(), Hdf5()):
         with pytest.raises(BadFormat):
             form.describe(Tree.of({"m": b"nothing"}), ("m",))
+
+
+def _plain_hdf5() -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["title"] = "measurements"
+        file["x"] = KERNEL
+    return buffer.getvalue()
+
+
+class TestContractOfKerasH5(FormatContract):
+    def make_format(self) -> Format:
+        return KerasH5()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"m.h5": h5(PLAIN)}
+
+
+class TestContractOfKerasArchive(FormatContract):
+    def make_format(self) -> Format:
+        return KerasArchive()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"m.keras": archive()}
+
+
+class TestContractOfHdf5(FormatContract):
+    def make_format(self) -> Format:
+        return Hdf5()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"m.hdf5": _plain_hdf5()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
 from assay.spec.json import canonical
 from assay.spec.tensor import Extent
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -370,3 +371,34 @@ def test_the_checkpoint_of_musicnn_is_described(real_folder: Callable[..., Path]
 def test_an_index_that_is_no_table_is_an_error_of_ours() -> None:
     with pytest.raises(BadFormat):
         TensorFlowCheckpoint().describe(Tree.of({"x.index": b"x" * 100}), ("x.index",))
+
+
+class TestContractOfSavedModel(FormatContract):
+    by_content = False
+
+    def make_format(self) -> Format:
+        return SavedModel()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return MODEL
+
+
+class TestContractOfTensorFlowCheckpoint(FormatContract):
+    by_content = False
+
+    def make_format(self) -> Format:
+        return TensorFlowCheckpoint()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {
+            "x.index": MODEL["m/variables/variables.index"],
+            "x.data-00000-of-00001": MODEL["m/variables/variables.data-00000-of-00001"],
+        }
+
+
+class TestContractOfFrozenGraph(FormatContract):
+    def make_format(self) -> Format:
+        return FrozenGraph()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"f.pb": FROZEN}

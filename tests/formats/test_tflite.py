@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from assay.errors import AssayError, BadFormat
 from assay.formats.tflite import TensorFlowLite
 from assay.formats.tflite_ops import BUILTIN_OPS
+from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
 from assay.spec.json import canonical
+from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -193,3 +195,11 @@ def test_real_models_are_described(
     assert (len(found.tensors), found.parameter_count) == (tensors, parameters)
     assert found.metadata["quantized"] is quantized
     assert not found.findings
+
+
+class TestContractOfTensorFlowLite(FormatContract):
+    def make_format(self) -> Format:
+        return TensorFlowLite()
+
+    def make_files(self) -> Mapping[str, bytes]:
+        return {"m.tflite": build()}
