@@ -13,7 +13,7 @@ from assay.catalog.journal import FileJournal
 from assay.catalog.memory import MemoryCatalog
 from assay.catalog.sql import SqlCatalog
 from assay.ports.catalog import Catalog
-from assay.testing.catalog import CatalogContract, CatalogMachine
+from assay.testing.catalog import CatalogContract, CatalogMachine, everything
 
 _KEPT: dict[Path, MemoryCatalog] = {}
 
@@ -76,6 +76,10 @@ class SqlMachine(CatalogMachine):
         if (self.folder / "older").exists():
             shutil.copy(self.folder / "older", self.folder / "catalog.sqlite3")
         self.catalog = self.open_catalog(self.folder)
+
+    @rule()
+    def agree_with_a_reading_of_the_journal_in_memory(self) -> None:
+        assert everything(self.catalog) == everything(MemoryCatalog(FileJournal(self.folder / "journal.jsonl")))
 
     @rule()
     def lose_the_rows(self) -> None:
