@@ -65,7 +65,7 @@ def attribute_text(attributes: Mapping[str, object], name: str) -> str | None:
     value = attributes.get(name)
     if isinstance(value, str):
         return value
-    parts = []
+    parts: list[str] = []
     while isinstance(part := attributes.get(f"{name}{len(parts)}"), str):
         parts.append(part)
     return "".join(parts) or None
