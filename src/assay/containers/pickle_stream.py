@@ -40,7 +40,7 @@ class Limits:
     """
 
     opcodes: int = 100_000_000
-    values: int = 12_000_000
+    values: int = 10_000_000
     memo: int = 24_000_000
     marks: int = 100_000
     stack: int = 24_000_000

@@ -53,7 +53,7 @@ def find(graph: Index, window: Window) -> tuple[list[Embedded], list[Finding]]:
     findings: list[Finding] = []
     for name, value in graph.texts:
         inner = _window(value, window)
-        if inner is None or len(models) == MAX_BOOSTERS:
+        if inner is None or len(models) + len(findings) >= MAX_BOOSTERS:
             continue
         head = inner.read(0, 4096)
         try:

@@ -91,7 +91,7 @@ def tell(
     reader = Reader(arrays)
     story.components = _components(root, reader)
     models, story.findings = embedded_boosters.find(graph, window)
-    main = root if type(root) is Call else next((value for _, value in graph.objects if is_estimator(value)), None)
+    main = root if type(root) is Call else next((value for value in graph.objects if is_estimator(value)), None)
     if main is not None:
         _identity(story, main, top_level=main is root)
         _signature(story, main, arrays, window)
@@ -221,7 +221,7 @@ def _inputs(sources: Sequence[Call], arrays: Arrays, window: Window) -> tuple[Po
 
 def _versions(graph: Index) -> dict[str, str]:
     """Versions of libraries that objects in the graph record."""
-    for _, value in graph.objects:
+    for value in graph.objects:
         version = attributes_of(value).get("_sklearn_version")
         if isinstance(version, str) and len(version) < 40:
             return {"scikit-learn": version}

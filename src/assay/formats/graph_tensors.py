@@ -18,6 +18,8 @@ from assay.spec.tensor import Extent, TensorSpec
 from assay.trees import Window
 
 MAX_TENSORS = 200_000
+MAX_OBJECTS = 4_000_000
+"""Containers, calls and texts that are visited."""
 MAX_DEPTH = 200
 """Steps from the root to an array; honest graphs need a dozen, and a path of a million steps is a million long."""
 MAX_NAME = 500
@@ -32,13 +34,13 @@ class Index:
     Attributes:
         tensors: name to array, in the order of the stream.
         texts: long texts and bytes by path, for models written as text inside.
-        objects: every call whose result is given a state, and that is no array, with its path.
+        objects: every call whose result is given a state, and that is no array.
         findings: what the walk left out.
     """
 
     tensors: dict[str, Array] = field(default_factory=dict)
     texts: list[tuple[str, Any]] = field(default_factory=list)
-    objects: list[tuple[str, Call]] = field(default_factory=list)
+    objects: list[Call] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def specs(self, window: Window, *, plain_bytes: bool) -> tuple[TensorSpec, ...]:
@@ -57,52 +59,52 @@ def index(root: object, arrays: Arrays, path: str = "", *, long: int = 1000) -> 
     """
     found = Index()
     seen: set[int] = set()
-    stack: list[tuple[_Path | None, object]] = [(None, root)]
-    deep = False
+    left_out: set[str] = set()
+    stack: list[tuple[_Path | None, Iterator[tuple[object, object]]]] = [(None, iter([(None, root)]))]
     while stack:
-        step, value = stack.pop()
+        parent, members = stack[-1]
+        pair = next(members, None)
+        if pair is None:
+            stack.pop()
+            continue
+        key, value = pair
         value = plain(value)
-        kind = type(value)
-        if kind in _ATOMS:
-            continue
-        if kind is str or isinstance(value, bytes):
-            if len(value) >= long:  # type: ignore[arg-type]  # text or bytes
-                found.texts.append((_name(step), value))
-            continue
-        if id(value) in seen:
+        if type(value) in _ATOMS or id(value) in seen:
             continue
         seen.add(id(value))
-        array = arrays.array(value)
-        if array is not None:
-            if len(found.tensors) >= MAX_TENSORS:
-                message = f"more than {MAX_TENSORS:,} arrays"
-                found.findings.append(Finding("pickle-tensors", Severity.INCOMPLETE, message, path))
-                break
-            found.tensors[_unique(_name(step), found.tensors)] = array
-        if isinstance(value, Call) and value.state is not None and array is None:
-            found.objects.append((_name(step), value))
-        if step is not None and step.depth >= MAX_DEPTH:
-            deep = True
+        step = _Path(parent, key) if len(stack) > 1 else None
+        if isinstance(value, (str, bytes)):
+            if len(value) >= long:
+                found.texts.append((_name(step), value))
             continue
-        if isinstance(value, (list, tuple)) and _ATOMS.issuperset(map(type, value)):
-            continue  # millions of numbers
-        members = [(_Path(step, key), part) for key, part in _members(value, array)]
-        stack.extend(reversed(members))
-    if deep:
-        message = f"objects nested deeper than {MAX_DEPTH} are not looked at"
-        found.findings.append(Finding("pickle-depth", Severity.INCOMPLETE, message, path))
+        if len(seen) > MAX_OBJECTS:
+            left_out.add(f"more than {MAX_OBJECTS:,} objects")
+            break
+        array = arrays.array(value)
+        if array is not None and len(found.tensors) < MAX_TENSORS:
+            found.tensors[_unique(_name(step), found.tensors)] = array
+        elif array is not None:
+            left_out.add(f"more than {MAX_TENSORS:,} arrays")
+        elif isinstance(value, Call) and value.state is not None:
+            found.objects.append(value)
+        if len(stack) > MAX_DEPTH:
+            left_out.add(f"objects nested deeper than {MAX_DEPTH}")
+        elif not (isinstance(value, (list, tuple)) and _ATOMS.issuperset(map(type, value))):  # millions of numbers
+            stack.append((step, _members(value, array)))
+    for what in sorted(left_out):
+        message = f"{what}: the rest is not looked at"
+        found.findings.append(Finding("pickle-graph", Severity.INCOMPLETE, message, path))
     return found
 
 
 class _Path:
     """One step of a path; text is made only for what is kept."""
 
-    __slots__ = ("depth", "key", "parent")
+    __slots__ = ("key", "parent")
 
     def __init__(self, parent: _Path | None, key: object) -> None:
         self.parent = parent
         self.key = key
-        self.depth = parent.depth + 1 if parent else 1
 
 
 def _members(value: Any, array: Array | None) -> Iterator[tuple[object, object]]:
