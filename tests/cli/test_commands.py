@@ -215,6 +215,18 @@ def test_completion_scripts_are_printed(run, shell: str) -> None:
     assert "_ASSAY_COMPLETE" in ok(run("completion", shell))
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("team/", {"team/model"}), ("team/model:", {"team/model:1", "team/model:best"}), ("x", set())],
+)
+def test_the_shell_completes_names_and_labels(run, model: Path, typed: str, offered: set[str]) -> None:
+    run("push", model, "team/model", "--alias", "best")
+    environ = {**os.environ, "_ASSAY_COMPLETE": "bash_complete", "COMP_WORDS": f"assay show {typed}", "COMP_CWORD": "2"}
+    done = subprocess.run([sys.executable, "-m", "assay"], env=environ, capture_output=True, text=True)
+
+    assert {line.partition(",")[2] for line in done.stdout.split()} == offered
+
+
 def test_a_crash_is_exit_70_and_never_looks_like_an_answer(run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError

@@ -6,7 +6,7 @@ import click
 
 from assay.cli.console import json_option, print_json, talk
 from assay.cli.console import show as draw
-from assay.cli.context import registry_of
+from assay.cli.context import NAME, REFERENCE, registry_of
 from assay.cli.render import history_table, models_table, version_card, versions_table
 from assay.cli.text import moment
 from assay.errors import NotFound
@@ -16,7 +16,7 @@ from assay.spec.reference import Reference
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=NAME)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N versions of NAME.")
 @json_option
 @click.pass_context
@@ -49,7 +49,7 @@ def _models(context: click.Context) -> list[dict[str, Json]]:
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", type=REFERENCE)
 @click.option("--files", is_flag=True, help="List every file.")
 @json_option
 @click.pass_context
@@ -64,7 +64,7 @@ def show(context: click.Context, reference: str, *, files: bool, as_json: bool) 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N events.")
 @json_option
 @click.pass_context

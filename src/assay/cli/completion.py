@@ -17,4 +17,8 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     root = context.find_root()
-    click.echo(kind(root.command, {}, "assay", "_ASSAY_COMPLETE").source())
+    script = kind(root.command, {}, "assay", "_ASSAY_COMPLETE").source()
+    if shell == "bash":
+        # bash breaks words at colons, and NAME:LABEL is one word.
+        script = f"COMP_WORDBREAKS=${{COMP_WORDBREAKS//:}}\n{script}"
+    click.echo(script)

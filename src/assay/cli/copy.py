@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from assay.cli.console import Bar, json_option, print_json, talk
-from assay.cli.context import registry_of
+from assay.cli.context import NAME, REFERENCE, registry_of
 from assay.cli.text import plural, size
 from assay.errors import InvalidInput
 from assay.service import transfer
@@ -21,8 +21,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
 @click.command()
-@click.argument("source")
-@click.argument("destination")
+@click.argument("source", type=REFERENCE)
+@click.argument("destination", type=NAME)
 @json_option
 @click.pass_context
 def copy(context: click.Context, source: str, destination: str, *, as_json: bool) -> None:

@@ -6,14 +6,14 @@ import click
 
 from assay.cli.console import answers, json_option, print_json
 from assay.cli.console import show as draw
-from assay.cli.context import registry_of
+from assay.cli.context import REFERENCE, registry_of
 from assay.cli.render import card, tensors
 from assay.spec.reference import is_path
 from assay.wiring.looking import look
 
 
 @click.command()
-@click.argument("target", metavar="PATH|REFERENCE")
+@click.argument("target", metavar="PATH|REFERENCE", type=REFERENCE)
 @click.option("show_tensors", "--tensors", is_flag=True, help="List every tensor.")
 @json_option
 @click.pass_context

@@ -9,7 +9,7 @@ import click
 
 from assay.artifact.collect import IGNORE_FILE, collect
 from assay.cli.console import Bar, json_option, print_json, talk
-from assay.cli.context import registry_of
+from assay.cli.context import NAME, REFERENCE, registry_of
 from assay.cli.render import headline
 from assay.cli.text import plural, size
 from assay.errors import InvalidInput
@@ -24,7 +24,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--alias", metavar="A", help="A movable name to point at the version.")
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=NUMBER", help="An evaluation result; repeatable.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A training parameter; repeatable.")
@@ -79,7 +79,7 @@ def push(
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", type=REFERENCE)
 @click.argument("folder", metavar="[DEST]", required=False, type=click.Path(path_type=Path))
 @click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
 @click.option(

@@ -7,7 +7,7 @@ import sys
 import click
 
 from assay.cli.console import Bar, json_option, print_json, talk
-from assay.cli.context import registry_of
+from assay.cli.context import REFERENCE, registry_of
 from assay.cli.text import plural, size
 from assay.errors import VerificationFailed
 from assay.service import purge as purging
@@ -20,7 +20,7 @@ from assay.spec.reference import Reference
 
 
 @click.command()
-@click.argument("reference", required=False)
+@click.argument("reference", required=False, type=REFERENCE)
 @click.option("everything", "--all", is_flag=True, help="Every version here.")
 @json_option
 @click.pass_context
@@ -45,7 +45,7 @@ def verify(context: click.Context, reference: str | None, *, everything: bool, a
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", type=REFERENCE)
 @click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
