@@ -11,7 +11,7 @@ What is taken, and why it is harmless:
   else. Functions that open, import, call or evaluate what they are given are never taken.
 - XGBoost and LightGBM wrappers and boosters: their state goes to the same native parser as their model files.
 
-Left out on purpose: ``functools.partial``, ``operator``, ``getattr``, everything in ``sklearn.datasets`` and
+Left out on purpose: ``operator``, ``getattr``, everything in ``sklearn.datasets`` and
 ``sklearn.utils`` that is not named here, ``joblib`` but its array wrapper, frozen scipy distributions (they evaluate
 source text kept in their state), pipelines' caches (``joblib.Memory``).
 """
@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from assay.loaders.allowed import canonical_module
 
 Globals = dict[str, dict[str, set[str]]]
 
@@ -102,6 +104,7 @@ FUNCTIONS = {
         "all any around asarray average clip max mean median min nan_to_num nanmax nanmean nanmedian nanmin nansum "
         "prod ptp ravel round squeeze std sum var"
     ),
+    "sklearn.utils.validation": "check_array column_or_1d",
     "scipy._lib.array_api_compat.numpy._aliases": "asarray",
 }
 PLAIN = {
@@ -245,8 +248,9 @@ def add(found: Globals, role: str, value: Any) -> None:
         module, name = named(value)
     except (ValueError, pickle.PicklingError, AttributeError, TypeError):
         return
-    if "." not in name:
-        found[role][module].add(name)
+    # A partial or an instance pickles as its class's name: what the pair leads to must be the value itself.
+    if "." not in name and getattr(importlib.import_module(module), name, None) is value:
+        found[role][canonical_module(module)].add(name)
 
 
 def main() -> None:

@@ -18,15 +18,16 @@ REDACTED = "<redacted>"
 MAX_ARGUMENTS = 200
 MAX_ARGUMENT = 500
 
-_NAMES = (
-    r"pass(?:word|wd|phrase|code)?|pwd|secret|token|api[-_.]?key|apikey|access[-_.]?key|private[-_.]?key|auth|"
-    r"authori[sz]ation|credential|cred|bearer|cookie|session|sig(?:nature)?|sas|jwt|dsn|webhook|otp|pin|key"
+_GLUED = re.compile(
+    r"(?:password|passwd|passphrase|passcode|pwd|secret|token|apikey|api-?key|accesskey|privatekey|credential|webhook|"
+    r"jwt|dsn)s?$"
 )
-_NAMED = re.compile(rf"(?:^|[^A-Za-z])(?:[\w.-]*?)(?:{_NAMES})s?(?:[-_.]\w+)?$", re.IGNORECASE)
-_INNOCENT = frozenset(
-    "tokenizer tokenizers keyword keywords key-column keys author authors auth0 tokens max-tokens num-tokens "
-    "max-new-tokens n-tokens token-count pin-memory session-length keyframe".split()
-)
+# What makes a word secret even when it is glued to another one (``dbpassword``).
+_ALONE = frozenset("key keys auth authorization authorisation bearer cookie session sig signature sas otp pin".split())
+# What makes a name secret only when it is its last word (``ssh-key``, not ``key-column``).
+_ANYWHERE = frozenset("password passwd pwd passphrase secret secrets apikey credentials credential jwt".split())
+_COUNTS = frozenset("max min num n new total count per special pad eos bos unk mask sep cls stop image audio".split())
+# Words beside ``token`` in names that speak of a model's tokens.
 _PAIR = re.compile(r"(?P<name>[\w.\-\[\]'\"]{1,80}?)(?P<equals>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&]+)")
 _URL_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 _URL_QUERY = re.compile(r"(?P<url>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#]\S*")
@@ -103,11 +104,15 @@ def is_secret_name(name: str) -> bool:
     >>> is_secret_name("hf-token"), is_secret_name("max-tokens"), is_secret_name("epochs")
     (True, False, False)
     """
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower().replace("_", "-").strip("'\"[]")
-    last = plain.rpartition(".")[2]
-    if last in _INNOCENT or plain in _INNOCENT:
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
+    words = [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+    if not words:
         return False
-    return bool(_NAMED.search(f"-{plain}")) or any(part in _WHOLE for part in re.split(r"[-.]", plain))
+    if words[-1] in {"token", "tokens"} and set(words[:-1]) & _COUNTS:
+        return False
+    if words[-1] in _ALONE or set(words) & _ANYWHERE or _GLUED.search("-".join(words[-2:])):
+        return True
+    return "token" in words and words[-1] not in {"type", "types", "id", "ids", "count", "length", "limit"}
 
 
 def redact_url(url: str) -> str:
@@ -175,9 +180,3 @@ def user_name() -> str:
 def secrets_in(texts: Iterable[str]) -> list[str]:
     """Those of *texts* that redaction would change; for tests and for saying that something was left out."""
     return [text for text in texts if redact_text(text) != text]
-
-
-_WHOLE = frozenset(
-    "password passwd pwd passphrase secret secrets token apikey credentials credential auth bearer jwt cookie".split()
-)
-# Words that make a name secret wherever they stand in it (``token-file-value``), unlike ``key``.

@@ -22,7 +22,11 @@ from importlib.resources import files
 
 from assay.errors import BadFormat
 
-_ALIASES = {"numpy.core": "numpy._core", "sklearn.externals.joblib": "joblib"}
+_ALIASES = {
+    "_loss": "sklearn._loss._loss",  # as compiled classes of scikit-learn 1.5 to 1.7 call their module
+    "numpy.core": "numpy._core",
+    "sklearn.externals.joblib": "joblib",
+}
 # Where modules moved to without a change of meaning; applied to whole leading components only.
 
 

@@ -150,7 +150,7 @@ def _plain(kind: Callable[..., object]) -> Callable[..., object]:
 def dtype(text: object, align: object = False, copy: object = False) -> np.dtype[Any]:  # noqa: ARG001, FBT002 - numpy's order
     """``numpy.dtype`` from its short name; always a fresh object, so that setting its state changes no shared one."""
     if isinstance(text, type) and issubclass(text, np.generic):
-        return np.dtype(text)
+        return np.dtype(np.dtype(text), copy=True)
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
         refuse(f"pickle builds a numpy dtype from {text!r:.60}")
     return np.dtype(text, copy=True)

@@ -6,6 +6,7 @@ first. Other objects get their state through the ``__setstate__`` of their class
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Protocol, cast
@@ -107,6 +108,8 @@ def set_state(target: object, state: object, *, named: set[int], known: bool) ->
         _set_random(target, state)
     elif isinstance(target, np.random.SeedSequence):
         cast("Any", target).__setstate_cython__(state)  # typed assignments of a compiled class
+    elif type(target) is functools.partial:
+        _set_partial(target, state, named)
     elif known:
         _set_instance(target, state, named)
     else:
@@ -185,6 +188,17 @@ def _set_random(target: Any, state: object) -> None:
     target.__setstate__(state)
 
 
+def _set_partial(target: functools.partial[Any], state: object, named: set[int]) -> None:
+    if not isinstance(state, tuple) or len(state) != 4 or state[0] is not target.func:
+        refuse("the pickle gives a partial another function")
+    _, arguments, keywords, attributes = state
+    if type(arguments) is not tuple or type(keywords) is not dict or attributes not in (None, {}):
+        refuse("the pickle gives a partial a state that is not one")
+    if any(id(value) in named or isinstance(value, functools.partial) for value in (*arguments, *keywords.values())):
+        refuse("the pickle gives a partial a function as argument")
+    cast("Any", target).__setstate__((target.func, arguments, keywords, None))
+
+
 def _set_instance(target: object, state: object, named: set[int]) -> None:
     cls = type(target)
     for attributes in state if isinstance(state, tuple) and not hasattr(cls, "__setstate__") else (state,):
@@ -226,9 +240,6 @@ def _check_booster(state: object) -> None:
     for key in ("handle", "_handle"):
         if not isinstance(state.get(key), (bytes, bytearray, str, type(None))):
             refuse("the pickle gives a booster a handle that is not a saved model")
-    for key in ("train_set", "_train_set", "_Booster__inner_predict_buffer", "_Booster__name_inner_eval"):
-        if state.get(key) not in (None, [], [None]):
-            refuse(f"the pickle gives a booster the attribute {key!r}")
 
 
 def _is_shape(shape: object) -> bool:

@@ -17,7 +17,7 @@ from assay.spec.description import Description
 class NumpyLoader:
     """Arrays of numbers and text."""
 
-    formats: ClassVar[Sequence[str]] = ("npz", "npy")
+    formats: ClassVar[Sequence[str]] = ("npz",)
 
     def load(self, folder: Path, description: Description, descriptions: Sequence[Description]) -> object:  # noqa: ARG002 - the port's shape
         """A dictionary of arrays for an archive, one array for a single file.

@@ -19,19 +19,24 @@ from __future__ import annotations
 
 import _compat_pickle
 import collections
+import functools
 import pickle
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from assay.errors import AssayError, BadFormat, MissingDependency, Refused
+from assay.errors import AssayError, BadFormat, LimitExceeded, MissingDependency, Refused
 from assay.loaders.allowed import Role, canonical_module, resolve, table
 from assay.loaders.allowed_calls import CLASSES, FUNCTIONS, refuse
 from assay.loaders.allowed_states import ArrayPlace, PickleSource, set_state
 from assay.loaders.frameworks import reason
 from assay.loaders.structures import check_structures
 
+FREE_MEMORY = 256 << 20
+"""Bytes that calls and arrays may take together, beyond ``MAX_GROWTH`` times what was read of the stream."""
+MAX_GROWTH = 64
 MAX_KEY_DEPTH = 16
 """Nesting of tuples used as dictionary keys: hashing them recurses in compiled code."""
 
@@ -57,6 +62,7 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         self._functions: set[int] = set()
         self._unbuilt: dict[int, object] = {}
         self._built: list[object] = []
+        self._taken = 0
 
     def read_object(self) -> object:
         """The object, or the reason why not.
@@ -105,6 +111,8 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         if pair == _WRAPPER:
             return self._known(ArrayPlace, Role.CONSTRUCT)
         special = _SPECIAL.get(pair)
+        if special is None and pair[1].startswith("__pyx_unpickle_") and pair in table():
+            special = "_compiled"
         if special is not None:
             marker = getattr(type(self), special)
             self._calls[id(marker)] = getattr(self, special)
@@ -148,6 +156,12 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         self._unbuilt[id(value)] = value
         return value
 
+    def _charge(self, value: object) -> None:
+        """Keep a short stream from copying one long value over and over."""
+        self._taken += sys.getsizeof(value)
+        if self._taken > FREE_MEMORY and self._taken > MAX_GROWTH * self.source.tell():
+            raise LimitExceeded(f"the pickle builds {self._taken:,} bytes out of {self.source.tell():,}")
+
     def _new(self, cls: object, args: Iterable[object] = ()) -> object:
         role = self._role(cls)
         if not isinstance(cls, type) or role not in (Role.CONSTRUCT, Role.CALL):
@@ -173,11 +187,27 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         """``copyreg.__newobj__`` and the ``newObj`` of compiled scikit-learn modules."""
         return self._new(cls, args)
 
+    def _compiled(self, cls: object, checksum: object, state: object = None) -> object:
+        """``__pyx_unpickle_X``: an empty instance of a compiled class; versions differ in whether they have it."""
+        numbers = isinstance(state, tuple) and all(type(item) in (int, float) for item in state)
+        if not isinstance(checksum, int) or not (state is None or numbers):
+            refuse(f"the pickle makes a compiled {_shown(cls)} from unexpected arguments")
+        made = self._new(cls)
+        if state:
+            cast("Any", made).__setstate_cython__(state)  # typed assignments, one number each
+        return made
+
     def _ufunc(self, module: object, name: object) -> object:
         """``numpy._core._ufunc_reconstruct``: the pair it names, looked up like any other."""
         if not isinstance(module, str) or not isinstance(name, str):
             refuse("the pickle names a ufunc by something that is no text")
         return self.find_class(module, name)
+
+    def _partial(self, function: object) -> functools.partial[Any]:
+        """``functools.partial`` of a function that is a value: it computes whatever its arguments are."""
+        if isinstance(function, type) or self._role(function) is not Role.VALUE or not callable(function):
+            refuse(f"the pickle wraps {_shown(function)} in a partial")
+        return functools.partial(function)
 
     def _tree(self, features: object, classes: object, outputs: object) -> object:
         """``sklearn.tree._tree.Tree``: its constructor copies as many class counts as it is told there are."""
@@ -198,6 +228,7 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         if call is None or not isinstance(args, tuple):
             refuse(f"the pickle calls {_shown(function)}")
         self.stack[-1] = self._made(call(*args))
+        self._charge(self.stack[-1])
 
     dispatch[pickle.REDUCE[0]] = load_reduce
 
@@ -234,6 +265,7 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
             return
         set_state(target, state, named=self._functions, known=self._role(type(target)) is not None)
         self._built.append(target)
+        self._charge(target)
 
     dispatch[pickle.BUILD[0]] = load_build
 
@@ -334,6 +366,7 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
 
 
 _SPECIAL = {
+    ("functools", "partial"): "_partial",
     ("copyreg", "_reconstructor"): "_reconstructor",
     ("copyreg", "__newobj__"): "_new_object",
     ("numpy._core", "_ufunc_reconstruct"): "_ufunc",

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from assay.errors import AssayError, BadFormat, InvalidInput, LimitExceeded, Refused
 from assay.loaders.allowed import canonical_module, table
+from assay.loaders.allowed_calls import CLASSES
 from assay.loaders.frameworks import imported, need, reason, top_modules
 from assay.loaders.pickle_files import MAX_INFLATED, read_pickle
 from assay.loaders.places import main_file
@@ -155,11 +156,13 @@ def _skops_errors(file: Path) -> Iterator[None]:
 
 def _in_table(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
-    return (canonical_module(module), attribute) in table() or (module, attribute) in _SKOPS_ONLY
+    pair = (canonical_module(module), attribute)
+    return pair in table() or pair in CLASSES or pair in _SKOPS_ONLY
 
 
 _SKOPS_ONLY = frozenset(
     {
+        ("functools", "partial"),
         ("sklearn.tree._tree", "Tree"),
         ("sklearn.metrics._dist_metrics", "newObj"),
         ("sklearn.neighbors._kd_tree", "newObj"),
