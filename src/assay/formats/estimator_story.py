@@ -124,7 +124,7 @@ def _components(root: object, reader: Reader) -> tuple[Component, ...]:
     named: Iterable[tuple[Any, Any]] = pairs.items() if pairs is not None else ()
     if isinstance(root, (list, tuple)):
         named = [(str(at), value) for at, value in enumerate(root[:MAX_PARTS])]
-    parts = []
+    parts: list[Component] = []
     for name, value in named:
         if len(parts) >= MAX_PARTS:
             break

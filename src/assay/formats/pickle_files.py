@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,8 @@ def elements(tree: Tree, spec: TensorSpec, path: str) -> bytes:
         NotFound: the file has no such tensor.
         BadFormat: its elements are not plain numbers, or not there.
     """
-    contents, tensors = _understood(tree.source(path), path)
+    source: Any = tree.source(path)  # sources hash by identity
+    contents, tensors = _understood(source, path)
     array = tensors.get(spec.name)
     if array is None or array.shape != spec.shape or array.dtype.name != spec.dtype:
         raise NotFound(f"{path}: no tensor {spec.name!r}", path=path)
