@@ -30,6 +30,12 @@ LARGE = bytes(range(256)) * (9 << 12)
 """Nine MiB: more than two steps of the copying thread."""
 
 
+def flushed(descriptor: object) -> str:
+    """What is flushed: a folder's name, or for a file the name of the folder it is in."""
+    path = Path(f"/proc/self/fd/{descriptor}").readlink()
+    return path.name if path.is_dir() else f"in {path.parent.name}"
+
+
 def killed_before(step: int) -> Callable[[], list[str]]:
     """Make this process die right before its step number *step*; what is returned ends that, and tells the steps."""
     lock = threading.Lock()
@@ -49,7 +55,7 @@ def killed_before(step: int) -> Callable[[], list[str]]:
 
     def counted(name: str, call: Callable[..., object]) -> Callable[..., object]:
         def stepping(*args: object, **kwargs: object) -> object:
-            count(name)
+            count(f"fsync {flushed(args[0])}" if name == "fsync" else name)
             return call(*args, **kwargs)
 
         return stepping

@@ -89,11 +89,11 @@ def test_killed_while_adding_bytes_nothing_half_is_visible(tmp_path: Path) -> No
 def test_bytes_are_flushed_before_they_are_visible_and_the_folder_after(tmp_path: Path, operation: str) -> None:
     _, steps = crash(operation, tmp_path / "runs")
     shown = len(steps) - 1 - steps[::-1].index("replace")
-    assert "fsync" in steps[:shown]
-    assert "fsync" in steps[shown:]
-    assert not {"write", "pwrite", "copy_file_range"} & set(steps[len(steps[:shown]) - 1 :])
+    durable = steps.index("fsync in staging")
+    assert not {"write", "pwrite", "copy_file_range"} & set(steps[durable:])
+    assert durable < shown < steps.index("fsync sha256")
     if operation == "move_file":
-        assert "fsync" in steps[shown : steps.index("unlink")]
+        assert steps.index("fsync sha256") < steps.index("unlink")
 
 
 def test_killed_while_a_home_is_made_the_next_run_completes_it(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_killed_while_a_home_is_made_the_next_run_completes_it(tmp_path: Path) -
 
 def test_killed_while_numbering_the_version_is_there_or_not_and_numbers_go_on(tmp_path: Path) -> None:
     killed, steps = crash("add_version", tmp_path / "runs")
-    durable = steps.index("fsync") + 1
+    durable = steps.index("fsync in home") + 1
     assert durable < steps.index("sql INSERT") < len(steps) - steps[::-1].index("sql COMMIT")
 
     for step, place in enumerate(killed, 1):
