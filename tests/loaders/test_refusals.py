@@ -129,6 +129,18 @@ def test_a_transformers_folder_that_asks_for_code_is_refused(
 
 
 @framework
+def test_weights_that_are_not_in_the_files_are_said_to_be_untrained(
+    load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _bert(tmp_path, architectures=["BertForSequenceClassification"])
+
+    model = load(tmp_path)
+
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert "2 weights are not in the files and start untrained: classifier.bias, classifier.weight" in caplog.text
+
+
+@framework
 def test_code_beside_a_model_of_transformers_own_class_is_ignored(load: Load, tmp_path: Path) -> None:
     folder, marker = tmp_path / "model", tmp_path / "marker"
     folder.mkdir()

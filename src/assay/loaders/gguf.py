@@ -29,8 +29,8 @@ class GgufLoader:
         except MissingDependency as error:
             raise MissingDependency(
                 error.message,
-                hint="pip install llama-cpp-python; assay.open reads its tensors, assay.pull gives the file to any "
-                "llama.cpp program",
+                hint="pip install llama-cpp-python; assay.open reads its tensors; after assay.pull, any llama.cpp "
+                "program or transformers (gguf_file=) can use the file",
                 dependency="llama-cpp-python",
             ) from error
         file = main_file(folder, description)

@@ -192,6 +192,9 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         numbers = isinstance(state, tuple) and all(type(item) in (int, float) for item in state)
         if not isinstance(checksum, int) or not (state is None or numbers):
             refuse(f"the pickle makes a compiled {_shown(cls)} from unexpected arguments")
+        if state and not hasattr(cls, "__setstate_cython__") and self._role(cls) is Role.CALL:
+            # Releases that have no such setter take the same numbers here.
+            return self._made(cast("Any", cls)(*cast("tuple[float, ...]", state)))
         made = self._new(cls)
         if state:
             cast("Any", made).__setstate_cython__(state)  # typed assignments, one number each

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from assay.loaders.places import directory
 from assay.loaders.reproducible import sort_safetensors_header
 from assay.ports.loaders import Saved
 from assay.spec.description import Description
+
+_log = logging.getLogger(__name__)
 
 PARTS = {
     "tokenizer": "AutoTokenizer",
@@ -59,9 +62,14 @@ class TransformersLoader:
         config = settings(home / "config.json")
         cls = _model_class(transformers, config)
         try:
-            return cls.from_pretrained(str(home), **_LOCAL).eval()
+            model, story = cls.from_pretrained(str(home), output_loading_info=True, **_LOCAL)
         except Exception as error:
             raise BadFormat(f"transformers cannot build the model ({reason(error)})") from error
+        missing = sorted(map(str, story.get("missing_keys", ())))
+        if missing:
+            _log.warning("%s: %d weights are not in the files and start untrained: %s",
+                         type(model).__name__, len(missing), ", ".join(missing[:5]))  # fmt: skip
+        return model.eval()
 
     def load_part(self, folder: Path, description: Description, part: str) -> object:
         """The tokenizer, processor or another part of the same folder.
