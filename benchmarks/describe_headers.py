@@ -27,8 +27,8 @@ from gguf import GGUFReader
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from assay.formats.gguf import GgufFormat
-from assay.formats.safetensors import SafetensorsFormat
+from assay.formats.gguf.files import GgufFormat
+from assay.formats.safetensors.files import SafetensorsFormat
 from assay.trees import Tree
 from assay.trees.window import FileSource
 

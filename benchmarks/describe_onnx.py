@@ -22,7 +22,7 @@ import onnx
 from onnx import helper, numpy_helper
 from real_models import model
 
-from assay.formats.onnx import Onnx
+from assay.formats.onnx.files import OnnxFormat
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
@@ -91,8 +91,8 @@ def compare(file: Path) -> None:
     def describe() -> None:
         nonlocal used, tensors
         tree = Tree({file.name: FileSource(file)})
-        (group,) = Onnx().detect(tree)
-        description = Onnx().describe(tree, group)
+        (group,) = OnnxFormat().detect(tree)
+        description = OnnxFormat().describe(tree, group)
         assert description.complete, description.findings
         used, tensors = tree.budget.used, len(description.tensors)
 

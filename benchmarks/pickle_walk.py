@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from assay.containers.pickles import parse
+from assay.containers.pickle.parse import parse
 from assay.trees import BytesWindow
 
 ROUNDS = 3

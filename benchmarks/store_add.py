@@ -1,15 +1,17 @@
 """How long storing a large model takes, against the two things it cannot do without: hashing it and copying it durably.
 
-    python benchmarks/store_add.py [--gib 4] [--files 2] [--runs 5] [--folder DIR]
+    python benchmarks/store_add.py [--gib 4] [--files 2] [--runs 6] [--folder DIR]
 
-Each run does all three, one after the other, in turning order, and everything is flushed before each. Medians are
-compared, and the ratio is against the larger of the two. Prints the peak of anonymous memory while storing.
+Each run does all three, one after the other, in every possible order by turns: a disk that just wrote is slower for
+whoever comes next. Before each, everything is flushed and the disk is left alone for a moment. Medians are compared, and the
+ratio is against the larger of the two. Prints the peak of anonymous memory while storing.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import shutil
 import statistics
@@ -24,6 +26,8 @@ from typing import Self
 from assay.blobs.directory import DirectoryStore
 
 BLOCK = 1 << 20
+PAUSE = 3.0
+"""Seconds for the disk to come to rest."""
 
 
 def make(folder: Path, files: int, size: int) -> list[Path]:
@@ -74,6 +78,7 @@ class Peak:
 
 def timed(work: Callable[[], object]) -> float:
     os.sync()
+    time.sleep(PAUSE)
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -83,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gib", type=float, default=4.0)
     parser.add_argument("--files", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
@@ -111,9 +116,10 @@ def run(folder: Path, paths: list[Path], runs: int, threads: int) -> None:
 
     jobs = [("hash", hashing), ("copy", copying), ("store", storing)]
     times: dict[str, list[float]] = {name: [] for name, _ in jobs}
+    orders = list(itertools.permutations(jobs))
     most = 0
     for turn in range(runs):
-        for name, job in jobs[turn % 3 :] + jobs[: turn % 3]:
+        for name, job in orders[turn % len(orders)]:
             shutil.rmtree(home, ignore_errors=True)
             shutil.rmtree(copies, ignore_errors=True)
             copies.mkdir()

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.containers import hdf5, hdf5_reader, hdf5_types
 from assay.containers.guard import guarded
-from assay.containers.hdf5 import Dataset, File, Group
+from assay.containers.hdf5 import file as hdf5
+from assay.containers.hdf5 import reader as hdf5_reader
+from assay.containers.hdf5 import types as hdf5_types
+from assay.containers.hdf5.file import Dataset, File, Group
 from assay.errors import AssayError, BadFormat, LimitExceeded
 from assay.spec.finding import Severity
 from assay.trees import BytesWindow

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.containers import pickle_stream
-from assay.containers.pickle_machine import Machine
-from assay.containers.pickles import (
+from assay.containers.pickle import stream as pickle_stream
+from assay.containers.pickle.machine import Machine
+from assay.containers.pickle.parse import (
     Blob,
     Call,
     Global,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_builder import field, fields, varint
 
-from assay.containers.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, message, unpack_varints
+from assay.containers.protobuf.message import BYTES, FIXED32, FIXED64, VARINT, Field, message, unpack_varints
 from assay.errors import AssayError, BadFormat, LimitExceeded
 from assay.trees import Budget, BytesWindow, Tree, Window
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.catboost import CatBoostFormat
+from assay.formats.boosting.catboost import CatBoostFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from assay.formats.gguf import GgufFormat
-from assay.formats.hf_diffusers import DiffusersFormat
-from assay.formats.hf_peft import PeftFormat
-from assay.formats.huggingface import TransformersFormat
+from assay.formats.gguf.files import GgufFormat
+from assay.formats.huggingface.diffusers import DiffusersFormat
+from assay.formats.huggingface.peft import PeftFormat
+from assay.formats.huggingface.sentence_transformers import SentenceTransformersFormat
+from assay.formats.huggingface.transformers import TransformersFormat
 from assay.formats.npz import NpzFormat
-from assay.formats.safetensors import SafetensorsFormat
-from assay.formats.sentence_transformers import SentenceTransformersFormat
+from assay.formats.safetensors.files import SafetensorsFormat
 from assay.ports.formats import Format
 from assay.testing.formats import FormatContract
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from wire_builder import field, fields, varint
 
 from assay.errors import AssayError, BadFormat
-from assay.formats import coreml_networks, coreml_programs
-from assay.formats.coreml import CoreMl
-from assay.formats.onnx import Onnx
+from assay.formats.coreml import networks as coreml_networks
+from assay.formats.coreml import programs as coreml_programs
+from assay.formats.coreml.files import CoreMlFormat
+from assay.formats.onnx.files import OnnxFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -88,9 +89,9 @@ def blob_file(payload: bytes) -> bytes:
 def describe(data: bytes, **sides: bytes) -> Description:
     files = {"m.mlmodel": data, **{f"weights/{name}.bin": side for name, side in sides.items()}}
     tree = Tree.of(files)
-    (group,) = CoreMl().detect(tree)
+    (group,) = CoreMlFormat().detect(tree)
     assert group[0] == "m.mlmodel"
-    return CoreMl().describe(tree, group)
+    return CoreMlFormat().describe(tree, group)
 
 
 def rules(description: Description) -> dict[str, Severity]:
@@ -103,16 +104,16 @@ def content(tree: Tree, spec: TensorSpec) -> bytes:
 
 
 def test_it_is_a_format_that_describes_files() -> None:
-    assert isinstance(CoreMl(), Format)
-    assert (CoreMl().name, CoreMl().covers) == ("coreml", "file")
+    assert isinstance(CoreMlFormat(), Format)
+    assert (CoreMlFormat().name, CoreMlFormat().covers) == ("coreml", "file")
 
 
 @pytest.mark.real
 def test_a_real_network_shows_its_layers_and_every_weight(real_model: Callable[[str, str, str], Path]) -> None:
     file = real_model("kraken==7.1.1", "kraken/blla.mlmodel", "77a638a83c9e")
     tree = Tree({"blla.mlmodel": FileSource(file)})
-    (group,) = CoreMl().detect(tree)
-    description = CoreMl().describe(tree, group)
+    (group,) = CoreMlFormat().detect(tree)
+    description = CoreMlFormat().describe(tree, group)
     assert description.architecture == "neuralNetwork"
     assert description.inputs == (Port("input", "float64", (1, 3, 1800, 0)),)
     assert description.metadata["ops"] == {
@@ -138,10 +139,10 @@ def test_a_real_network_shows_its_layers_and_every_weight(real_model: Callable[[
 def test_a_real_package_is_one_group_with_its_weights(real_folder: Callable[[str, str], Path]) -> None:
     folder = real_folder("basic-pitch==0.4.0", PACKAGE)
     tree = Tree({f"p/{file.relative_to(folder)}": FileSource(file) for file in folder.rglob("*") if file.is_file()})
-    (group,) = CoreMl().detect(tree)
+    (group,) = CoreMlFormat().detect(tree)
     weights = "p/Data/com.apple.CoreML/weights/weight.bin"
     assert group == ("p/Data/com.apple.CoreML/model.mlmodel", weights, "p/Manifest.json")
-    description = CoreMl().describe(tree, group)
+    description = CoreMlFormat().describe(tree, group)
     assert description.findings == ()
     assert (description.architecture, description.framework_version) == ("mlProgram", "7.0")
     assert description.metadata["source"] == "tensorflow==2.12.0"
@@ -196,7 +197,7 @@ def test_weights_are_typed_shaped_and_located() -> None:
         + field(100, fields((1, "cat"), (1, "dog"))),
     )
     tree = Tree.of({"m.mlmodel": data})
-    description = CoreMl().describe(tree, ("m.mlmodel",))
+    description = CoreMlFormat().describe(tree, ("m.mlmodel",))
     assert [(spec.name, spec.dtype, spec.shape) for spec in description.tensors] == [
         ("c.weights", "float32", (2, 1, 1, 3)),
         ("c.bias", "float32", (2,)),
@@ -249,9 +250,9 @@ def test_programs_have_constants_inline_and_in_their_weight_file() -> None:
         ),
     )
     tree = Tree.of({"m.mlmodel": data, "weights/weight.bin": blob_file(payload)})
-    (group,) = CoreMl().detect(tree)
+    (group,) = CoreMlFormat().detect(tree)
     assert group == ("m.mlmodel", "weights/weight.bin")
-    description = CoreMl().describe(tree, group)
+    description = CoreMlFormat().describe(tree, group)
     specs = {spec.name: spec for spec in description.tensors}
     assert {name: (spec.dtype, spec.shape) for name, spec in specs.items()} == {
         "w": ("float32", (2, 2)),
@@ -327,16 +328,16 @@ def test_weight_records_that_are_not_there_are_reported(offset: int) -> None:
     ],
 )
 def test_other_files_are_not_claimed(data: bytes) -> None:
-    assert CoreMl().detect(Tree.of({"m.mlmodel": data})) == []
+    assert CoreMlFormat().detect(Tree.of({"m.mlmodel": data})) == []
 
 
 def test_core_ml_is_not_claimed_as_onnx() -> None:
-    assert Onnx().detect(Tree.of({"m.onnx": model(500, layer("a", 130, b""))})) == []
+    assert OnnxFormat().detect(Tree.of({"m.onnx": model(500, layer("a", 130, b""))})) == []
 
 
 def test_a_file_without_a_kind_of_model_is_refused() -> None:
     with pytest.raises(BadFormat, match="no kind"):
-        CoreMl().describe(Tree.of({"m": fields((1, 7), (2, DESCRIPTION))}), ("m",))
+        CoreMlFormat().describe(Tree.of({"m": fields((1, 7), (2, DESCRIPTION))}), ("m",))
 
 
 @settings(max_examples=200, deadline=None)
@@ -351,9 +352,9 @@ def test_mutated_models_end_in_descriptions_or_our_errors(data: st.DataObject) -
         mutable[data.draw(st.integers(0, len(mutable) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(mutable)))
     tree = Tree.of({"m": bytes(mutable[:cut]), "weights/a.bin": blob_file(bytes(4))}, limit=1 << 20)
-    CoreMl().detect(tree)
+    CoreMlFormat().detect(tree)
     with contextlib.suppress(AssayError):
-        description = CoreMl().describe(tree, ("m",))
+        description = CoreMlFormat().describe(tree, ("m",))
         assert len({spec.name for spec in description.tensors}) == len(description.tensors)
         json.dumps(description.metadata, allow_nan=False)
 
@@ -362,6 +363,6 @@ def test_mutated_models_end_in_descriptions_or_our_errors(data: st.DataObject) -
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_descriptions_or_our_errors(data: bytes) -> None:
     tree = Tree.of({"m": b"\x08\x07" + data, "Manifest.json": data}, limit=1 << 20)
-    CoreMl().detect(tree)
+    CoreMlFormat().detect(tree)
     with contextlib.suppress(AssayError):
-        CoreMl().describe(tree, ("m",))
+        CoreMlFormat().describe(tree, ("m",))

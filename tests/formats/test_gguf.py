@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, LimitExceeded
-from assay.formats.gguf import GgufFormat
-from assay.formats.gguf_types import FILE_TYPES, TENSOR_TYPES
+from assay.formats.gguf.files import GgufFormat
+from assay.formats.gguf.types import FILE_TYPES, TENSOR_TYPES
 from assay.spec.description import Description
 from assay.spec.json import canonical
 from assay.trees import Tree

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.hf_diffusers import DiffusersFormat
-from assay.formats.hf_peft import PeftFormat
-from assay.formats.huggingface import TransformersFormat
-from assay.formats.sentence_transformers import SentenceTransformersFormat
+from assay.formats.huggingface.diffusers import DiffusersFormat
+from assay.formats.huggingface.peft import PeftFormat
+from assay.formats.huggingface.sentence_transformers import SentenceTransformersFormat
+from assay.formats.huggingface.transformers import TransformersFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -690,7 +690,7 @@ print(json.dumps({"architecture": config.architectures[0], "labels": [config.id2
 
 @pytest.mark.framework
 def test_shards_saved_by_transformers_are_one_model(saved: Path) -> None:
-    from assay.formats.safetensors import SafetensorsFormat
+    from assay.formats.safetensors.files import SafetensorsFormat
 
     tree = folder_tree(saved / "bert")
     (group,) = SafetensorsFormat().detect(tree)

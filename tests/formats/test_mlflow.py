@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, LimitExceeded
-from assay.formats.mlflow import MLflowFormat
+from assay.formats.mlflow.folder import MLflowFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_builder import field, fields
 
-from assay.containers.protobuf import message
+from assay.containers.protobuf.message import message
 from assay.errors import AssayError, BadFormat
-from assay.formats import onnx_graph
-from assay.formats.onnx import Onnx
-from assay.formats.onnx_graph import MAX_ATTRIBUTES, MAX_DEPTH, MAX_FINDINGS_PER_RULE
-from assay.formats.onnx_tensors import HUGE_BYTES
-from assay.formats.onnx_trees import distinct
+from assay.formats.onnx import graph as onnx_graph
+from assay.formats.onnx.files import OnnxFormat
+from assay.formats.onnx.graph import MAX_ATTRIBUTES, MAX_DEPTH, MAX_FINDINGS_PER_RULE
+from assay.formats.onnx.tensors import HUGE_BYTES
+from assay.formats.onnx.trees import distinct
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -75,9 +75,9 @@ SMALL = model(graph((1, node("Relu")), (5, tensor("w", [2, 3], 1, bytes(24)))))
 
 def describe(data: bytes, **sides: bytes) -> Description:
     tree = Tree.of({"m.onnx": data, **{name.replace("__", "."): side for name, side in sides.items()}})
-    (group,) = Onnx().detect(tree)
+    (group,) = OnnxFormat().detect(tree)
     assert group[0] == "m.onnx"
-    return Onnx().describe(tree, group)
+    return OnnxFormat().describe(tree, group)
 
 
 def rules(description: Description) -> dict[str, Severity]:
@@ -90,8 +90,8 @@ def tree_of(file: Path) -> Tree:
 
 def described(file: Path) -> tuple[Tree, Description]:
     tree = tree_of(file)
-    (group,) = Onnx().detect(tree)
-    return tree, Onnx().describe(tree, group)
+    (group,) = OnnxFormat().detect(tree)
+    return tree, OnnxFormat().describe(tree, group)
 
 
 def content(tree: Tree, spec: TensorSpec) -> bytes | None:
@@ -110,8 +110,8 @@ def protos(message: Any) -> list[Any]:
 
 
 def test_it_is_a_format_that_describes_files() -> None:
-    assert isinstance(Onnx(), Format)
-    assert (Onnx().name, Onnx().covers) == ("onnx", "file")
+    assert isinstance(OnnxFormat(), Format)
+    assert (OnnxFormat().name, OnnxFormat().covers) == ("onnx", "file")
 
 
 @pytest.mark.real
@@ -222,7 +222,7 @@ def test_all_element_types_are_named_and_measured_as_onnx_does() -> None:
         tensors.append(numpy_helper.from_array(values, name))
     proto = helper.make_model(helper.make_graph([], "types", [], [], tensors))
     tree = Tree.of({"m.onnx": proto.SerializeToString()})
-    description = Onnx().describe(tree, ("m.onnx",))
+    description = OnnxFormat().describe(tree, ("m.onnx",))
     assert description.findings == ()
     for spec, initialiser in zip(
         description.tensors, onnx.load_from_string(tree.open("m.onnx").read()).graph.initializer, strict=True
@@ -261,7 +261,7 @@ def test_loop_scan_and_function_bodies_are_walked() -> None:
         main, functions=[function], opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("my.own", 1)]
     )
     tree = Tree.of({"m.onnx": proto.SerializeToString()})
-    description = Onnx().describe(tree, ("m.onnx",))
+    description = OnnxFormat().describe(tree, ("m.onnx",))
     shapes = {spec.name: (spec.dtype, spec.shape) for spec in description.tensors}
     assert shapes == {
         "scan/body/deep/body/c": ("float32", (3,)),
@@ -293,8 +293,8 @@ def test_tensors_in_side_files_get_extents_there_and_the_side_files_join_the_gro
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "readme.txt").write_text("nothing to do with it")
     tree = Tree({file.name: FileSource(file) for file in tmp_path.iterdir()})
-    assert Onnx().detect(tree) == [("m.onnx", "m.data")]
-    description = Onnx().describe(tree, ("m.onnx", "m.data"))
+    assert OnnxFormat().detect(tree) == [("m.onnx", "m.data")]
+    description = OnnxFormat().describe(tree, ("m.onnx", "m.data"))
     assert description.paths == ("m.data", "m.onnx")
     assert description.findings == ()
     for spec in description.tensors:
@@ -374,7 +374,7 @@ def test_packed_floats_have_an_extent_and_varints_have_none() -> None:
     unpacked = tensor("u", [2], 1) + field(4, 1.0) + field(4, 2.0)
     data = model(graph((1, node("Relu")), *((5, each) for each in (floats, doubles, integers, halves, unpacked))))
     tree = Tree.of({"m.onnx": data})
-    description = Onnx().describe(tree, ("m.onnx",))
+    description = OnnxFormat().describe(tree, ("m.onnx",))
     assert description.findings == ()
     assert {spec.name: content(tree, spec) for spec in description.tensors} == {
         "f": struct.pack("<3f", 1, 2, 3),
@@ -560,19 +560,19 @@ def test_a_damaged_node_does_not_hide_its_neighbours() -> None:
     ],
 )
 def test_other_files_are_not_claimed(data: bytes) -> None:
-    assert Onnx().detect(Tree.of({"m.onnx": data})) == []
+    assert OnnxFormat().detect(Tree.of({"m.onnx": data})) == []
 
 
 def test_a_file_without_a_graph_is_refused() -> None:
     with pytest.raises(BadFormat, match="no graph"):
-        Onnx().describe(Tree.of({"m.onnx": field(1, 8)}), ("m.onnx",))
+        OnnxFormat().describe(Tree.of({"m.onnx": field(1, 8)}), ("m.onnx",))
 
 
 def test_two_models_that_share_a_side_file_leave_it_in_one_group() -> None:
     data = model(graph((1, node("Relu")), (5, external("w", [1], location="w.bin"))))
     tree = Tree.of({"a.onnx": data, "b.onnx": data, "w.bin": bytes(4)})
-    assert Onnx().detect(tree) == [("a.onnx", "w.bin"), ("b.onnx",)]
-    assert Onnx().describe(tree, ("b.onnx",)).tensors[0].extent is not None
+    assert OnnxFormat().detect(tree) == [("a.onnx", "w.bin"), ("b.onnx",)]
+    assert OnnxFormat().describe(tree, ("b.onnx",)).tensors[0].extent is not None
 
 
 @settings(max_examples=200, deadline=None)
@@ -590,8 +590,8 @@ def test_mutated_models_end_in_descriptions_or_our_errors(data: st.DataObject) -
     cut = data.draw(st.integers(0, len(mutable)))
     tree = Tree.of({"m.onnx": bytes(mutable[:cut]), "w.bin": bytes(4)}, limit=1 << 20)
     with contextlib.suppress(AssayError):
-        Onnx().detect(tree)
-        description = Onnx().describe(tree, ("m.onnx",))
+        OnnxFormat().detect(tree)
+        description = OnnxFormat().describe(tree, ("m.onnx",))
         assert len(description.tensors) <= len(seed)
         assert len({spec.name for spec in description.tensors}) == len(description.tensors)
         json.dumps(description.metadata, allow_nan=False)
@@ -601,6 +601,6 @@ def test_mutated_models_end_in_descriptions_or_our_errors(data: st.DataObject) -
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_descriptions_or_our_errors(data: bytes) -> None:
     tree = Tree.of({"m.onnx": data}, limit=1 << 20)
-    Onnx().detect(tree)
+    OnnxFormat().detect(tree)
     with contextlib.suppress(AssayError):
-        Onnx().describe(tree, ("m.onnx",))
+        OnnxFormat().describe(tree, ("m.onnx",))

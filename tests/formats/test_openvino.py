@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError
-from assay.formats.openvino import MAX_FINDINGS_PER_RULE, OpenVino
+from assay.formats.openvino import MAX_FINDINGS_PER_RULE, OpenVinoFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -48,9 +48,9 @@ RT_INFO = (
 def describe(data: bytes, weights: bytes | None = b"") -> Description:
     files = {"m.xml": data} if weights is None else {"m.xml": data, "m.bin": weights}
     tree = Tree.of(files)
-    (group,) = OpenVino().detect(tree)
+    (group,) = OpenVinoFormat().detect(tree)
     assert group == tuple(files)
-    return OpenVino().describe(tree, group)
+    return OpenVinoFormat().describe(tree, group)
 
 
 def rules(description: Description) -> dict[str, Severity]:
@@ -58,8 +58,8 @@ def rules(description: Description) -> dict[str, Severity]:
 
 
 def test_it_is_a_format_that_describes_files() -> None:
-    assert isinstance(OpenVino(), Format)
-    assert (OpenVino().name, OpenVino().covers) == ("openvino", "file")
+    assert isinstance(OpenVinoFormat(), Format)
+    assert (OpenVinoFormat().name, OpenVinoFormat().covers) == ("openvino", "file")
 
 
 def test_a_network_shows_signature_operators_constants_and_its_conversion() -> None:
@@ -158,7 +158,7 @@ def test_a_flood_of_equal_findings_is_cut() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html/>", b"<net/>", b'<net version="x"/>', b'{"net": 11}', b"<?xml"])
 def test_other_files_are_not_claimed(data: bytes) -> None:
-    assert OpenVino().detect(Tree.of({"m.xml": data, "m.bin": b""})) == []
+    assert OpenVinoFormat().detect(Tree.of({"m.xml": data, "m.bin": b""})) == []
 
 
 @settings(max_examples=150, deadline=None)
@@ -170,7 +170,7 @@ def test_mutated_networks_end_in_descriptions_or_our_errors(data: st.DataObject)
         mutable[data.draw(st.integers(0, len(mutable) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(mutable)))
     tree = Tree.of({"m.xml": bytes(mutable[:cut]), "m.bin": bytes(8)}, limit=1 << 20)
-    OpenVino().detect(tree)
+    OpenVinoFormat().detect(tree)
     with contextlib.suppress(AssayError):
-        description = OpenVino().describe(tree, ("m.xml", "m.bin"))
+        description = OpenVinoFormat().describe(tree, ("m.xml", "m.bin"))
         json.dumps(description.metadata, allow_nan=False)

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, NotFound
-from assay.formats.estimators import MAX_LISTED
-from assay.formats.pickled import JoblibFormat, PickleFormat
+from assay.formats.pickles.estimators import MAX_LISTED
+from assay.formats.pickles.pickled import JoblibFormat, PickleFormat
 from assay.spec.description import Component, Description
 from assay.spec.finding import Severity
 from assay.trees import Tree

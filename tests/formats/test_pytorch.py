@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, NotFound
-from assay.formats.pytorch import PyTorch
-from assay.formats.torch_state import MAX_NAME
+from assay.formats.pytorch.files import PyTorchFormat
+from assay.formats.pytorch.state import MAX_NAME
 from assay.spec.description import Description
 from assay.spec.finding import Severity
 from assay.spec.json import canonical
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
 
-FORMAT = PyTorch()
+FORMAT = PyTorchFormat()
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 

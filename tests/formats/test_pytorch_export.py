@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, NotFound
-from assay.formats.pytorch import PyTorch
-from assay.formats.pytorch_export import TorchExport
-from assay.formats.torch_package import TorchPackage, TorchServe
+from assay.formats.pytorch.export import TorchExportFormat
+from assay.formats.pytorch.files import PyTorchFormat
+from assay.formats.pytorch.package import TorchPackageFormat, TorchServeFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -24,13 +24,13 @@ from assay.spec.json import canonical
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
 
-EXPORT = TorchExport()
+EXPORT = TorchExportFormat()
 
 
 def describe(form: Format, data: bytes) -> Description:
     tree = Tree.of({"model.pt2": data})
     (group,) = form.detect(tree)
-    assert PyTorch().detect(tree) == []
+    assert PyTorchFormat().detect(tree) == []
     found = form.describe(tree, group)
     canonical({**found.metadata, **found.hyperparameters})
     return found
@@ -311,7 +311,7 @@ def test_a_torch_package_lists_its_weights_and_says_that_it_ships_source(tmp_pat
         exporter.extern(["torch.**", "collections", "builtins"])
         exporter.save_source_string("shop.nets", "X = 1\n")
         exporter.save_pickle("model", "model.pkl", model)
-    found = describe(TorchPackage(), file.read_bytes())
+    found = describe(TorchPackageFormat(), file.read_bytes())
 
     assert [(spec.name, spec.shape) for spec in found.tensors] == [("weight", (4, 3)), ("bias", (4,))]
     extent = found.tensors[0].extent
@@ -331,7 +331,7 @@ def test_a_torchserve_archive_gives_its_manifest_and_says_that_it_ships_source()
     }
     weights = archive({"data.pkl": b"\x80\x02}.", "version": b"3\n"}, "w/")
     found = describe(
-        TorchServe(),
+        TorchServeFormat(),
         archive({"MAR-INF/MANIFEST.json": json.dumps(manifest).encode(), "h.py": b"", "w.pt": weights}, prefix=""),
     )
 
@@ -341,7 +341,7 @@ def test_a_torchserve_archive_gives_its_manifest_and_says_that_it_ships_source()
 
 
 def test_a_damaged_manifest_is_incomplete() -> None:
-    found = describe(TorchServe(), archive({"MAR-INF/MANIFEST.json": b"[", "h.py": b""}, prefix=""))
+    found = describe(TorchServeFormat(), archive({"MAR-INF/MANIFEST.json": b"[", "h.py": b""}, prefix=""))
 
     assert rules(found) == {"torchserve-source", "torchserve-manifest"}
     assert not found.complete

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.formats.pytorch import PyTorch
+from assay.formats.pytorch.files import PyTorchFormat
 from assay.spec.description import Description
 from assay.spec.json import canonical
 from assay.spec.tensor import TensorSpec
@@ -17,7 +17,7 @@ from assay.trees import Tree
 from assay.trees.window import FileSource
 
 pytestmark = [pytest.mark.real, pytest.mark.framework]
-FORMAT = PyTorch()
+FORMAT = PyTorchFormat()
 RealModel = Callable[[str, str, str], Path]
 
 CHGNET = "chgnet/pretrained"

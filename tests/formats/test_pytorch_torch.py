@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.formats.pytorch import PyTorch
+from assay.formats.pytorch.files import PyTorchFormat
 from assay.spec.description import Description
 from assay.spec.tensor import Extent, TensorSpec
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
 pytestmark = pytest.mark.framework
-FORMAT = PyTorch()
+FORMAT = PyTorchFormat()
 
 
 def described(file: Path) -> Description:

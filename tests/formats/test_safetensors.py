@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat, LimitExceeded
-from assay.formats.safetensors import SafetensorsFormat
-from assay.formats.safetensors_header import DTYPES
+from assay.formats.safetensors.files import SafetensorsFormat
+from assay.formats.safetensors.header import DTYPES
 from assay.spec.description import Description
 from assay.spec.finding import Severity
 from assay.spec.json import canonical

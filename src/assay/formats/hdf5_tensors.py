@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from assay.containers.hdf5 import Dataset, File, Group
+from assay.containers.hdf5.file import Dataset, File, Group
 from assay.errors import NotFound
 from assay.spec.finding import Severity
 from assay.spec.tensor import ELEMENT_BITS, TensorSpec

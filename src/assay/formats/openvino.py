@@ -61,7 +61,7 @@ _ELEMENTS: dict[str, tuple[str, int]] = {
 _PRECISIONS = {"FP": "f", "BF": "bf", "I": "i", "U": "u", "BOOL": "boolean", "BIN": "u1"}
 
 
-class OpenVino:
+class OpenVinoFormat:
     """The OpenVINO IR format; a group is the XML file and, when it is there, its ``.bin`` file."""
 
     name: ClassVar[str] = "openvino"

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from assay.containers.guard import guarded
 from assay.containers.markup import root_element, walk
 from assay.errors import BadFormat
-from assay.formats.tabular import MAX_NAME, MAX_PORTS
+from assay.formats.boosting.tabular import MAX_NAME, MAX_PORTS
 from assay.spec.description import Description, Port
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json

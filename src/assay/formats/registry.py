@@ -11,38 +11,38 @@ import warnings
 from functools import cache
 from importlib.metadata import entry_points
 
-from assay.formats.catboost import CatBoostFormat
-from assay.formats.coreml import CoreMl
+from assay.formats.boosting.catboost import CatBoostFormat
+from assay.formats.boosting.lightgbm import LightGBMFormat
+from assay.formats.boosting.xgboost import XGBoostFormat
+from assay.formats.coreml.files import CoreMlFormat
 from assay.formats.crfsuite import CRFSuiteFormat
 from assay.formats.fasttext import FastTextFormat
 from assay.formats.ggml import GGMLFormat
-from assay.formats.gguf import GgufFormat
-from assay.formats.hdf5 import Hdf5
-from assay.formats.hf_diffusers import DiffusersFormat
-from assay.formats.hf_peft import PeftFormat
-from assay.formats.huggingface import TransformersFormat
-from assay.formats.keras_h5 import KerasH5
-from assay.formats.keras_zip import KerasArchive
-from assay.formats.lightgbm import LightGBMFormat
-from assay.formats.mlflow import MLflowFormat
+from assay.formats.gguf.files import GgufFormat
+from assay.formats.hdf5 import Hdf5Format
+from assay.formats.huggingface.diffusers import DiffusersFormat
+from assay.formats.huggingface.peft import PeftFormat
+from assay.formats.huggingface.sentence_transformers import SentenceTransformersFormat
+from assay.formats.huggingface.transformers import TransformersFormat
+from assay.formats.keras.archive import KerasArchiveFormat
+from assay.formats.keras.h5 import KerasH5Format
+from assay.formats.mlflow.folder import MLflowFormat
 from assay.formats.npz import NpzFormat
-from assay.formats.onnx import Onnx
-from assay.formats.openvino import OpenVino
-from assay.formats.pickled import JoblibFormat, PickleFormat
+from assay.formats.onnx.files import OnnxFormat
+from assay.formats.openvino import OpenVinoFormat
+from assay.formats.pickles.pickled import JoblibFormat, PickleFormat
+from assay.formats.pickles.skops import SkopsFormat
 from assay.formats.pmml import PMMLFormat
-from assay.formats.pytorch import PyTorch
-from assay.formats.pytorch_export import TorchExport
-from assay.formats.safetensors import SafetensorsFormat
-from assay.formats.savedmodel import SavedModel
-from assay.formats.sentence_transformers import SentenceTransformersFormat
-from assay.formats.skops import SkopsFormat
+from assay.formats.pytorch.export import TorchExportFormat
+from assay.formats.pytorch.files import PyTorchFormat
+from assay.formats.pytorch.package import TorchPackageFormat, TorchServeFormat
+from assay.formats.pytorch.script import TorchScriptFormat
+from assay.formats.safetensors.files import SafetensorsFormat
 from assay.formats.spacy import SpacyFormat
-from assay.formats.tf_checkpoint import TensorFlowCheckpoint
-from assay.formats.tf_frozen import FrozenGraph
-from assay.formats.tflite import TensorFlowLite
-from assay.formats.torch_package import TorchPackage, TorchServe
-from assay.formats.torchscript import TorchScript
-from assay.formats.xgboost import XGBoostFormat
+from assay.formats.tensorflow.checkpoint import TensorFlowCheckpointFormat
+from assay.formats.tensorflow.frozen import FrozenGraphFormat
+from assay.formats.tensorflow.lite import TensorFlowLiteFormat
+from assay.formats.tensorflow.savedmodel import SavedModelFormat
 from assay.ports.formats import Format
 
 GROUP = "assay.formats"
@@ -57,33 +57,33 @@ _BUILTIN: tuple[type[Format], ...] = (
     SpacyFormat,
     # Single files with their side files, safest and most complete first.
     SafetensorsFormat,
-    PyTorch,
-    TorchScript,
-    TorchExport,
+    PyTorchFormat,
+    TorchScriptFormat,
+    TorchExportFormat,
     GgufFormat,
-    KerasArchive,
-    KerasH5,
-    SavedModel,
-    TensorFlowCheckpoint,
-    FrozenGraph,
-    TensorFlowLite,
-    Onnx,
+    KerasArchiveFormat,
+    KerasH5Format,
+    SavedModelFormat,
+    TensorFlowCheckpointFormat,
+    FrozenGraphFormat,
+    TensorFlowLiteFormat,
+    OnnxFormat,
     XGBoostFormat,
     LightGBMFormat,
     CatBoostFormat,
-    CoreMl,
-    OpenVino,
+    CoreMlFormat,
+    OpenVinoFormat,
     PMMLFormat,
     FastTextFormat,
     GGMLFormat,
     CRFSuiteFormat,
     NpzFormat,
-    Hdf5,
+    Hdf5Format,
     SkopsFormat,
     JoblibFormat,
     # Formats that ship code.
-    TorchPackage,
-    TorchServe,
+    TorchPackageFormat,
+    TorchServeFormat,
     PickleFormat,
 )
 """In order of preference: of one model exported several ways, the first speaks for the whole."""

@@ -1,0 +1,1 @@
+"""HDF5 files, read without the HDF5 library."""

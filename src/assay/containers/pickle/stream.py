@@ -1,0 +1,278 @@
+"""State of one symbolic run of a pickle stream: input, stacks, memo, and what was seen.
+
+Both halves of the machine (``machine``, ``opcodes``) work on it; it knows no opcode.
+"""
+
+from __future__ import annotations
+
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from assay.containers.pickle.values import Bytes, Call, Global, Symbol, Unknown, key
+from assay.spec.finding import Finding, Severity
+from assay.trees import Window
+
+CHUNK = 1 << 20
+SLACK = 64
+"""Zero bytes put after each chunk; no look-ahead and no argument of fixed size goes further."""
+
+MAX_FINDINGS = 100
+HOLE = Unknown("a memo entry that was never stored")
+"""Stands in the memo where an index was left out."""
+
+_MAX_GAP = 1 << 16  # indices further out than this are kept in a dict: their distance costs nothing there
+_FIRST_UNIFIED_PROTOCOL = 3  # names in older streams are those of Python 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one symbolic run.
+
+    Args:
+        opcodes: instructions.
+        values: containers and calls made.
+        memo: memo entries.
+        marks: nested marks.
+        stack: values on the stack above the innermost mark.
+        inline: longest bytes argument that is read; longer ones become ``Blob``.
+        text: longest text argument that is read beyond the chunk it begins in.
+    """
+
+    opcodes: int = 100_000_000
+    values: int = 10_000_000
+    memo: int = 24_000_000
+    marks: int = 100_000
+    stack: int = 24_000_000
+    inline: int = 1 << 20
+    text: int = 1 << 28
+
+
+class Fault(Exception):
+    """The stream breaks a rule of the machine, or (``limit``) one of our bounds, or (``cut``) ends too early."""
+
+    def __init__(self, message: str, *, limit: bool = False, cut: bool = False) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.cut = cut
+
+
+class More(Exception):
+    """The instruction at *at* goes on beyond the chunk: load *size* bytes from its opcode and do it again."""
+
+    def __init__(self, at: int, size: int) -> None:
+        super().__init__()
+        self.at = at
+        self.size = size
+
+
+class Stream:
+    """State of one run: input, stacks, memo, and what was seen.
+
+    Args:
+        window: the bytes.
+        offset: where the stream starts.
+        limits: bounds.
+    """
+
+    def __init__(self, window: Window, offset: int, limits: Limits) -> None:
+        self.window = window
+        self.limits = limits
+        self.data = b""
+        self.base = offset
+        self.size = 0
+        self.final = False
+        self.stack: list[Any] = []
+        self.meta: list[list[Any]] = []
+        self.memo: list[Any] = []
+        self.far: dict[int, Any] = {}
+        self.holes = 0
+        self.globals: dict[tuple[str, str], tuple[Global, int]] = {}
+        self.called: set[int] = set()
+        self.calls: list[Call] = []
+        self.findings: list[Finding] = []
+        self.protocol = 0
+        self.opcodes = self.made = self.buffers = 0
+        self.end = self.at = offset
+
+    def load(self, absolute: int, want: int) -> None:
+        """Make the chunk that starts at *absolute* current: at least *want* bytes, where the window has them.
+
+        Raises:
+            Fault: nothing is there.
+        """
+        data = self.window.read(absolute, max(CHUNK, want))
+        if not data:
+            inside = absolute > self.window.size
+            raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP", cut=True)
+        self.base, self.size = absolute, len(data)
+        self.final = absolute + self.size >= self.window.size
+        self.data = data + bytes(SLACK)  # no opcode: marks the end, and looking ahead cannot fail
+
+    def check(self) -> None:
+        """Hold the limits; done once per chunk."""
+        limits = self.limits
+        for what, count, most in (
+            ("instructions", self.opcodes, limits.opcodes),
+            ("values", self.made, limits.values),
+            ("memo entries", len(self.memo) + len(self.far), limits.memo),
+            ("nested marks", len(self.meta), limits.marks),
+            ("values on the stack", len(self.stack), limits.stack),
+        ):
+            if count > most:
+                raise Fault(f"more than {most:,} {what}", limit=True)
+
+    def more(self, at: int, end: int) -> NoReturn:
+        """Ask for the bytes up to *end*, which lies beyond the chunk."""
+        if self.base + end > self.window.size:
+            raise Fault(f"an argument of {end - at:,} bytes goes beyond the end", cut=True)
+        raise More(at, end - at + SLACK)
+
+    def more_line(self, at: int) -> NoReturn:
+        """Ask for more bytes, because a line does not end in the chunk."""
+        if self.final:
+            raise Fault("a line does not end", cut=True)
+        if self.size - at > self.limits.text:
+            raise Fault(f"a line of more than {self.limits.text:,} bytes", limit=True)
+        raise More(at, 2 * (self.size - at) + SLACK)
+
+    def line(self, at: int, pos: int) -> tuple[bytes, int]:
+        """The line at *pos* without its newline, and the position after it."""
+        end = self.data.find(b"\n", pos, self.size)
+        if end < 0:
+            self.more_line(at)
+        return self.data[pos:end], end + 1
+
+    def jump(self, target: int, origin: int) -> None:
+        """Check that *target* lies between *origin* and the end of the window (both absolute)."""
+        if not origin <= target <= self.window.size:
+            raise Fault(f"an argument of {target - origin:,} bytes goes beyond the end", cut=True)
+
+    def report(self, rule: str, severity: Severity, message: str, at: int, evidence: str = "") -> None:
+        """Add a finding about the opcode at *at*; the first ``MAX_FINDINGS`` are kept."""
+        if len(self.findings) < MAX_FINDINGS:
+            where = self.window.start + self.base + at
+            self.findings.append(Finding(rule, severity, message, self.window.path, where, evidence[:200]))
+
+    def find(self, module: str, name: str, at: int) -> Global:
+        """The one ``Global`` of that name, as the unpickler would resolve it."""
+        if self.protocol < _FIRST_UNIFIED_PROTOCOL:
+            if (module, name) in NAME_MAPPING:
+                module, name = NAME_MAPPING[module, name]
+            else:
+                module = IMPORT_MAPPING.get(module, module)
+        known = self.globals.get((module, name))
+        if known is None:
+            known = self.globals[module, name] = Global(module, name), self.base + at
+        return known[0]
+
+    def call(self, function: Any, args: Any, at: int, how: str, kwargs: Any = None) -> Call:
+        """Record that *function* is called."""
+        if type(function) is Global:
+            self.called.add(id(function))
+        elif not isinstance(function, Symbol):
+            raise Fault(f"a {type(function).__name__} is called")
+        if not isinstance(args, tuple):
+            if not isinstance(args, Symbol):
+                raise Fault(f"arguments are a {type(args).__name__}, not a tuple")
+            args = (Unknown("computed arguments", args),)
+        made = Call(function, args, kwargs, self.base + at, how)
+        self.calls.append(made)
+        return made
+
+    def unsigned(self, at: int, pos: int, width: int) -> int:
+        """The little-endian integer of *width* bytes at *pos*."""
+        if pos + width > self.size:
+            self.more(at, pos + width)
+        return int.from_bytes(self.data[pos : pos + width], "little")
+
+    def put(self, index: int, value: Any) -> int:
+        """Store a memo entry out of sequence; returns what is not 0 while earlier entries are missing."""
+        memo = self.memo
+        if index < 0:
+            raise Fault(f"memo entry {index} is negative")
+        if index in self.far or index > len(memo) + _MAX_GAP:
+            self.far[index] = value
+        elif index < len(memo):
+            if memo[index] is HOLE:
+                self.holes -= 1
+            memo[index] = value
+        else:
+            self.holes += index - len(memo)
+            memo.extend([HOLE] * (index - len(memo)))
+            memo.append(value)
+        return self.holes + len(self.far)
+
+    def get(self, index: int) -> Any:
+        """A memo entry.
+
+        Raises:
+            KeyError: it was never stored.
+        """
+        value = self.memo[index] if 0 <= index < len(self.memo) else HOLE
+        if value is HOLE:
+            value = self.far.get(index, HOLE)
+        if value is HOLE:
+            raise KeyError(index)
+        return value
+
+    def hole(self, pos: int) -> NoReturn:
+        """A BINGET, read up to *pos*, found no entry: unless its argument was the padding, the stream is broken."""
+        if pos > self.size:
+            self.more(self.size - 1, self.size + 1)
+        raise KeyError(self.data[pos - 1])
+
+    def memoize(self, value: Any) -> None:
+        """MEMOIZE where entries are missing: the index is the number of entries, as the C unpickler counts."""
+        self.put(len(self.memo) - self.holes + len(self.far), value)
+
+    def append_to(self, target: Any, values: list[Any]) -> None:
+        """APPEND and APPENDS on something other than a list; appending nothing is allowed on anything."""
+        if isinstance(target, Symbol) or type(target) is list:
+            target.extend(values)
+        elif values:
+            raise Fault(f"values are appended to a {type(target).__name__}")
+
+    def build_on(self, target: Any, state: Any, at: int) -> None:
+        """BUILD on something that is not an instance."""
+        if type(target) is Global:
+            self.report(
+                "pickle-changes-global",
+                Severity.EXECUTE,
+                f"attributes of {target} in the loading program are replaced",
+                at,
+                str(target),
+            )
+        elif state is not None:
+            raise Fault(f"a {type(target).__name__} is given a state")
+
+
+_PLAIN_KEYS = frozenset((str, bytes, Bytes, bool, type(None)))
+
+
+def store(stream: Stream, target: Any, items: list[Any]) -> None:
+    """SETITEMS: put alternating keys and values into *target*."""
+    if len(items) % 2:
+        raise Fault("an odd number of keys and values")
+    names = items[::2]
+    if type(target) is not dict:
+        for name, value in zip(names, items[1::2], strict=True):
+            store_one(stream, target, name, value)
+    elif _PLAIN_KEYS.issuperset(map(type, names)):
+        target.update(zip(names, items[1::2]))  # noqa: B905 - counted above, and asked of every small dict
+    else:
+        target.update(zip(map(key, names), items[1::2], strict=True))
+
+
+def store_one(stream: Stream, target: Any, name: Any, value: Any) -> None:
+    """SETITEM: put one key and value into *target*."""
+    if type(target) is dict:
+        target[key(name)] = value
+    elif isinstance(target, Symbol):
+        target.update([(name, value)])
+    elif type(target) is list and type(name) is int and -len(target) <= name < len(target):
+        target[name] = value
+    elif type(target) is Global:
+        stream.report("pickle-changes-global", Severity.EXECUTE, f"an item of {target} is replaced", 0, str(target))
+    else:
+        raise Fault(f"an item is set in a {type(target).__name__}")

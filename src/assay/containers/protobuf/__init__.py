@@ -1,0 +1,1 @@
+"""Protocol-buffer messages, read without their schema."""

@@ -1,0 +1,1 @@
+"""Keras: ``.keras`` archives, and models and weights in HDF5."""

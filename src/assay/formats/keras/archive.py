@@ -1,0 +1,163 @@
+"""Keras 3 archives (``.keras``): a zip of configuration, metadata, weights in HDF5 and assets.
+
+config.json        the model, its compile and build configuration
+metadata.json      keras_version, date_saved
+model.weights.h5   see ``weights``; stored plainly, so that its tensors have extents in the archive
+assets/…           vocabularies and the like
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from assay.containers.archive import Archive, is_archive
+from assay.containers.guard import guarded
+from assay.containers.hdf5.file import File
+from assay.errors import BadFormat, NotFound
+from assay.formats.hdf5_tensors import read_tensor, tensors
+from assay.formats.keras.config import Model, read_model, read_training
+from assay.formats.keras.h5 import counts, document_of, requirements
+from assay.formats.keras.weights import is_optimizer, parameter_count, weights_by_layer
+from assay.spec.description import Description
+from assay.spec.finding import Finding, Severity
+from assay.spec.json import Json
+from assay.spec.tensor import TensorSpec
+from assay.trees import Tree
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+MAX_TEXT_MEMBER = 64 << 20
+"""Bytes of a JSON member that are read."""
+
+_TAIL = 1 << 16
+
+
+class KerasArchiveFormat:
+    """The format of ``.keras`` files."""
+
+    name = "keras"
+    covers = "file"
+
+    def detect(self, tree: Tree) -> Sequence[tuple[str, ...]]:
+        """Zip archives with Keras' configuration and metadata."""
+        return [(path,) for path in tree if is_archive(tree.head(path)) and _is_keras(tree, path)]
+
+    def describe(self, tree: Tree, paths: tuple[str, ...]) -> Description:
+        """Say everything one archive says.
+
+        Raises:
+            BadFormat: it is not a readable zip archive.
+        """
+        path = paths[0]
+        with guarded("a Keras archive", path):
+            archive = Archive(tree.open(path))
+            findings: list[Finding] = []
+            metadata = document_of(_member(archive, METADATA, path, findings), "metadata.json", path, findings)
+            config = document_of(_member(archive, CONFIG, path, findings), "config.json", path, findings)
+            specs, layers = _weights(archive, path, findings)
+            model = read_model(config, layers)
+            compiled = config.get("compile_config") if isinstance(config, Mapping) else None
+            training, task = read_training(compiled)
+            if model is not None and model.truncated:
+                message = "Keras configuration: more or deeper nested layers than are read"
+                findings.append(Finding("keras-limit", Severity.INCOMPLETE, message, path))
+            version = _text(metadata, "keras_version")
+            findings[:0] = archive.findings
+            return Description(
+                format=self.name,
+                paths=(path,),
+                framework="keras",
+                framework_version=version,
+                architecture=model.kind if model else None,
+                task=task,
+                tensors=tuple(specs),
+                parameter_count=parameter_count(specs),
+                inputs=model.inputs if model else (),
+                outputs=model.outputs if model else (),
+                hyperparameters=training,
+                components=model.components if model else (),
+                requirements=requirements(version, None),
+                metadata=_metadata(archive, metadata, specs, model),
+                findings=tuple(findings),
+            )
+
+    def tensor(self, tree: Tree, spec: TensorSpec) -> bytes:
+        """The elements of one tensor, also when the weights are deflated or chunked.
+
+        Raises:
+            NotFound: no archive of the tree has it.
+            BadFormat: its bytes are not there or do not decode.
+        """
+        paths = [spec.extent.path] if spec.extent else [group[0] for group in self.detect(tree)]
+        for path in paths:
+            with guarded("a Keras archive", path):
+                archive = Archive(tree.open(path))
+                file = File(archive.open(WEIGHTS)) if WEIGHTS in archive else None
+                if file is not None and file.get(spec.name) is not None:
+                    return read_tensor(file, spec.name)
+        raise NotFound(f"no Keras archive holds {spec.name!r}")
+
+
+def _is_keras(tree: Tree, path: str) -> bool:
+    window = tree.open(path)
+    # Most zip archives are something else: look for the name before reading the directory.
+    if METADATA.encode() not in tree.head(path) + window.read(max(0, window.size - _TAIL)):
+        return False
+    try:
+        with guarded("a Keras archive", path):
+            archive = Archive(window)
+            findings: list[Finding] = []
+            metadata = document_of(_member(archive, METADATA, path, findings), METADATA, path, findings)
+    except BadFormat:
+        return False
+    return CONFIG in archive and (WEIGHTS in archive or _text(metadata, "keras_version") is not None)
+
+
+def _member(archive: Archive, name: str, path: str, findings: list[Finding]) -> str | None:
+    if name not in archive:
+        findings.append(Finding("keras-missing-member", Severity.INCOMPLETE, f"the archive has no {name}", path))
+        return None
+    try:
+        return archive.read(name, MAX_TEXT_MEMBER).decode("utf-8", "replace")
+    except BadFormat as error:
+        message = f"{name} cannot be read"
+        findings.append(Finding("keras-unreadable-member", Severity.INCOMPLETE, message, path, evidence=error.message))
+        return None
+
+
+def _weights(
+    archive: Archive, path: str, findings: list[Finding]
+) -> tuple[list[TensorSpec], dict[str, dict[str, str]]]:
+    if WEIGHTS not in archive:
+        findings.append(Finding("keras-missing-member", Severity.NOTE, f"the archive has no {WEIGHTS}", path))
+        return [], {}
+    try:
+        file = File(archive.open(WEIGHTS))
+        specs, groups = tensors(file, in_place=archive.member(WEIGHTS).stored)
+        layers = weights_by_layer(specs, groups)
+    except BadFormat as error:
+        message = f"{WEIGHTS} cannot be read"
+        findings.append(Finding("keras-unreadable-member", Severity.INCOMPLETE, message, path, evidence=error.message))
+        return [], {}
+    findings.extend(file.findings)
+    return specs, layers
+
+
+def _metadata(archive: Archive, document: Json, specs: Sequence[TensorSpec], model: Model | None) -> dict[str, Json]:
+    shown: dict[str, Json] = counts(model)
+    saved = _text(document, "date_saved")
+    if saved:
+        shown["date_saved"] = saved
+    optimizer = [spec for spec in specs if is_optimizer(spec.name)]
+    if optimizer:
+        shown["optimizer_tensors"] = len(optimizer)
+        shown["optimizer_parameters"] = sum(spec.size for spec in optimizer)
+    others = [member.name for member in archive.members if member.name not in {CONFIG, METADATA, WEIGHTS}]
+    if others:
+        shown["assets"] = [name[:200] for name in others[:200]]
+    return shown
+
+
+def _text(document: Json, key: str) -> str | None:
+    value = document.get(key) if isinstance(document, Mapping) else None
+    return value[:100] if isinstance(value, str) else None

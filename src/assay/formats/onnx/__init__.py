@@ -1,0 +1,1 @@
+"""ONNX: graphs, subgraphs, functions and side files."""

@@ -1,0 +1,1 @@
+"""Pickles of estimators and arrays: plain, joblib, skops."""

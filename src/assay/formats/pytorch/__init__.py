@@ -1,0 +1,1 @@
+"""PyTorch: what ``torch.save``, ``torch.jit``, ``torch.export`` and ``torch.package`` write."""

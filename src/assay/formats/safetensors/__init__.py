@@ -1,0 +1,1 @@
+"""safetensors: single files and shards."""

@@ -1,0 +1,1 @@
+"""TensorFlow: SavedModel, checkpoints, frozen graphs and TensorFlow Lite."""
