@@ -133,7 +133,7 @@ def choose_loader(inspection: Inspection, *, part: str | None = None) -> tuple[L
                 f"the artifact holds {len(paths)} {chosen.format} models: {', '.join(paths[:5])}"
                 + (" …" if len(paths) > 5 else ""),
                 code="ambiguous-model",
-                hint=f"assay.load(reference, part={paths[0]!r}) says which one",
+                hint="push each as a model of its own, or assay.pull them and assay.load the path of one file",
             )
         return loader, chosen
     if part is not None:
