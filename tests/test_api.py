@@ -108,3 +108,24 @@ def test_what_has_no_loader_says_so_and_how_to_get_the_files(tmp_path: Path) -> 
 
     assert caught.value.code == "no-loader"
     assert "pull" in (caught.value.hint or "")
+
+
+@pytest.mark.framework
+def test_one_of_several_models_is_loaded_by_its_file(tmp_path: Path) -> None:
+    import joblib
+    from sklearn.linear_model import LinearRegression, Ridge
+
+    data, target = np.arange(8.0).reshape(4, 2), np.arange(4.0)
+    (tmp_path / "models").mkdir()
+    joblib.dump(LinearRegression().fit(data, target), tmp_path / "models/plain.joblib")
+    joblib.dump(Ridge().fit(data, target), tmp_path / "models/ridge.joblib")
+    assay.push(tmp_path / "models", "toys/two")
+
+    with pytest.raises(assay.AssayError) as caught:
+        assay.load("toys/two")
+    assert caught.value.code == "ambiguous-model"
+    assert isinstance(assay.load("toys/two", part="ridge.joblib"), Ridge)
+    assert isinstance(assay.load(tmp_path / "models", part="plain.joblib"), LinearRegression)
+    with pytest.raises(assay.AssayError) as caught:
+        assay.load("toys/two", part="tokenizer")
+    assert caught.value.code in {"part-not-found", "ambiguous-model"}

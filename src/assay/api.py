@@ -112,11 +112,12 @@ def pull(
     return fetch.pull(registry, version, Path(folder).expanduser(), only=only, link=link, progress=progress).folder
 
 
-def load(reference: PathLike, *, home: PathLike | None = None) -> object:
+def load(reference: PathLike, *, part: str | None = None, home: PathLike | None = None) -> object:
     """The framework's own object for a version or a path, built without running foreign code.
 
     Args:
         reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
+        part: one model of several, by the name of its file or folder; or a part beside the model (``"tokenizer"``).
         home: the registry's folder.
 
     Raises:
@@ -127,11 +128,13 @@ def load(reference: PathLike, *, home: PathLike | None = None) -> object:
     if isinstance(reference, Path) or is_path(reference):
         path = Path(reference).expanduser()
         folder = path if path.is_dir() else path.parent
-        return loading.load_files(tree_of(collect(path)), folder, formats=all_formats(), choose=choose_loader)
+        return loading.load_files(
+            tree_of(collect(path)), folder, formats=all_formats(), choose=choose_loader, part=part
+        )
     registry = _registry(home)
     version = registry.resolve(Reference.parse(reference))
     snapshots = Path(registry.place) / SNAPSHOTS
-    return loading.load(registry, version, formats=all_formats(), choose=choose_loader, snapshots=snapshots)
+    return loading.load(registry, version, formats=all_formats(), choose=choose_loader, snapshots=snapshots, part=part)
 
 
 def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # noqa: A001 - assay.open is the name

@@ -152,7 +152,10 @@ _READ_ONLY = ("store-read-only", "use a place you may write to (ASSAY_HOME), or 
 _MEANINGS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: ("store-full", "the file system or a limit of this process (ulimit -f) does not allow files this large"),
+    errno.EFBIG: (
+        "store-full",
+        "the file system or a limit of this process (ulimit -f) does not allow files this large",
+    ),
     errno.EROFS: _READ_ONLY,
     errno.EACCES: _READ_ONLY,
     errno.EPERM: _READ_ONLY,

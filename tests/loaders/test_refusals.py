@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from assay.errors import BadFormat, InvalidInput, MissingDependency, NotFound, Refused
-from assay.loaders.registry import all_loaders, all_savers, choose_loader, choose_saver, load_part
+from assay.loaders.registry import all_loaders, all_savers, choose_loader, choose_saver
 from assay.ports.loaders import Loader, Saver
+from assay.service.loading import build
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 
@@ -174,7 +175,7 @@ def test_an_unknown_part_is_named_with_those_there_are(look: Look, tmp_path: Pat
     _bert(tmp_path)
 
     with pytest.raises(NotFound, match="tokenizer, processor"):
-        load_part(tmp_path, look(tmp_path), "soul")
+        build(tmp_path, look(tmp_path), choose=choose_loader, what="the folder", part="soul")
 
 
 @framework

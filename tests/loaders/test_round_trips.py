@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.loaders.registry import choose_loader
 from assay.ports.loaders import Saved
+from assay.service.loading import build
 from assay.spec.inspection import Inspection
 
 Load = Callable[[Path], Any]
@@ -111,8 +113,6 @@ def test_a_transformers_model_keeps_its_head_and_its_tokenizer(
 ) -> None:
     import torch
 
-    from assay.loaders.registry import load_part
-
     model, tokenizer = _tiny_bert(tmp_path)
     tokens = tokenizer("good film", return_tensors="pt")
 
@@ -124,7 +124,7 @@ def test_a_transformers_model_keeps_its_head_and_its_tokenizer(
     assert torch.equal(loaded(**tokens).logits, model(**tokens).logits)
     assert (folder / "model.safetensors").is_file()
     assert {"transformers", "torch"} <= set(saved.modules)
-    again = load_part(folder, look(folder), "tokenizer")
+    again = build(folder, look(folder), choose=choose_loader, what="the folder", part="tokenizer")
     assert again("good film").input_ids == tokenizer("good film").input_ids
 
 

@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 from assay.errors import InvalidInput, NotFound
 from assay.loaders.adapters import DiffusersLoader, PeftLoader, PeftSaver
@@ -42,19 +41,6 @@ from assay.spec.inspection import Inspection
 
 LOADERS_GROUP = "assay.loaders"
 SAVERS_GROUP = "assay.savers"
-
-
-@runtime_checkable
-class PartLoader(Protocol):
-    """A loader that can also give parts beside the model (a tokenizer)."""
-
-    def load_part(self, folder: Path, description: Description, part: str) -> object:
-        """The part called *part*.
-
-        Raises:
-            NotFound: there is none (code ``part-not-found``).
-        """
-        ...
 
 
 @cache
@@ -133,7 +119,7 @@ def choose_loader(inspection: Inspection, *, part: str | None = None) -> tuple[L
                 f"the artifact holds {len(paths)} {chosen.format} models: {', '.join(paths[:5])}"
                 + (" …" if len(paths) > 5 else ""),
                 code="ambiguous-model",
-                hint="push each as a model of its own, or assay.pull them and assay.load the path of one file",
+                hint=f"assay.load(..., part={chosen.paths[0]!r}) loads one of them",
             )
         return loader, chosen
     if part is not None:
@@ -155,19 +141,6 @@ def choose_saver(model: object) -> Saver:
         code="unknown-model",
         hint="save it with its framework and push the path: assay.push('./model', NAME)",
     )
-
-
-def load_part(folder: Path, inspection: Inspection, part: str) -> object:
-    """A part beside the model, such as ``tokenizer``, from the leading description that has a loader.
-
-    Raises:
-        NotFound: that loader gives no parts (code ``part-not-found``).
-        As the loader's ``load_part``.
-    """
-    loader, description = choose_loader(inspection)
-    if not isinstance(loader, PartLoader):
-        raise NotFound(f"a {description.format} model has no part {part!r:.60}", code="part-not-found")
-    return loader.load_part(folder, description, part)
 
 
 def _beside(found: Description, chosen: Description) -> bool:

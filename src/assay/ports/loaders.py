@@ -40,6 +40,19 @@ class Loader(Protocol):
         ...
 
 
+@runtime_checkable
+class PartLoader(Protocol):
+    """A loader that can also give parts beside the model (a tokenizer)."""
+
+    def load_part(self, folder: Path, description: Description, part: str) -> object:
+        """The part called *part*.
+
+        Raises:
+            NotFound: there is none (code ``part-not-found``).
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What a saver wrote.

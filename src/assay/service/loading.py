@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from assay.errors import AssayError, CouldNot, NotFound
 from assay.ports.blobs import BlobReader
 from assay.ports.formats import Format
-from assay.ports.loaders import Loader
+from assay.ports.loaders import Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.registry import Registry
 from assay.spec.description import Description
@@ -26,11 +27,32 @@ from assay.spec.manifest import Entry, Manifest
 from assay.spec.records import Version
 from assay.trees import Tree
 
-Choose = Callable[[Inspection], tuple[Loader, Description]]
-"""Picks the loader for what was found; raises ``NotFound`` (code ``no-loader``) when nobody can."""
+
+class Choose(Protocol):
+    """Picks the loader for what was found."""
+
+    def __call__(self, inspection: Inspection, *, part: str | None = None) -> tuple[Loader, Description]:
+        """The loader, and the description it is for.
+
+        Args:
+            inspection: what the artifact holds.
+            part: an entry or folder; the model it belongs to is meant.
+
+        Raises:
+            NotFound: nobody can (code ``no-loader``), or no model has the entry.
+            InvalidInput: several models are there and none leads (code ``ambiguous-model``).
+        """
 
 
-def load(registry: Registry, version: Version, *, formats: Sequence[Format], choose: Choose, snapshots: Path) -> object:
+def load(
+    registry: Registry,
+    version: Version,
+    *,
+    formats: Sequence[Format],
+    choose: Choose,
+    snapshots: Path,
+    part: str | None = None,
+) -> object:
     """The framework's own object for a version.
 
     Args:
@@ -39,6 +61,7 @@ def load(registry: Registry, version: Version, *, formats: Sequence[Format], cho
         formats: what to understand it with; it is looked at afresh, no earlier description is trusted.
         choose: picks the loader.
         snapshots: folder for shared snapshots, on the store's file system.
+        part: as in ``build``.
 
     Raises:
         Refused: loading would run code, or what was found cannot be shown not to.
@@ -48,23 +71,36 @@ def load(registry: Registry, version: Version, *, formats: Sequence[Format], cho
     manifest = registry.manifest(version)
     inspection = inspect(registry.tree(manifest), formats)
     with snapshot(registry.blobs, manifest, snapshots) as folder:
-        return build(folder, inspection, choose=choose, what=version.reference)
+        return build(folder, inspection, choose=choose, what=version.reference, part=part)
 
 
-def load_files(tree: Tree, folder: Path, *, formats: Sequence[Format], choose: Choose) -> object:
+def load_files(
+    tree: Tree, folder: Path, *, formats: Sequence[Format], choose: Choose, part: str | None = None
+) -> object:
     """The framework's own object for files that were not pushed.
 
     Raises:
         As ``load``.
     """
-    return build(folder, inspect(tree, formats), choose=choose, what=str(folder))
+    return build(folder, inspect(tree, formats), choose=choose, what=str(folder), part=part)
 
 
-def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str) -> object:
-    """Choose a loader and run it; whatever the framework raises becomes one clear error."""
-    loader, description = choose(inspection)
+def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str, part: str | None = None) -> object:
+    """Choose a loader and run it; whatever the framework raises becomes one clear error.
+
+    Args:
+        folder: the files.
+        inspection: what they hold.
+        choose: picks the loader.
+        what: what is loaded, for messages.
+        part: an entry or folder of one model among several, or a part beside the model such as ``tokenizer``.
+    """
+    is_entry = part is not None and any(path == part or path.startswith(f"{part}/") for path in inspection.sizes)
+    loader, description = choose(inspection, part=part if is_entry else None)
     try:
-        return loader.load(folder, description, inspection.descriptions)
+        if part is None or is_entry:
+            return loader.load(folder, description, inspection.descriptions)
+        return _part_loader(loader, description, what, part).load_part(folder, description, part)
     except AssayError:
         raise
     except (ImportError, MemoryError):
@@ -76,6 +112,16 @@ def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str) ->
             code="loader-failed",
             hint="assay inspect shows what the files hold; another library version may be needed",
         ) from error
+
+
+def _part_loader(loader: Loader, description: Description, what: str, part: str) -> PartLoader:
+    if isinstance(loader, PartLoader):
+        return loader
+    raise NotFound(
+        f"{what} has no part {part!r:.100}; a {description.format} model has none beside itself",
+        code="part-not-found",
+        hint="name a file of the artifact, or leave part out",
+    )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Names, blocks and codes of GGUF: what its numbers mean.
 
-Source: the GGUF specification (ggml, docs/gguf.md) and the public constants of the ``files`` Python package; the test
+Source: the GGUF specification (ggml, docs/gguf.md) and the public constants of the ``gguf`` Python package; the test
 suite holds these tables against that package.
 """
 

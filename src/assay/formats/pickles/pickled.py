@@ -1,6 +1,6 @@
 """The ``pickle`` and ``joblib`` formats: any Python object, most often a fitted estimator.
 
-Not here: what torch saves (``pytorch.files``), NumPy's own files (``npz``).
+Not here: what torch saves (``pytorch``), NumPy's own files (``npz``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ``files`` format: what ``torch.save`` writes, in both layouts, alone or in Hugging Face shards.
+"""The ``pytorch`` format: what ``torch.save`` writes, in both layouts, alone or in Hugging Face shards.
 
 Not here: TorchScript (``script``), ``torch.export`` (``export``), the byte layouts (``zip``,
 ``legacy``).

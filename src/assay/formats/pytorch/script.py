@@ -1,4 +1,4 @@
-"""The ``script`` format: a program and its weights, as ``torch.jit.save`` writes them.
+"""The ``torchscript`` format: a program and its weights, as ``torch.jit.save`` writes them.
 
 Drawn as a tree (``P`` is any folder)::
 
