@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_faults import contents, damage
 
-from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound
+from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
 from assay.service import fetch
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
@@ -150,3 +150,46 @@ def test_links_to_another_file_system_are_refused_with_the_way_out(
         fetch.pull(registry, version, tmp_path / "out", link=True)
     assert caught.value.code == "cannot-link"
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_equal_bytes_are_pulled_side_by_side(push, registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for number in range(300):
+        (tmp_path / "shards" / f"{number}.bin").write_bytes(b"same" * 5000)
+    version = push(tmp_path / "shards").version
+
+    for turn in range(5):
+        fetch.pull(registry, version, tmp_path / f"out-{turn}")
+
+        assert contents(tmp_path / f"out-{turn}") == contents(tmp_path / "shards")
+
+
+def test_a_pattern_that_cannot_be_read_is_an_error(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        fetch.pull(registry, push(model).version, tmp_path / "out", only=("\\",))
+
+    assert caught.value.code == "invalid-pattern"
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_missing_bytes_are_named_by_file_before_anything_is_written(
+    push, registry: Registry, home: Path, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    (home / "blobs/sha256" / Digest.of((model / "README.md").read_bytes()).hex).unlink()
+
+    with pytest.raises(NotFound, match=r"team/model:1 is not whole: the bytes of README.md are missing") as caught:
+        fetch.pull(registry, version, tmp_path / "out")
+
+    assert caught.value.code == "blob-missing"
+    assert "push the original files again" in (caught.value.hint or "")
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_a_destination_below_a_file_is_named_as_what_it_is(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+
+    with pytest.raises(StorageError, match="file is not a folder"):
+        fetch.pull(registry, push(model).version, tmp_path / "file" / "out")

@@ -84,12 +84,14 @@ def pull(
     Raises:
         Conflict: the destination is not empty (``destination-not-empty``), or another pull writes there
             (``pull-in-progress``).
-        NotFound: blobs are missing, or no entry matches *only* (``no-match``).
+        NotFound: blobs are missing (``blob-missing``), or no entry matches *only* (``no-match``); nothing is written.
         IntegrityError: stored bytes do not match their digest; nothing appears at the destination.
-        InvalidInput: hostile or unreadable file names in the manifest; nothing is written.
+        InvalidInput: a pattern cannot be read (``invalid-pattern``), or hostile or unreadable file names in the
+            manifest; nothing is written.
         StorageError: the disk is full or not writable; what was written stays for the next try.
     """
     entries = _chosen(registry.manifest(version).entries(), only, version)
+    registry.check_present(version, entries)
     folder = folder.absolute()
     _check_destination(folder)
     staging = folder.parent / f".{folder.name}.assay-pull-{version.manifest.hex[:12]}"
@@ -109,7 +111,14 @@ def pull(
 def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> Sequence[Entry]:
     if not only:
         return entries
-    spec = GitIgnoreSpec.from_lines(only)
+    try:
+        spec = GitIgnoreSpec.from_lines(only)
+    except ValueError as error:
+        raise InvalidInput(
+            f"not a pattern: {' '.join(only)} ({error})",
+            code="invalid-pattern",
+            hint="patterns follow the rules of .gitignore, such as '*.json' or 'onnx/'",
+        ) from error
     found = [entry for entry in entries if spec.match_file(entry.path)]
     if not found:
         raise NotFound(
@@ -165,7 +174,12 @@ def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, li
     for parent in sorted({(staging / entry.path).parent for entry in entries}):
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(THREADS) as pool:
-        tasks = [pool.submit(_write, blobs, staging, entry, link=link, progress=progress) for entry in entries]
+        tasks = [
+            pool.submit(
+                _write, blobs, entry, staging / entry.path, _scratch(staging, entry), link=link, progress=progress
+            )
+            for entry in entries
+        ]
         try:
             return sum(task.result() for task in tasks)
         except BaseException:
@@ -173,13 +187,19 @@ def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, li
             raise
 
 
-def _write(blobs: BlobReader, staging: Path, entry: Entry, *, link: bool, progress: Progress) -> int:
+def _scratch(staging: Path, entry: Entry) -> Path:
+    """Where an entry is written until it is whole.
+
+    Each entry has a name of its own, for entries may hold the same bytes; no entry can have it, for the backslash.
+    """
+    return staging / f".{hashlib.sha256(entry.path.encode()).hexdigest()[:32]}\\part"
+
+
+def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link: bool, progress: Progress) -> int:
     """Bring one entry into the staging folder; the bytes that were already there."""
-    target = staging / entry.path
     if target.is_file() and target.stat().st_size == entry.size and digest_file(target) == entry.digest:
         progress.advance(entry.size)
         return entry.size
-    scratch = target.with_name(f".{entry.digest.hex[:16]}.part")
     scratch.unlink(missing_ok=True)
     file = blobs.local_file(entry.digest)
     if link and file is not None and _link(file, target):
@@ -238,11 +258,28 @@ def _appear(staging: Path, folder: Path) -> None:
 
 
 def _failed(folder: Path, error: OSError) -> StorageError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if error.errno == errno.EFBIG:
+        return StorageError(
+            f"cannot write {folder}: a file of it is larger than is allowed there; nothing appeared",
+            code="destination-full",
+            hint="the file system or a limit of this process (ulimit -f) does not allow files this large",
+        )
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         free = shutil.disk_usage(folder.parent).free if folder.parent.is_dir() else 0
         return StorageError(
             f"no space left to write {folder} ({free:,} bytes free); what was written so far is kept beside it",
             code="destination-full",
             hint="make room and pull again: it goes on from there",
         )
-    return StorageError(f"cannot write {folder}: {error.strerror}", code="destination-not-writable")
+    blocked = next((above for above in folder.parents if above.exists()), None)
+    if blocked is not None and not blocked.is_dir():
+        return StorageError(
+            f"cannot write {folder}: {blocked} is not a folder",
+            code="destination-not-writable",
+            hint="name a folder below an existing one",
+        )
+    return StorageError(
+        f"cannot write {folder}: {(error.strerror or str(error)).lower()}",
+        code="destination-not-writable",
+        hint="name a folder that you may write to",
+    )

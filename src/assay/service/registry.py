@@ -10,7 +10,7 @@ from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound
 from assay.ports.blobs import BlobReader, BlobStore
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
-from assay.spec.manifest import MAX_MANIFEST, Manifest
+from assay.spec.manifest import MAX_MANIFEST, Entry, Manifest
 from assay.spec.records import Referrer, Version
 from assay.spec.reference import Reference
 from assay.spec.statement import Statement
@@ -76,11 +76,34 @@ class Registry:
                 code="purged",
                 hint=f"assay history {version.name} says when and by whom",
             )
+        if self.blobs.size(version.manifest) is None:
+            raise NotFound(
+                f"{version.reference} is not whole: its manifest {version.manifest.short} is missing in {self.place}",
+                code="blob-missing",
+                hint="push the original files again to repair it",
+            )
         return read_manifest(self.blobs, version.manifest)
 
     def tree(self, manifest: Manifest) -> Tree:
         """The files of an artifact as a tree."""
         return Tree({entry.path: self.blobs.open(entry.digest) for entry in manifest.entries()})
+
+    def check_present(self, version: Version, entries: Sequence[Entry]) -> None:
+        """Make sure that the bytes of *entries* are here.
+
+        Raises:
+            NotFound: some are not (code ``blob-missing``); the message names the files.
+        """
+        missing = [entry.path for entry in entries if self.blobs.size(entry.digest) is None]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            names = f"{', '.join(missing[:3])}{more}"
+            raise NotFound(
+                f"{version.reference} is not whole: the bytes of {names} are missing in {self.place}",
+                code="blob-missing",
+                hint=f"push the original files again to repair it (assay verify {version.reference} lists everything)",
+                missing=len(missing),
+            )
 
     def referrers(self, subject: Digest) -> Sequence[Referrer]:
         """Statements about an artifact, without those whose bytes a purge of it removed."""

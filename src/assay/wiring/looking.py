@@ -28,7 +28,10 @@ def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
     if is_path(text) or registry is None:
         tree = tree_of(collect(Path(text).expanduser()))
     else:
-        tree = registry.tree(registry.manifest(registry.resolve(Reference.parse(text))))
+        version = registry.resolve(Reference.parse(text))
+        manifest = registry.manifest(version)
+        registry.check_present(version, manifest.entries())
+        tree = registry.tree(manifest)
     return tree, inspect(tree, all_formats())
 
 
