@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from store_faults import contents, damage
 
-from assay.errors import IntegrityError, InvalidInput, NotFound
+from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound
 from assay.service import fetch, transfer
 from assay.service.publish import Claims
 from assay.service.registry import Registry
@@ -150,3 +150,47 @@ def test_hostile_names_in_a_foreign_manifest_number_nothing(
         transfer.copy_in(registry, "imported", blobs, index, tag="evil")
     assert caught.value.code == "unsafe-path"
     assert registry.catalog.version("imported") is None
+
+
+def test_a_layout_that_lacks_bytes_is_named_with_the_file_and_numbers_nothing(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    blobs, index = open_layout(tmp_path / "layout")
+    transfer.copy_out(registry, push(model).version, blobs, index, tag="v1")
+    (tmp_path / "layout/blobs/sha256" / Digest.of((model / "README.md").read_bytes()).hex).unlink()
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"), create=True)
+
+    with pytest.raises(NotFound, match=r"layout:v1 is not whole: the bytes of README.md are missing there") as caught:
+        transfer.copy_in(other, "imported", blobs, index)
+
+    assert caught.value.code == "blob-missing"
+    assert other.catalog.models() == []
+
+
+def test_a_layout_without_tags_says_so(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+
+    with pytest.raises(NotFound, match="has no tags"):
+        transfer.copy_in(registry, "imported", *open_layout(tmp_path))
+
+
+def test_a_file_is_no_layout(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+
+    with pytest.raises(NotFound) as caught:
+        transfer.copy_in(registry, "imported", *open_layout(tmp_path / "file"))
+
+    assert caught.value.code == "layout-not-found"
+
+
+def test_a_layout_is_not_mixed_into_a_folder_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+
+    for taken in (tmp_path / "mine", tmp_path / "mine/notes.txt"):
+        with pytest.raises(Conflict) as caught:
+            open_layout(taken)[1].check_destination()
+        assert caught.value.code == "destination-not-empty"
+    open_layout(tmp_path / "empty")[1].check_destination()
+    open_layout(tmp_path / "new")[1].check_destination()

@@ -42,6 +42,7 @@ def copy(context: click.Context, source: str, destination: str, *, as_json: bool
     registry = registry_of(context, create=inward)
     if outward:
         version = registry.resolve(Reference.parse(source))
+        index.check_destination()
         copied = transfer.copy_out(registry, version, blobs, index, tag=tag or str(version.number), progress=Bar())
     else:
         name = Reference.parse(destination)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay.errors import BadFormat, NotFound, StorageError
+from assay.errors import BadFormat, Conflict, NotFound, StorageError
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.json import Json
@@ -45,6 +45,24 @@ class OciLayoutIndex:
     def place(self) -> str:
         """``oci:DIR``."""
         return f"oci:{self._root}"
+
+    def check_destination(self) -> None:
+        """Make sure that nothing else is mixed up with a layout that is written here.
+
+        Raises:
+            Conflict: there is a file, or a folder that holds other things (code ``destination-not-empty``).
+        """
+        if self._root.is_dir():
+            if self._index.exists() or (self._root / "oci-layout").exists() or not any(self._root.iterdir()):
+                return
+        elif not self._root.exists():
+            return
+        what = "holds other things" if self._root.is_dir() else "is not a folder"
+        raise Conflict(
+            f"{self._root} {what}, so no OCI image layout is made there; nothing was written",
+            code="destination-not-empty",
+            hint="name a new or empty folder, or one that is a layout already",
+        )
 
     def tags(self) -> Mapping[str, Descriptor]:
         """Every tag and what it points at."""
@@ -95,12 +113,14 @@ class OciLayoutIndex:
                 raise BadFormat(f"{self._index} is larger than an index may be")
             body = json.loads(self._index.read_bytes())
             return [Descriptor.from_json(item) for item in list(body["manifests"])]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
                 f"no OCI image layout at {self._root}",
                 code="layout-not-found",
                 hint="a layout is a folder with index.json; write it as oci:DIR or oci:DIR:TAG",
             ) from None
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read {self._index}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadFormat(f"{self._index} is not an OCI image index ({error})") from error
 

@@ -23,6 +23,8 @@ from assay.spec.statement import CREATED_KEY
 MAX_SMALL = 8 << 20
 """Bytes of a blob that is moved through memory; larger ones must lie in a local file."""
 
+_AGAIN = "make that copy again from where it came from; nothing was numbered here"
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -47,6 +49,9 @@ class Copied:
 
 @dataclass(slots=True)
 class _Totals:
+    """What was moved so far, and what to do when a blob at the source turns out to be damaged."""
+
+    repair: str
     moved: int = 0
     skipped: int = 0
 
@@ -68,7 +73,8 @@ def copy_out(
         StorageError: the destination is full or read-only.
     """
     manifest = registry.manifest(version)
-    totals = _Totals()
+    registry.check_present(version, manifest.entries())
+    totals = _Totals(f"assay verify {version.reference} says what is damaged and what can be done")
     referrers = registry.referrers(manifest.digest)
     progress.start("copying", manifest.size)
     try:
@@ -108,7 +114,15 @@ def copy_in(
     entries = manifest.entries()
     if not entries:
         raise InvalidInput(f"{index.place}:{chosen} has no files", code="empty-tree")
-    totals = _Totals()
+    missing = [entry.path for entry in entries if blobs.size(entry.digest) is None]
+    if missing:
+        raise NotFound(
+            f"{index.place}:{chosen} is not whole: the bytes of {missing[0]} are missing there"
+            + (f", and of {len(missing) - 1} more" if len(missing) > 1 else ""),
+            code="blob-missing",
+            hint=_AGAIN,
+        )
+    totals = _Totals(_AGAIN)
     progress.start("copying", manifest.size)
     try:
         _copy_artifact(blobs, registry.blobs, manifest, totals, progress)
@@ -140,6 +154,12 @@ def _choose(index: TagIndex, tag: str | None) -> tuple[str, Descriptor]:
             known = ", ".join(sorted(tags)[:10]) or "none"
             raise NotFound(f"{index.place} has no tag {tag!r}", code="tag-not-found", hint=f"its tags: {known}")
         return tag, tags[tag]
+    if not tags:
+        raise NotFound(
+            f"{index.place} has no tags: nothing in it can be named",
+            code="tag-not-found",
+            hint="assay copy NAME oci:DIR:TAG makes one",
+        )
     if len(tags) != 1:
         raise InvalidInput(
             f"{index.place} has {len(tags)} tags; say which one", code="tag-ambiguous", hint=f"{index.place}:TAG"
@@ -155,7 +175,7 @@ def _copy_artifact(
             totals.skipped += descriptor.size
             progress.advance(descriptor.size)
             continue
-        _copy_blob(source, target, descriptor, progress)
+        _copy_blob(source, target, descriptor, progress, repair=totals.repair)
         totals.moved += descriptor.size
     if target.size(manifest.digest) != len(manifest.data):
         target.add(manifest.data)
@@ -166,7 +186,9 @@ def _needed(manifest: Manifest) -> Iterator[Descriptor]:
     yield from {layer.digest: layer for layer in manifest.layers}.values()
 
 
-def _copy_blob(source: BlobReader, target: BlobStore, descriptor: Descriptor, progress: Progress) -> None:
+def _copy_blob(
+    source: BlobReader, target: BlobStore, descriptor: Descriptor, progress: Progress, *, repair: str
+) -> None:
     file = source.local_file(descriptor.digest)
     if file is None or descriptor.size <= MAX_SMALL:
         data = read_small(source, descriptor.digest, max(MAX_SMALL, MAX_STATEMENT))
@@ -178,7 +200,7 @@ def _copy_blob(source: BlobReader, target: BlobStore, descriptor: Descriptor, pr
         raise IntegrityError(
             f"blob does not match its digest while copying: expected {descriptor.digest.short} "
             f"({descriptor.size} bytes), found {found.short} ({size} bytes); no version and no tag was made",
-            hint="assay verify says what is damaged and what can be done",
+            hint=repair,
         )
 
 
