@@ -129,3 +129,55 @@ def test_one_of_several_models_is_loaded_by_its_file(tmp_path: Path) -> None:
     with pytest.raises(assay.AssayError) as caught:
         assay.load("toys/two", part="tokenizer")
     assert caught.value.code in {"part-not-found", "ambiguous-model"}
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"name": None}, "wrong-type"),
+        ({"note": 3}, "wrong-type"),
+        ({"alias": 3}, "wrong-type"),
+        ({"metrics": [("auc", 1)]}, "wrong-type"),
+        ({"metrics": {1: 0.5}}, "wrong-type"),
+        ({"params": {1: 2}}, "wrong-type"),
+        ({"params": {"optimizer": object()}}, "bad-param"),
+        ({"params": {"nested": [{1, 2}]}}, "bad-param"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_before_anything_is_stored(
+    weights: dict[str, np.ndarray], tmp_path: Path, said: dict, code: str
+) -> None:
+    with pytest.raises(assay.AssayError) as caught:
+        assay.push(weights, **{"name": "toys/linear", **said})
+
+    assert caught.value.code == code
+    assert not (tmp_path / "home").exists()
+
+
+def test_params_of_training_code_are_kept_as_json(weights: dict[str, np.ndarray]) -> None:
+    params = {
+        "depth": np.int64(3),
+        "lr": np.float32(0.5),
+        "missing": float("nan"),
+        "shape": (2, 3),
+        "data": Path("d.csv"),
+    }
+
+    assay.push(weights, "toys/linear", params=params)
+
+    (said,) = [one["predicate"] for one in assay.show("toys/linear")["statements"] if one["kind"] == "params"]
+    assert said["params"] == {"depth": 3, "lr": 0.5, "missing": "nan", "shape": [2, 3], "data": "d.csv"}
+
+
+def test_one_pattern_may_be_given_as_text(weights: dict[str, np.ndarray], tmp_path: Path) -> None:
+    assay.push(weights, "toys/linear")
+
+    assert [path.name for path in assay.pull("toys/linear", tmp_path / "out", only="*.safetensors").iterdir()]
+
+
+@pytest.mark.parametrize("verb", [assay.load, assay.open, assay.inspect, assay.verify, assay.show])
+def test_no_reference_is_a_clear_error(weights: dict[str, np.ndarray], verb) -> None:
+    assay.push(weights, "toys/linear")
+
+    with pytest.raises(assay.AssayError, match="the reference is a NoneType, expected text"):
+        verb(None)

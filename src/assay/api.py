@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from assay.artifact.collect import collect, tree_of
 from assay.artifact.reader import Artifact
@@ -22,7 +27,7 @@ from assay.settings import read_settings
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
-from assay.spec.reference import Reference, is_path
+from assay.spec.reference import Reference, check_alias, check_name, is_path
 from assay.wiring.looking import look, open_artifact
 from assay.wiring.places import SNAPSHOTS, open_registry
 
@@ -49,7 +54,7 @@ def push(
         name: the model's name, such as ``fraud/churn``.
         alias: a movable name to point at the version.
         metrics: evaluation results.
-        params: training parameters.
+        params: training parameters: numbers, text, truth values, None, lists and dictionaries of them.
         base: what it was made from: a reference, or any name or URI.
         run: URI or id of the training run.
         note: free text.
@@ -59,23 +64,24 @@ def push(
         The version. Content that this model already has gives its existing version; what is said about it is added.
 
     Raises:
-        InvalidInput: the name, the files or the object cannot be accepted; nothing is stored.
+        InvalidInput: the name, what is said about the model, the files or the object cannot be accepted; nothing is
+            stored.
         Conflict, StorageError: as the message says; nothing is half-visible.
     """
+    check_name(_text("name", name))
+    claims = _claims(metrics, params, base, run, note)
+    if alias is not None:
+        check_alias(_text("alias", alias))
     registry = _registry(home, create=True)
     if isinstance(model, (str, Path)):
-        claims = _claims(metrics, params, base, run, note, environment=None)
         files = collect(Path(model).expanduser())
         return publish.push(registry, files, name, formats=all_formats(), claims=claims, alias=alias).version
     saver = choose_saver(model)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         saved = saver.save(model, Path(scratch))
-        claims = _claims(
-            metrics,
-            {**_plain(saved.hyperparameters), **(params or {})},
-            base,
-            run,
-            note,
+        claims = replace(
+            claims,
+            params={**_plain(saved.hyperparameters), **claims.params},
             environment=capture(model, saved.modules),
         )
         files = collect(Path(scratch))
@@ -86,7 +92,7 @@ def pull(
     reference: str,
     folder: PathLike,
     *,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     link: bool = False,
     home: PathLike | None = None,
     progress: Progress = SILENT,
@@ -96,7 +102,7 @@ def pull(
     Args:
         reference: ``NAME``, ``NAME:N`` or ``NAME:ALIAS``.
         folder: the destination.
-        only: gitignore-style patterns of the files to write; all when empty.
+        only: gitignore-style patterns of the files to write, or one such pattern; all when empty.
         link: read-only hard links to the store instead of copies.
         home: the registry's folder.
         progress: hears about bytes written.
@@ -108,8 +114,9 @@ def pull(
         NotFound, Conflict, IntegrityError, StorageError: as the message says; nothing appears at the destination.
     """
     registry = _registry(home)
-    version = registry.resolve(Reference.parse(reference))
-    return fetch.pull(registry, version, Path(folder).expanduser(), only=only, link=link, progress=progress).folder
+    version = _version(registry, reference)
+    patterns = (only,) if isinstance(only, str) else only
+    return fetch.pull(registry, version, Path(folder).expanduser(), only=patterns, link=link, progress=progress).folder
 
 
 def load(reference: PathLike, *, part: str | None = None, home: PathLike | None = None) -> object:
@@ -125,14 +132,14 @@ def load(reference: PathLike, *, part: str | None = None, home: PathLike | None 
         MissingDependency: the framework is not installed; the hint says what to install.
         NotFound: no such thing, or no loader for its format.
     """
-    if isinstance(reference, Path) or is_path(reference):
+    if _is_path(reference):
         path = Path(reference).expanduser()
         folder = path if path.is_dir() else path.parent
         return loading.load_files(
             tree_of(collect(path)), folder, formats=all_formats(), choose=choose_loader, part=part
         )
     registry = _registry(home)
-    version = registry.resolve(Reference.parse(reference))
+    version = _version(registry, str(reference))
     snapshots = Path(registry.place) / SNAPSHOTS
     return loading.load(registry, version, formats=all_formats(), choose=choose_loader, snapshots=snapshots, part=part)
 
@@ -147,9 +154,9 @@ def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # n
     Raises:
         NotFound: there is no such thing.
     """
-    if isinstance(reference, Path) or is_path(reference):
+    if _is_path(reference):
         return open_artifact(None, str(reference))
-    return open_artifact(_registry(home), reference)
+    return open_artifact(_registry(home), str(reference))
 
 
 def inspect(reference: PathLike, *, home: PathLike | None = None) -> Inspection:
@@ -162,9 +169,9 @@ def inspect(reference: PathLike, *, home: PathLike | None = None) -> Inspection:
     Raises:
         NotFound: there is no such thing.
     """
-    if isinstance(reference, Path) or is_path(reference):
+    if _is_path(reference):
         return look(None, str(reference))[1]
-    return look(_registry(home), reference)[1]
+    return look(_registry(home), str(reference))[1]
 
 
 def verify(reference: str, *, home: PathLike | None = None) -> verifying.Verification:
@@ -174,12 +181,16 @@ def verify(reference: str, *, home: PathLike | None = None) -> verifying.Verific
         NotFound: there is no such version, or it was purged.
     """
     registry = _registry(home)
-    return verifying.verify(registry, registry.resolve(Reference.parse(reference)))
+    return verifying.verify(registry, _version(registry, reference))
 
 
 def versions(name: str, *, home: PathLike | None = None) -> Sequence[Version]:
-    """A model's versions, newest first; empty when there is no such model."""
-    return _registry(home).catalog.versions(name)
+    """A model's versions, newest first; empty when there is no such model.
+
+    Raises:
+        InvalidInput: it cannot be a model's name.
+    """
+    return _registry(home).catalog.versions(check_name(_text("name", name)))
 
 
 def show(reference: str, *, home: PathLike | None = None) -> dict[str, Json]:
@@ -189,7 +200,7 @@ def show(reference: str, *, home: PathLike | None = None) -> dict[str, Json]:
         NotFound: there is no such version.
     """
     registry = _registry(home)
-    return browse.show(registry, registry.resolve(Reference.parse(reference)))
+    return browse.show(registry, _version(registry, reference))
 
 
 def _registry(home: PathLike | None, *, create: bool = False) -> Registry:
@@ -202,11 +213,63 @@ def _claims(
     base: str | None,
     run: str | None,
     note: str | None,
-    *,
-    environment: Mapping[str, Json] | None,
 ) -> Claims:
-    numbers = {key: _number(key, value) for key, value in (metrics or {}).items()}
-    return Claims(numbers, params or {}, base, run, note, environment)
+    said = {"base": base, "run": run, "note": note}
+    base, run, note = (None if value is None else _text(what, value) for what, value in said.items())
+    numbers = {key: _number(key, value) for key, value in _named("metrics", metrics).items()}
+    return Claims(
+        numbers, {key: _param(key, value) for key, value in _named("params", params).items()}, base, run, note
+    )
+
+
+def _named(what: str, values: object) -> Mapping[str, Any]:
+    """What was given under names, when it is that."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) and key.strip() for key in values):
+        raise InvalidInput(
+            f"{what} are not named values: {values!r:.80}", code="wrong-type", hint=f"{what}={{'name': value}}"
+        )
+    return values
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"the {what} is a {type(value).__name__}, expected text", code="wrong-type")
+    return value
+
+
+def _param(name: str, value: object) -> Json:
+    """A training parameter as a statement keeps it; numpy's scalars and arrays and paths are understood.
+
+    Raises:
+        InvalidInput: it has no JSON form (code ``bad-param``).
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, (list, tuple)):
+        return [_param(name, one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): _param(name, one) for key, one in value.items()}
+    raise InvalidInput(
+        f"parameter {name!r} holds a {type(value).__name__}, which has no form as JSON",
+        code="bad-param",
+        hint=f"params={{{name!r}: str(value)}} keeps it as text",
+    )
+
+
+def _is_path(reference: object) -> bool:
+    return isinstance(reference, Path) or is_path(_text("reference", reference))
+
+
+def _version(registry: Registry, reference: str) -> Version:
+    return registry.resolve(Reference.parse(_text("reference", reference)))
 
 
 def _number(key: str, value: float) -> float:

@@ -7,12 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from assay.cli.main import invoke
+from assay.settings import Settings
 from assay.spec.digest import Digest
+from assay.spec.reference import Reference
+from assay.spec.statement import Statement
+from assay.wiring.places import open_registry
 
 
 @pytest.fixture(autouse=True)
@@ -260,3 +265,50 @@ def test_a_reader_that_stops_early_is_no_error(run, model: Path) -> None:
     done = subprocess.run(f"{sys.executable} -m assay show m --json | head -c 10", shell=True, capture_output=True)
 
     assert done.stderr == b""
+
+
+def say(home: Path, kind: str, predicate: dict) -> None:
+    """Put a statement beside version 1 of ``m``, as a copy from elsewhere may bring it."""
+    registry = open_registry(Settings(home, "stranger"))
+    manifest = registry.manifest(registry.resolve(Reference.parse("m:1")))
+    registry.attach(Statement(manifest.digest, kind, predicate, datetime(2026, 1, 31, tzinfo=UTC)), manifest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicate"),
+    [
+        ("note", {"text": 3}),
+        ("note", {"other": "x"}),
+        ("metrics", {"metrics": {"auc": "high"}}),
+        ("metrics", {"metrics": ["auc"]}),
+        ("params", {"params": 7}),
+        ("base", {"reference": 1}),
+        ("run", {"uri": 3, "run_id": ["x"]}),
+        ("environment", {"python": "3.11", "distributions": 4}),
+        ("description", {"summary": "large", "models": 3}),
+        ("description", {"unknown": 3}),
+    ],
+)
+def test_statements_in_another_form_never_break_a_listing(
+    run, model: Path, own_home: Path, kind: str, predicate: dict
+) -> None:
+    ok(run("push", model, "m"))
+    say(own_home, kind, predicate)
+
+    assert "m:1" in ok(run("show", "m"))
+    assert "weights.bin" in ok(run("show", "m"))
+    assert ok(run("ls", "m")).splitlines()[1].startswith("1 ")
+    assert json.loads(ok(run("show", "m", "--json")))["reference"] == "m:1"
+
+
+def test_an_empty_run_says_nothing(run, model: Path) -> None:
+    ok(run("push", model, "m", "--run", "", "--note", ""))
+
+    assert json.loads(ok(run("show", "m", "--json")))["statements"] == []
+
+
+def test_a_path_that_is_not_there_says_where_it_was_looked_for(run, tmp_path: Path) -> None:
+    status, _, error = run("push", "nope", "m")
+
+    assert status == 2
+    assert error.splitlines() == ["error: no such file or folder: nope", f"hint: looked in {tmp_path}"]

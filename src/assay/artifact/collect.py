@@ -46,7 +46,7 @@ def collect(path: Path) -> dict[str, Path]:
         raise NotFound(
             f"no such file or folder: {path}",
             code="path-not-found",
-            hint="a path starts with '/', '.' or '~'; everything else is a reference such as NAME:1",
+            hint=None if path.is_absolute() else f"looked in {Path.cwd()}",
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -96,7 +96,10 @@ class _Walk:
                     real = os.path.realpath(file)
                     if real in above:
                         raise InvalidInput(
-                            f"link {entry!r} leads back to a folder above it", code="link-cycle", path=entry
+                            f"link {entry!r} leads back to a folder above it",
+                            code="link-cycle",
+                            path=entry,
+                            hint=f"remove it or leave it out with {IGNORE_FILE}",
                         )
                     pending.append((file, f"{entry}/", (*above, real)))
                 elif stat.S_ISREG(mode):
@@ -107,7 +110,12 @@ class _Walk:
     def _follow(self, link: Path, entry: str) -> Path:
         real = Path(os.path.realpath(link))
         if not real.exists():
-            raise InvalidInput(f"link {entry!r} points to nothing: {link.readlink()}", code="link-broken", path=entry)
+            raise InvalidInput(
+                f"link {entry!r} points to nothing: {link.readlink()}",
+                code="link-broken",
+                path=entry,
+                hint=f"remove it or leave it out with {IGNORE_FILE}",
+            )
         inside = real.is_relative_to(self._real)
         in_blobs = self._snapshot_blobs is not None and real.is_relative_to(self._snapshot_blobs)
         if not inside and not in_blobs:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.errors import NotRenderableError
 from rich.table import Table
 from rich.text import Text
 
@@ -124,7 +125,10 @@ def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> Render
         rows.add_row(label, text)
     parts.append(rows)
     if body.get("description"):
-        parts += [Text(), card(body["description"])]
+        try:
+            parts += [Text(), card(body["description"])]
+        except _UNDOCUMENTED:
+            rows.add_row("Description", _STRANGE)
     parts += [Text(), _files(body["files"], everything=files)]
     return Group(*parts)
 
@@ -152,7 +156,7 @@ def _happened(event: Mapping[str, Any]) -> str:
         return f"{digest} copied to {data['place']}"
     if kind == "purged":
         return f"{digest} purged{reason}"
-    return f"{kind} {digest}"
+    return f"{kind.replace('-', ' ')} {digest}"
 
 
 def _facts(body: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType | str]]:
@@ -199,23 +203,25 @@ def _first_of(models: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _said(statements: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
-    """Statements of people and processes, the newest of each kind."""
+    """Statements of people and processes, the newest of each kind; they may come from anywhere."""
     newest = {statement["kind"]: statement["predicate"] for statement in statements}
-    if note := newest.get("note"):
-        yield "Note", note["text"]
-    if metrics := newest.get("metrics"):
-        yield "Metrics", "  ".join(f"{key} {value:g}" for key, value in metrics["metrics"].items())
-    if params := newest.get("params"):
-        yield "Parameters", _settings(params["params"])
-    if base := newest.get("base"):
-        yield "Base", f"{base['name']}" + (f" = {base['reference']}" if base.get("reference") else "")
-    if run := newest.get("run"):
-        yield "Run", " ".join(filter(None, (run.get("run_id"), run.get("uri"))))
-    if environment := newest.get("environment"):
-        yield "Environment", _environment(environment)
-    others = sorted(set(newest) - {"note", "metrics", "params", "base", "run", "environment"})
+    for kind, (label, written) in _WRITTEN.items():
+        if predicate := newest.get(kind):
+            try:
+                yield label, written(predicate)
+            except _UNDOCUMENTED:
+                yield label, _STRANGE
+    others = sorted(set(newest) - set(_WRITTEN))
     if others:
         yield "Also said", ", ".join(others)
+
+
+def _base(body: Mapping[str, Any]) -> str:
+    return f"{body['name']}" + (f" = {body['reference']}" if body.get("reference") else "")
+
+
+def _metrics(body: Mapping[str, Any]) -> str:
+    return "  ".join(f"{key} {value:g}" for key, value in body["metrics"].items())
 
 
 def _environment(body: Mapping[str, Any]) -> str:
@@ -227,6 +233,21 @@ def _environment(body: Mapping[str, Any]) -> str:
     if git.get("commit"):
         parts.append(f"git {git['commit'][:12]}{' (with changes)' if git.get('dirty') else ''}")
     return ", ".join(parts)
+
+
+_STRANGE = "not in the form that is documented; --json shows it"
+_UNDOCUMENTED = (KeyError, TypeError, ValueError, AttributeError, NotRenderableError)
+"""What drawing a statement of another form raises: statements may be copied in from anywhere."""
+
+_WRITTEN: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "note": ("Note", lambda body: str(body["text"])),
+    "metrics": ("Metrics", _metrics),
+    "params": ("Parameters", lambda body: _settings(body["params"])),
+    "base": ("Base", _base),
+    "run": ("Run", lambda body: " ".join(str(part) for part in (body.get("run_id"), body.get("uri")) if part)),
+    "environment": ("Environment", _environment),
+}
+"""Kind of statement to its label on a card and how it is written there, in reading order."""
 
 
 def _ports(ports: Sequence[Mapping[str, Any]]) -> str:
@@ -328,7 +349,8 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _files(files: Sequence[Mapping[str, Any]], *, everything: bool) -> RenderableType:
-    shown = files if everything else sorted(files, key=lambda file: -file["size"])[:MAX_LISTED]
+    few = everything or len(files) <= MAX_LISTED + 1
+    shown = files if everything else sorted(files, key=lambda file: -file["size"])[: None if few else MAX_LISTED]
     table = _plain("File", "Digest", right=("Size",))
     for file in shown:
         table.add_row(Text(file["path"], overflow="fold"), file["digest"][7:19], size(file["size"]))

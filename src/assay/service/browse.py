@@ -108,11 +108,11 @@ def _version_row(registry: Registry, version: Version, aliases: Sequence[str]) -
         except AssayError:
             return body
         description = _latest(statements, "description")
-        if description:
-            body["summary"] = description.get("summary")
+        if description and isinstance(summary := description.get("summary"), Mapping):
+            body["summary"] = summary
         metrics = _latest(statements, "metrics")
-        if metrics:
-            body["metrics"] = metrics.get("metrics")
+        if metrics and isinstance(values := metrics.get("metrics"), Mapping):
+            body["metrics"] = {key: value for key, value in values.items() if isinstance(value, (int, float))}
     return body
 
 

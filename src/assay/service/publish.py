@@ -164,7 +164,7 @@ def _base(registry: Registry, text: str | None) -> Mapping[str, Json] | None:
 def _statements(
     manifest: Manifest, inspection: Inspection, claims: Claims, base: Mapping[str, Json] | None
 ) -> list[Statement]:
-    run = _run(inspection, claims.run)
+    run = _run(inspection, (claims.run or "").strip() or None)
     said: list[tuple[str, Mapping[str, Json] | None]] = [
         ("description", inspection.to_json()),
         ("run", run),
