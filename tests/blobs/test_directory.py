@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -179,13 +178,24 @@ def test_a_place_that_cannot_hold_a_store_is_a_storage_error(tmp_path: Path) -> 
         store.add(b"weights")
 
 
-@pytest.mark.parametrize("missing", [True, False])
-@pytest.mark.parametrize("size", [0, 1, copying.SMALL, copying.SMALL + 1, 3 * copying.STEP + 17])
+@pytest.mark.parametrize("direct", [0, 1 << 40])
+@pytest.mark.parametrize(
+    "size",
+    [
+        0,
+        1,
+        copying.SMALL,
+        copying.SMALL + 1,
+        copying.STEP,
+        4 * copying.STEP,
+        5 * copying.STEP + 512,
+        6 * copying.STEP - 1,
+    ],
+)
 def test_every_way_of_copying_gives_the_same_bytes_and_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, missing: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, direct: int
 ) -> None:
-    if missing:  # as on macOS
-        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    monkeypatch.setattr(copying, "DIRECT", direct)
     source, target = tmp_path / "source", tmp_path / "target"
     data = (LARGE * 4)[:size]
     source.write_bytes(data)

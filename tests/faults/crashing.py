@@ -27,7 +27,7 @@ CALLS = (
     "open close write pwrite fsync fdatasync ftruncate replace rename link unlink mkdir copy_file_range fchmod".split()
 )
 LARGE = bytes(range(256)) * (9 << 12)
-"""Nine MiB: more than two steps of the copying thread."""
+"""Nine MiB: more than two blocks."""
 
 
 def flushed(descriptor: object) -> str:

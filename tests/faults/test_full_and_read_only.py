@@ -64,7 +64,7 @@ def push_many(catalog: Catalog) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("size", [20 * MIB, 18 * MIB + 5])
+@pytest.mark.parametrize("size", [20 * MIB, 18 * MIB + 5, 40 * MIB])
 def test_a_file_that_does_not_fit_leaves_no_trace(small_disk: Path, tmp_path: Path, size: int) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(bytes(size))

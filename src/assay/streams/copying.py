@@ -1,8 +1,8 @@
-"""Copying and hashing at once: one thread copies, a second hashes what was just written, a third sends it to the disk.
+"""Copying and hashing at once: every block is read once, and hashed by a second thread while it is written.
 
-A file is cloned where the file system can. Otherwise the three run beside each other, so that storing takes about as
-long as the slowest of them. The hash is taken over the destination, while it is still in memory: it identifies what was
-stored, whatever happens to the source.
+A file is cloned where the file system can. Otherwise large files are written past the page cache where the file system
+can (``O_DIRECT``): filling the cache with gigabytes that nobody reads next costs more processor time than hashing them.
+The hash is taken over the very blocks that were written: it identifies what was stored, whatever happens to the source.
 
 Not here: where files go and when they become visible (``assay.blobs.directory``).
 """
@@ -12,10 +12,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import sys
-import threading
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from assay.ports.progress import SILENT, Progress
@@ -25,11 +25,17 @@ from assay.streams.writeback import start_writing
 BLOCK = 1 << 20
 """Bytes read per step when hashing: fits the processor's cache, and is large enough that threads rarely meet."""
 
-STEP = 8 << 20
-"""Bytes the kernel copies per call: how far the hash may lag."""
+STEP = 4 << 20
+"""Bytes per block of a large file; a multiple of every device's sector."""
+
+BUFFERS = 3
+"""Blocks under way per file: one is read, one is written, one is hashed."""
+
+DIRECT = 32 << 20
+"""Files from this size on are written past the page cache."""
 
 FLUSH = 16 << 20
-"""Bytes after which what was copied is sent towards the disk."""
+"""Bytes after which what lies in the page cache is sent towards the disk."""
 
 SMALL = 1 << 20
 """Up to here threads cost more than they save."""
@@ -37,7 +43,7 @@ SMALL = 1 << 20
 _FICLONE = 0x40049409
 """ioctl of Linux: share all extents of one file with another (btrfs, XFS, bcachefs, overlays of them)."""
 
-_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF, errno.ETXTBSY}
+_CANNOT_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES}
 
 
 def digest_file(file: Path, *, algorithm: str = "sha256", progress: Progress = SILENT) -> Digest:
@@ -72,7 +78,7 @@ def clone(source: int, target: int) -> bool:
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as error:
-        if error.errno in _NO_KERNEL_COPY or error.errno in {errno.EPERM, errno.EACCES}:
+        if error.errno in _CANNOT_CLONE:
             return False
         raise
     return True
@@ -97,7 +103,7 @@ def store_copy(source: int, target: int, size: int, *, progress: Progress = SILE
         digest = digest_descriptor(target, progress=progress)
         os.fsync(target)
         return digest, os.fstat(target).st_size
-    return _Pipeline(source, target, progress).run()
+    return _store_blocks(source, target, _Output(target, direct=size >= DIRECT), progress)
 
 
 def _copy_small(source: int, target: int) -> int:
@@ -114,103 +120,76 @@ def _write_all(target: int, data: bytes | memoryview, offset: int) -> int:
     return written
 
 
-class _Pipeline:
-    """One file on its way: how far it is copied, and what went wrong.
+def _store_blocks(source: int, target: int, output: _Output, progress: Progress) -> tuple[Digest, int]:
+    buffers = [memoryview(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(BUFFERS)]
+    busy: list[Future[None] | None] = [None] * BUFFERS
+    hasher = hashlib.sha256()
 
-    The copying thread is the caller's; the hashing and the flushing thread follow it over ``_copied``. Whoever fails
-    keeps its error and ends the others.
-    """
+    def take(block: memoryview) -> None:
+        hasher.update(block)
+        progress.advance(len(block))
 
-    def __init__(self, source: int, target: int, progress: Progress) -> None:
-        self._source = source
-        self._target = target
-        self._progress = progress
-        self._changed = threading.Condition()
-        self._copied = 0
-        self._ended = False
-        self._error: BaseException | None = None
-        self._hasher = hashlib.sha256()
-
-    def run(self) -> tuple[Digest, int]:
-        followers = [threading.Thread(target=self._guard, args=(job,)) for job in (self._hash, self._flush)]
-        for follower in followers:
-            follower.start()
-        try:
-            self._guard(self._copy)
-        finally:
-            self._end(None)
-            for follower in followers:
-                follower.join()
-        if self._error is not None:
-            raise self._error
-        os.fsync(self._target)
-        return Digest("sha256", self._hasher.hexdigest()), self._copied
-
-    def _guard(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
-            self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
-        with self._changed:
-            self._ended = True
-            self._error = self._error or error
-            self._changed.notify_all()
-
-    def _advance(self, count: int) -> bool:
-        """Tell the followers; False when one of them failed."""
-        with self._changed:
-            self._copied += count
-            self._changed.notify_all()
-            return self._error is None
-
-    def _wait(self, beyond: int, least: int) -> int:
-        """How far the copy is, once that is *least* bytes beyond, or the end; *beyond* itself: there is no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._copied >= beyond + least)
-            return beyond if self._error is not None else self._copied
-
-    def _copy(self) -> None:
-        offset = 0
-        step = _kernel_step if hasattr(os, "copy_file_range") else _buffer_step
-        while True:
-            try:
-                count = step(self._source, self._target, offset)
-            except OSError as error:
-                if step is _buffer_step or error.errno not in _NO_KERNEL_COPY:
-                    raise
-                step = _buffer_step
-                continue
-            if count == 0 and step is _kernel_step:
-                step = _buffer_step  # some kernels answer 0 for files of virtual file systems that do have bytes
-                continue
+    offset, turn, count = 0, 0, STEP
+    with ThreadPoolExecutor(1, thread_name_prefix="assay-hash") as hashing:
+        while count == STEP:
+            job = busy[turn]
+            if job is not None:
+                job.result()
+            count = _fill(source, buffers[turn], offset)
+            block = buffers[turn][:count]
+            busy[turn] = hashing.submit(take, block)
+            output.write(block, offset)
             offset += count
-            if count == 0 or not self._advance(count):
-                return
-
-    def _hash(self) -> None:
-        buffer = memoryview(bytearray(BLOCK))
-        done = 0
-        while (until := self._wait(done, 1)) > done:
-            while done < until:
-                count = os.preadv(self._target, [buffer[: min(BLOCK, until - done)]], done)
-                if count == 0:
-                    raise OSError(errno.EIO, "the copy ended before what was written to it")
-                self._hasher.update(buffer[:count])
-                done += count
-                self._progress.advance(count)
-
-    def _flush(self) -> None:
-        done = 0
-        while (until := self._wait(done, FLUSH)) > done:
-            start_writing(self._target, done, until - done)
-            done = until
+            turn = (turn + 1) % BUFFERS
+    for job in busy:
+        if job is not None:
+            job.result()
+    os.fsync(target)
+    return Digest("sha256", hasher.hexdigest()), offset
 
 
-def _kernel_step(source: int, target: int, offset: int) -> int:
-    return os.copy_file_range(source, target, STEP, offset, offset)
+def _fill(source: int, buffer: memoryview, offset: int) -> int:
+    """Read until the buffer is full or the file ends; how many bytes."""
+    filled = 0
+    while filled < len(buffer):
+        count = os.preadv(source, [buffer[filled:]], offset + filled)
+        if count == 0:
+            break
+        filled += count
+    return filled
 
 
-def _buffer_step(source: int, target: int, offset: int) -> int:
-    return _write_all(target, os.pread(source, SMALL, offset), offset)
+class _Output:
+    """A file that is written block by block, past the page cache while that is possible."""
+
+    def __init__(self, target: int, *, direct: bool) -> None:
+        self._target = target
+        self._direct = direct and self._set_direct(on=True)
+        self._sent = 0
+
+    def write(self, block: memoryview, offset: int) -> None:
+        """Write a block; only the last one may be shorter than ``STEP``."""
+        written = 0
+        if self._direct and len(block) == STEP:
+            try:
+                written = os.pwrite(self._target, block, offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # some file systems only find out now that they cannot
+                    raise
+        if written < len(block):
+            if self._direct:
+                self._direct = self._set_direct(on=False)
+            _write_all(self._target, block[written:], offset + written)
+        if not self._direct and offset + len(block) - self._sent >= FLUSH:
+            start_writing(self._target, self._sent, offset + len(block) - self._sent)
+            self._sent = offset + len(block)
+
+    def _set_direct(self, *, on: bool) -> bool:
+        """Switch, if the system knows how; whether it is on now."""
+        flag = getattr(os, "O_DIRECT", 0)
+        flags = fcntl.fcntl(self._target, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._target, fcntl.F_SETFL, flags | flag if on else flags & ~flag)
+        except OSError:
+            return False
+        return on and flag != 0
