@@ -145,13 +145,12 @@ def parse(
     finally:
         if collecting:
             gc.enable()
+    called = {id(call.function) for call in machine.calls}
     return Parsed(
         value=value,
         end=machine.end,
         protocol=machine.protocol,
-        globals=tuple(
-            GlobalUse(global_, first, id(global_) in machine.called) for global_, first in machine.globals.values()
-        ),
+        globals=tuple(GlobalUse(global_, first, id(global_) in called) for global_, first in machine.globals.values()),
         calls=tuple(machine.calls),
         opcodes=machine.opcodes,
         findings=tuple(machine.findings),

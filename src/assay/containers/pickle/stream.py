@@ -6,8 +6,11 @@ Both halves of the machine (``machine``, ``opcodes``) work on it; it knows no op
 from __future__ import annotations
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import numpy as np
 
 from assay.containers.pickle.values import Bytes, Call, Global, Symbol, Unknown, key
 from assay.spec.finding import Finding, Severity
@@ -22,6 +25,7 @@ HOLE = Unknown("a memo entry that was never stored")
 """Stands in the memo where an index was left out."""
 
 _MAX_GAP = 1 << 16  # indices further out than this are kept in a dict: their distance costs nothing there
+_NEWLINE = 10
 _FIRST_UNIFIED_PROTOCOL = 3  # names in older streams are those of Python 2
 
 
@@ -88,7 +92,6 @@ class Stream:
         self.far: dict[int, Any] = {}
         self.holes = 0
         self.globals: dict[tuple[str, str], tuple[Global, int]] = {}
-        self.called: set[int] = set()
         self.calls: list[Call] = []
         self.findings: list[Finding] = []
         self.protocol = 0
@@ -136,6 +139,19 @@ class Stream:
             raise Fault(f"a line of more than {self.limits.text:,} bytes", limit=True)
         raise More(at, 2 * (self.size - at) + SLACK)
 
+    def seek_line(self, ends: list[int], turn: int, pos: int) -> int:
+        """Index in *ends* of the first line end at or after *pos*, not before *turn*; the first call fills *ends*.
+
+        The last of *ends* is -1, which no position comes before: who meets it asks here.
+        """
+        if len(ends) == 1:
+            chunk = np.frombuffer(self.data, np.uint8, self.size)
+            ends[:0] = np.flatnonzero(chunk == _NEWLINE).tolist()
+        turn = bisect_left(ends, pos, turn, len(ends) - 1)
+        if turn == len(ends) - 1:
+            self.more_line(pos)
+        return turn
+
     def line(self, at: int, pos: int) -> tuple[bytes, int]:
         """The line at *pos* without its newline, and the position after it."""
         end = self.data.find(b"\n", pos, self.size)
@@ -168,9 +184,7 @@ class Stream:
 
     def call(self, function: Any, args: Any, at: int, how: str, kwargs: Any = None) -> Call:
         """Record that *function* is called."""
-        if type(function) is Global:
-            self.called.add(id(function))
-        elif not isinstance(function, Symbol):
+        if type(function) is not Global and not isinstance(function, Symbol):
             raise Fault(f"a {type(function).__name__} is called")
         if not isinstance(args, tuple):
             if not isinstance(args, Symbol):
