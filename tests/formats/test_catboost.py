@@ -83,7 +83,7 @@ def test_a_core_says_trees_features_loss_and_info() -> None:
     found = describe(cbm())
 
     assert found.inputs == (Port("a", "float32", (None,)), Port("b", "float32", (None,)))
-    assert found.task == "binary classification"
+    assert found.task == "binary-classification"
     assert found.hyperparameters == {"iterations": 2, "loss_function": "Logloss", "loss_function.border": 0.5}
     assert {key: found.metadata[key] for key in ("trees", "leaves", "max_depth", "guid", "info")} == {
         "trees": 2, "leaves": 6, "max_depth": 2, "guid": "1-2-3", "info": {"note": "hello"},
@@ -219,7 +219,7 @@ def test_freshly_trained_models_agree_with_the_library(case: str, encoding: str,
     assert found.hyperparameters["loss_function"] == model.get_all_params()["loss_function"]
     assert found.hyperparameters["learning_rate"] == pytest.approx(model.learning_rate_, rel=1e-6)
     if case != "lossguide regression":
-        assert found.metadata["classes"] == [*model.classes_]
+        assert found.metadata["class_names"] == [*model.classes_]
     loss = str(found.hyperparameters["loss_function"])
     assert found.metrics[f"test {loss}"] == pytest.approx(model.best_score_["validation"][loss])
     assert found.findings == ()

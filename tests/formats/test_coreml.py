@@ -114,7 +114,7 @@ def test_a_real_network_shows_its_layers_and_every_weight(real_model: Callable[[
     tree = Tree({"blla.mlmodel": FileSource(file)})
     (group,) = CoreMlFormat().detect(tree)
     description = CoreMlFormat().describe(tree, group)
-    assert description.architecture == "neuralNetwork"
+    assert (description.architecture, description.metadata["kind"]) == (None, "neuralNetwork")
     assert description.inputs == (Port("input", "float64", (1, 3, 1800, 0)),)
     assert description.metadata["ops"] == {
         "convolution": 7,
@@ -144,7 +144,7 @@ def test_a_real_package_is_one_group_with_its_weights(real_folder: Callable[[str
     assert group == ("p/Data/com.apple.CoreML/model.mlmodel", weights, "p/Manifest.json")
     description = CoreMlFormat().describe(tree, group)
     assert description.findings == ()
-    assert (description.architecture, description.framework_version) == ("mlProgram", "7.0")
+    assert (description.metadata["kind"], description.framework_version) == ("mlProgram", "7.0")
     assert description.metadata["source"] == "tensorflow==2.12.0"
     assert description.metadata["ops"]["conv"] == 32  # type: ignore[index,call-overload]
     assert description.outputs[0] == Port("Identity", "float32", (1, 172, 264))
@@ -207,7 +207,7 @@ def test_weights_are_typed_shaped_and_located() -> None:
     ]
     assert content(tree, description.tensors[1]) == struct.pack("<2f", 7, 8)
     assert description.task == "classification"
-    assert description.metadata["classes"] == ["cat", "dog"]
+    assert description.metadata["class_names"] == ["cat", "dog"]
     assert description.findings == ()
 
 
@@ -225,7 +225,7 @@ def test_networks_in_branches_and_models_in_pipelines_are_walked() -> None:
 def test_tree_ensembles_and_linear_models_are_counted_and_listed() -> None:
     nodes = b"".join(field(1, fields((1, tree), (2, number))) for tree in (0, 1, 5) for number in range(3))
     trees = describe(model(402, fields((1, nodes), (101, field(1, varint(3) + varint(4))))))
-    assert (trees.metadata["trees"], trees.metadata["nodes"], trees.metadata["classes"]) == (3, 9, [3, 4])
+    assert (trees.metadata["trees"], trees.metadata["nodes"], trees.metadata["class_names"]) == (3, 9, [3, 4])
     linear = describe(model(300, fields((1, field(1, struct.pack("<2d", 1, 2))), (2, struct.pack("<d", 3)))))
     assert [(spec.name, spec.dtype, spec.shape) for spec in linear.tensors] == [
         ("weights.0", "float64", (2,)),

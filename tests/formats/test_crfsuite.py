@@ -45,7 +45,7 @@ def describe(data: bytes) -> Description:
 def test_a_model_says_counts_and_labels() -> None:
     found = describe(model())
 
-    assert found.metadata == {"labels": 2, "attributes": 7, "features": 3, "label_names": ["B", "I"]}
+    assert found.metadata == {"classes": 2, "attributes": 7, "features": 3, "class_names": ["B", "I"]}
     assert (found.parameters, found.format_version, found.findings) == (3, "100", ())
 
 
@@ -86,8 +86,8 @@ def test_a_real_address_parser_is_described(real_model: Callable[[str, str, str]
 
     found = FORMAT.describe(Tree({"m": FileSource(file)}), ("m",))
 
-    assert (found.metadata["labels"], found.metadata["attributes"], found.parameters) == (29, 1270, 2605)
-    assert "StreetName" in str(found.metadata["label_names"])
+    assert (found.metadata["classes"], found.metadata["attributes"], found.parameters) == (29, 1270, 2605)
+    assert "StreetName" in str(found.metadata["class_names"])
     assert found.findings == ()
 
 

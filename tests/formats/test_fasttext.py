@@ -62,10 +62,10 @@ def test_a_supervised_model_says_settings_labels_and_matrices() -> None:
 
     found = describe(data)
 
-    assert (found.architecture, found.task) == ("supervised", "text classification")
+    assert (found.architecture, found.task) == ("supervised", "text-classification")
     assert (found.hyperparameters["dim"], found.hyperparameters["loss"]) == (4, "softmax")
     assert found.metadata == {
-        "words": 2, "labels": 2, "quantized": False, "tokens": 99, "label_names": ["__label__x", "__label__y"],
+        "words": 2, "classes": 2, "quantized": False, "tokens": 99, "class_names": ["__label__x", "__label__y"],
     }  # fmt: skip
     assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [("input", (12, 4)), ("output", (2, 4))]
     assert found.tensors[1].extent == Extent("m", len(data) - 32, 32)
@@ -87,14 +87,14 @@ def test_a_quantized_model_shows_codes_and_centroids() -> None:
 def test_a_skipgram_model_has_no_labels() -> None:
     found = describe(model(kind=2, labels=()))
 
-    assert (found.architecture, found.task, found.metadata["labels"]) == ("skipgram", "word embeddings", 0)
+    assert (found.architecture, found.task, found.metadata["classes"]) == ("skipgram", "feature-extraction", 0)
 
 
 def test_dictionaries_are_followed_across_chunks() -> None:
     found = describe(model(words=tuple(f"word number {index}" for index in range(250_000))))
 
     assert found.complete
-    assert found.metadata["label_names"] == ["__label__x", "__label__y"]
+    assert found.metadata["class_names"] == ["__label__x", "__label__y"]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_real_language_identifier_is_read_to_its_last_byte(real_model: Callabl
     found = FORMAT.describe(Tree({"m": FileSource(file)}), ("m",))
 
     assert (found.hyperparameters["dim"], found.hyperparameters["loss"]) == (16, "hierarchical softmax")
-    assert (found.metadata["words"], found.metadata["labels"], found.metadata["quantized"]) == (7235, 176, True)
-    assert "__label__en" in str(found.metadata["label_names"])
+    assert (found.metadata["words"], found.metadata["classes"], found.metadata["quantized"]) == (7235, 176, True)
+    assert "__label__en" in str(found.metadata["class_names"])
     assert found.complete
 
 

@@ -96,7 +96,7 @@ def test_a_configuration_gives_architecture_task_labels_and_signature() -> None:
 
     assert (description.architecture, description.task) == ("BertForSequenceClassification", "text-classification")
     assert description.framework_version == "4.46.0"
-    assert description.metadata["labels"] == ["neg", "pos", "mixed"]
+    assert description.metadata["class_names"] == ["neg", "pos", "mixed"]
     assert description.metadata["dtype"] == "float16"
     assert description.metadata["weights"] == ["model.safetensors"]
     assert description.hyperparameters == {"hidden_size": 32, "vocab_size": 300}
@@ -679,7 +679,7 @@ print(json.dumps({"architecture": config.architectures[0], "labels": [config.id2
 
     assert description.findings == ()
     assert description.architecture == theirs["architecture"]
-    assert description.metadata["labels"] == theirs["labels"]
+    assert description.metadata["class_names"] == theirs["labels"]
     assert description.hyperparameters["hidden_size"] == theirs["hidden"]
     assert description.tokenizer is not None
     assert description.tokenizer.vocabulary_size == theirs["size"]

@@ -330,7 +330,7 @@ def test_numbers_that_json_cannot_say_become_text() -> None:
 def test_the_task_is_read_from_the_loss() -> None:
     loss = {"class_name": "BinaryCrossentropy", "config": {"name": "b"}}
 
-    assert read_training({"loss": loss})[1] == "binary classification"
+    assert read_training({"loss": loss})[1] == "binary-classification"
     assert read_training({"loss": "mse"})[1] == "regression"
     assert read_training({"loss": {"a": "mse", "b": "mae"}})[1] is None
 

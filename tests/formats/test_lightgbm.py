@@ -58,7 +58,7 @@ def rules(found: Description) -> set[str]:
 def test_a_model_text_says_trees_features_and_parameters() -> None:
     found = describe(model())
 
-    assert (found.architecture, found.format_version, found.task) == ("dart", "v4", "multiclass classification")
+    assert (found.architecture, found.format_version, found.task) == ("dart", "v4", "multiclass-classification")
     assert found.inputs == (Port("age", "float64", (None,)), Port("town", "categorical", (None,)))
     assert found.outputs == (Port("prediction", "float64", (None, 2)),)
     assert found.hyperparameters == {

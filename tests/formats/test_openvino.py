@@ -75,7 +75,7 @@ def test_a_network_shows_signature_operators_constants_and_its_conversion() -> N
     description = describe(network(*layers, tail=RT_INFO), bytes(35))
     assert description.findings == ()
     assert (description.framework_version, description.format_version) == ("2024.2", "11")
-    assert description.architecture == "demo"
+    assert description.metadata["name"] == "demo"
     assert description.inputs == (Port("x", "float16", (None, 3, "1..8")),)
     assert description.outputs == (Port("out", "float32", (None, 10)),)
     assert [(spec.name, spec.dtype, spec.shape, spec.extent) for spec in description.tensors] == [
@@ -86,7 +86,7 @@ def test_a_network_shows_signature_operators_constants_and_its_conversion() -> N
     ]
     assert description.metadata["ops"] == {"Const": 4, "Parameter": 1, "MatMul": 1, "Result": 1}
     assert description.metadata["converted_from"] == "onnx"
-    assert description.metadata["rt_info"]["MO_version"] == "2024.1-abc"  # type: ignore[index,call-overload]
+    assert description.metadata["properties"]["MO_version"] == "2024.1-abc"  # type: ignore[index,call-overload]
 
 
 def test_bodies_of_loops_and_branches_are_walked_under_their_layers_name() -> None:

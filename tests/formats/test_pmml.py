@@ -45,7 +45,7 @@ def test_a_document_says_fields_model_and_maker() -> None:
     assert (found.framework, found.framework_version) == ("maker", "2.1")
     assert found.inputs == (Port("age", "float64", (None,)), Port("town", "string", (None,)))
     assert found.outputs == (Port("pay", "float64", (None,)),)
-    assert (found.parameters, found.metadata["modelName"]) == (1, "pay")
+    assert (found.parameters, found.metadata["name"]) == (1, "pay")
 
 
 def test_a_tree_nested_too_deeply_is_incomplete_and_keeps_its_fields() -> None:

@@ -335,7 +335,7 @@ def test_a_torchserve_archive_gives_its_manifest_and_says_that_it_ships_source()
         archive({"MAR-INF/MANIFEST.json": json.dumps(manifest).encode(), "h.py": b"", "w.pt": weights}, prefix=""),
     )
 
-    assert found.metadata["modelName"] == "net"
+    assert found.metadata["name"] == "net"
     assert found.format_version == "0.9"
     assert rules(found) == {"torchserve-source"}
 

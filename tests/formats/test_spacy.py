@@ -65,7 +65,7 @@ def test_a_pipeline_says_components_labels_and_evaluation() -> None:
     found = describe(tree_of())
 
     assert (found.architecture, found.framework_version, found.languages) == ("en_tiny", ">=3.7,<3.9", ("en",))
-    assert (found.task, found.licenses, found.metrics) == ("named entity recognition", ("MIT",), {"ents_f": 0.85})
+    assert (found.task, found.licenses, found.metrics) == ("token-classification", ("MIT",), {"ents_f": 0.85})
     assert found.requirements == ("spacy>=3.7,<3.9", "spacy-lookups-data>=1.0")
     assert [component.name for component in found.components] == ["tok2vec", "ner"]
     ner = found.components[1]

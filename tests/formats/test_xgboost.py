@@ -109,7 +109,7 @@ def binary(
 def test_json_and_ubj_say_the_same(encode: Callable[[dict[str, Any]], bytes]) -> None:
     found = describe(encode(document(attributes={"best_iteration": "1", "best_score": "0.25"})))
 
-    assert (found.architecture, found.framework_version, found.task) == ("gbtree", "1.7.6", "binary classification")
+    assert (found.architecture, found.framework_version, found.task) == ("gbtree", "1.7.6", "binary-classification")
     assert found.inputs == (Port("age", "int64", (None,)), Port("income", "float32", (None,)))
     assert found.outputs == (Port("prediction", "float32", (None,)),)
     assert found.hyperparameters["objective"] == "binary:logistic"
@@ -327,7 +327,7 @@ def test_real_models_are_described_as_measured(real_model: Callable[[str, str, s
     small = describe_file(real_model(package, f"{folder}/nfl/models/wp_naive.ubj", "5099367dfc6b"))
     large = describe_file(real_model(package, f"{folder}/cfb/models/ep_model.ubj", "44516f561836"))
 
-    assert (small.metadata["trees"], small.metadata["features"], small.task) == (65, 11, "binary classification")
+    assert (small.metadata["trees"], small.metadata["features"], small.task) == (65, 11, "binary-classification")
     assert small.inputs[0].name == "receive_2h_ko"
     assert (large.metadata["trees"], large.metadata["boosted_rounds"], large.parameter_count) == (3675, 525, 105_083)
     assert large.outputs == (Port("prediction", "float32", (None, 7)),)

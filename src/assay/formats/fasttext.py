@@ -98,16 +98,16 @@ def _description(window: Window, paths: tuple[str, ...]) -> Description:
     except BadFormat as error:
         findings.append(Finding("fasttext-incomplete", Severity.INCOMPLETE, error.message, path))
     supervised = kind == "supervised"
-    metadata: dict[str, Json] = {"words": model.words, "labels": model.labels, "quantized": model.quantized}
+    metadata: dict[str, Json] = {"words": model.words, "classes": model.labels, "quantized": model.quantized}
     if model.names:
-        metadata["label_names"] = list(model.names[:MAX_LABELS])
+        metadata["class_names"] = list(model.names[:MAX_LABELS])
     return Description(
         format="fasttext",
         paths=paths,
         format_version=str(version),
         framework="fasttext",
         architecture=kind,
-        task="text classification" if supervised else "word embeddings",
+        task="text-classification" if supervised else "feature-extraction",
         tensors=tuple(model.tensors),
         parameter_count=model.parameters or None,
         inputs=(Port("text", "string", (None,)),),

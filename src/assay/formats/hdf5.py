@@ -12,7 +12,7 @@ from assay.formats.hdf5_tensors import read_tensor, tensors
 from assay.formats.keras.weights import is_keras
 from assay.spec.description import Description
 from assay.spec.json import Json
-from assay.spec.tensor import ELEMENT_BITS, TensorSpec
+from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
 
 MAX_SHOWN = 100
@@ -47,7 +47,7 @@ class Hdf5Format:
                 paths=(path,),
                 format_version=f"superblock {file.reader.superblock.version}",
                 tensors=tuple(specs),
-                parameter_count=sum(spec.size for spec in specs if spec.dtype in ELEMENT_BITS),
+                parameter_count=sum(spec.size for spec in specs if spec.trained),
                 metadata={"groups": len(groups), **({"attributes": attributes} if attributes else {})},
                 findings=tuple(file.findings),
             )

@@ -310,11 +310,11 @@ def _description(network: _Network, paths: tuple[str, ...]) -> Description:
     opsets: dict[str, Json] = {word: count for word, count in network.opsets.most_common() if word}
     found: dict[str, Json] = {
         "ir_version": network.version,
-        "network": network.name,
+        "name": network.name,
         "ops": dict(network.operators.most_common()),
         "opsets": opsets,
         "converted_from": source,
-        "rt_info": properties,
+        "properties": properties,
     }
     return Description(
         format="openvino",
@@ -322,7 +322,6 @@ def _description(network: _Network, paths: tuple[str, ...]) -> Description:
         format_version=network.version or None,
         framework="openvino",
         framework_version=str(version).partition("-")[0] if version else None,
-        architecture=network.name or None,
         tensors=tuple(network.tensors),
         inputs=tuple(network.inputs),
         outputs=tuple(network.outputs),

@@ -113,7 +113,8 @@ def _description(document: _Document, paths: tuple[str, ...], findings: tuple[Fi
     kind, attributes = document.model or ("", {})
     targets = [field for field in document.schema if field.get("usageType") in ("target", "predicted")]
     active = [field for field in document.schema if field.get("usageType", "active") == "active"]
-    stated = {key: attributes.get(key) for key in ("modelName", "algorithmName", "functionName")}
+    names = {"name": "modelName", "algorithm": "algorithmName", "function": "functionName"}
+    stated = {key: attributes.get(attribute) for key, attribute in names.items()}
     metadata: dict[str, Json] = {key: value[:MAX_NAME] for key, value in stated.items() if value}
     if document.model is None:
         findings = (*findings, Finding("pmml-no-model", Severity.NOTE, "the document holds no model", paths[0]))

@@ -167,7 +167,7 @@ def _description(
 
 
 def _task(pipeline: list[str]) -> str | None:
-    for name, task in (("textcat", "text classification"), ("ner", "named entity recognition")):
+    for name, task in (("textcat", "text-classification"), ("ner", "token-classification")):
         if any(part.startswith(name) for part in pipeline):
             return task
     return "linguistic annotation" if pipeline else None

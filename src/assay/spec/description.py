@@ -95,9 +95,11 @@ class Description:
         framework: library that made or runs it (``pytorch``, ``scikit-learn``, ``tensorflow`` …).
         framework_version: as recorded in the files.
         architecture: class or family name (``BertModel``, ``llama``, ``GradientBoostingClassifier``).
-        task: what it does (``text-classification``, ``binary classification``).
+        task: what it does, in the hub's words where it has one (``text-classification``, ``token-classification``) and
+            hyphenated like them elsewhere (``binary-classification``, ``regression``, ``survival-analysis``).
         tensors: every tensor; names are unique.
-        parameter_count: number of trained numbers, where it differs from or cannot be had from ``tensors``.
+        parameter_count: number of trained numbers, where it differs from or cannot be had from ``tensors``. Shapes,
+            indices, counters and masks are not trained (``TensorSpec.trained``); packed weights count as stored.
         inputs, outputs: the signature.
         tokenizer: how text becomes ids.
         preprocessing: settings of image, audio or feature preprocessing.
@@ -138,10 +140,10 @@ class Description:
 
     @property
     def parameters(self) -> int | None:
-        """Number of trained numbers: as stated, else the sum over the tensors, else None."""
+        """Number of trained numbers: as stated, else the sum over the tensors that may be trained, else None."""
         if self.parameter_count is not None:
             return self.parameter_count
-        return sum(tensor.size for tensor in self.tensors) if self.tensors else None
+        return sum(tensor.size for tensor in self.tensors if tensor.trained) if self.tensors else None
 
     @property
     def dtypes(self) -> dict[str, int]:

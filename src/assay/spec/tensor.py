@@ -46,6 +46,16 @@ ELEMENT_BITS: dict[str, int] = {
 Anything else (``string``, ``object``, ``q4_k``, ``qint8`` …) is a named storage type, not a plain array."""
 
 
+NEVER_TRAINED = frozenset(
+    {"bool", "int32", "uint32", "int64", "uint64", "datetime64", "timedelta64"}
+    | {"string", "bytes", "object", "void", "opaque", "compound", "resource", "variant"}
+)
+"""Dtypes of shapes, indices, counters, masks and text. Narrower integers may be quantised weights."""
+
+PACKED = (".qweight", ".weight_packed")
+"""Endings of names of quantised weights that lie packed in wide integers (GPTQ, AWQ, compressed-tensors)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """Where a tensor's bytes lie plainly (uncompressed, contiguous) in an entry.
@@ -94,6 +104,11 @@ class TensorSpec:
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the elements may be trained numbers: floats and quantised weights, not shapes, indices or text."""
+        return self.dtype not in NEVER_TRAINED or self.name.endswith(PACKED)
 
     @property
     def plain(self) -> bool:

@@ -29,10 +29,10 @@ _EXPORT = re.compile(
 )
 _VERSION = re.compile(r"CatBoost release (\d+(?:\.\d+)+)|Branch: (?:tags/)?v?(\d+(?:\.\d+)+)")
 _TASKS = {
-    "binary classification": {"Logloss", "CrossEntropy", "Focal"},
-    "multiclass classification": {"MultiClass", "MultiClassOneVsAll"},
-    "multilabel classification": {"MultiLogloss", "MultiCrossEntropy"},
-    "survival analysis": {"Cox", "SurvivalAft"},
+    "binary-classification": {"Logloss", "CrossEntropy", "Focal"},
+    "multiclass-classification": {"MultiClass", "MultiClassOneVsAll"},
+    "multilabel-classification": {"MultiLogloss", "MultiCrossEntropy"},
+    "survival-analysis": {"Cox", "SurvivalAft"},
 }
 _RANKING = re.compile(r"Pair|Rank|Query")
 _DTYPES = {"float": "float32", "categorical": "categorical", "text": "string", "embedding": "float32"}
@@ -169,7 +169,7 @@ def _metadata(model: Model) -> dict[str, Json]:
         "max_depth": model.depth,
         "features": plain(kinds),
         "outputs": model.dimension,
-        "classes": plain(classes.get("class_names")),
+        "class_names": plain(classes.get("class_names")),
         "guid": plain(model.info.get("model_guid")),
         "trained_at": plain(model.info.get("train_finish_time")),
         "parts": plain(model.parts) if model.parts else None,

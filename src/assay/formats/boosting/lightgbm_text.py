@@ -51,11 +51,11 @@ _LEAVES = re.compile(rb"Tree=\d+\r?\n(?:[a-z_]+=[^\n]{0,60}\n){0,2}?num_leaves=(
 _ANY_TREE = re.compile(rb"(?:^|\n)Tree=\d+\r?\nnum_leaves=(\d{1,9})\s")
 _PARAMETER = re.compile(r"^\[(\w{1,100}): (.*)\]\r?$", re.MULTILINE)
 _TASKS = {
-    "binary": "binary classification",
-    "cross_entropy": "binary classification",
-    "cross_entropy_lambda": "binary classification",
-    "multiclass": "multiclass classification",
-    "multiclassova": "multiclass classification",
+    "binary": "binary-classification",
+    "cross_entropy": "binary-classification",
+    "cross_entropy_lambda": "binary-classification",
+    "multiclass": "multiclass-classification",
+    "multiclassova": "multiclass-classification",
     "lambdarank": "ranking",
     "rank_xendcg": "ranking",
     **dict.fromkeys(("regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape"), "regression"),

@@ -38,12 +38,12 @@ _UBJ = re.compile(
     rb"\{" + _LENGTH + rb"(?:learner\{" + _LENGTH + _FIRST + rb"|(?:Config|Model)\{" + _LENGTH + rb"learner\{)"
 )
 _TASKS = {
-    "binary": "binary classification",
-    "multi": "multiclass classification",
+    "binary": "binary-classification",
+    "multi": "multiclass-classification",
     "reg": "regression",
     "count": "regression",
     "rank": "ranking",
-    "survival": "survival analysis",
+    "survival": "survival-analysis",
 }
 _DTYPES = {"q": "float32", "float": "float32", "int": "int64", "i": "bool", "c": "categorical"}
 """XGBoost's feature types; ``q`` is quantitative, ``i`` an indicator."""

@@ -37,6 +37,9 @@ _DETECT_FIELDS = 10_000
 _SOURCE = "com.github.apple.coremltools.source"
 _VERSION = "com.github.apple.coremltools.version"
 _TASKS = {"Classifier": "classification", "Regressor": "regression"}
+_UNNAMED = frozenset({"mlProgram", "neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"})
+"""Kinds that hold a network of any architecture."""
+
 _PIPELINES = frozenset({"pipeline", "pipelineClassifier", "pipelineRegressor"})
 _OUTSIDE = {
     "customModel": "needs the application's own class",
@@ -277,7 +280,7 @@ def _description(index: Index, facts: _Facts, paths: tuple[str, ...]) -> Descrip
         format_version=None if facts.version is None else str(facts.version),
         framework="coreml",
         framework_version=facts.properties.get(_VERSION),
-        architecture=kind,
+        architecture=None if kind in _UNNAMED else kind or None,
         task=task,
         tensors=tuple(index.tensors),
         inputs=tuple(facts.inputs),

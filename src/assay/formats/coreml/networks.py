@@ -71,8 +71,8 @@ def read_labels(message: Field, index: Index) -> None:
             numbers = part.signed_integers()
             count += len(numbers)
             labels += numbers[: MAX_LABELS - len(labels)]
-    index.facts["classes"] = labels
-    index.facts["class_count"] = count
+    index.facts["class_names"] = labels
+    index.facts["classes"] = count
 
 
 def read_trees(message: Field, index: Index) -> None:

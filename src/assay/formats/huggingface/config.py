@@ -113,7 +113,7 @@ def read_config(folder: Folder, *, task: str | None = None) -> Config:
         metadata["name_or_path"] = plain(raw["_name_or_path"])
     labels = _labels(raw.get("id2label"))
     if labels and not all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
-        metadata["labels"] = plain(labels, text=200, items=MAX_LABELS)
+        metadata["class_names"] = plain(labels, text=200, items=MAX_LABELS)
     quantization = raw.get("quantization_config")
     if isinstance(quantization, Mapping):
         metadata["quantization"] = plain(quantization.get("quant_method") or quantization.get("quant_type"))

@@ -35,8 +35,14 @@ _DANGEROUS = {
     "model_to_dot": Severity.EXECUTE,
     "plot_model": Severity.WRITE,
     "run_script_remote": Severity.EXECUTE,
+    "decode_predictions": Severity.NETWORK,
 }
 """Functions of Keras itself that a model has no reason to name, with what they can do."""
+
+_FUNCTION_HOMES = frozenset(
+    {"activations", "constraints", "initializers", "losses", "metrics", "ops", "quantizers", "random", "regularizers"}
+)
+"""Parts of Keras whose functions compute; those of others (``applications``, ``datasets``, ``utils``) fetch, read and write."""
 
 _FOREIGN_OPS = (
     "io.",
@@ -65,7 +71,8 @@ def audit(config: Json, path: str) -> list[Finding]:
             if finding not in findings:
                 findings.append(finding)
             if len(findings) >= MAX_FINDINGS:
-                return findings
+                text = f"Keras configuration: more than {MAX_FINDINGS} findings, the rest was not looked at"
+                return [*findings, Finding("keras-limit", Severity.INCOMPLETE, text, path)]
     return findings
 
 
@@ -133,6 +140,9 @@ def _origin(item: Mapping[str, Json], name: str, config: Json, path: str) -> Ite
         yield _finding(
             "keras-dangerous-function", _DANGEROUS[last], "names a function that reaches outside", path, dotted
         )
+    elif module and name == "function" and _under(module, _KERAS_ROOTS) and not _computes(module):
+        text = "names a function of a part of Keras that reads, writes or fetches files"
+        yield _finding("keras-dangerous-function", Severity.EXECUTE, text, path, dotted)
     if module == "builtins" and name == "function":
         yield _finding(
             "keras-custom-object", Severity.NOTE, "needs a function that the file does not hold", path, function
@@ -147,6 +157,14 @@ def _origin(item: Mapping[str, Json], name: str, config: Json, path: str) -> Ite
     elif ">" in name or ">" in registered:
         custom = registered if ">" in registered else name
         yield _finding("keras-custom-object", Severity.NOTE, "needs a class that the file does not hold", path, custom)
+
+
+def _computes(module: str) -> bool:
+    parts = module.split(".")
+    inner = parts[next((index for index, part in enumerate(parts) if part in {"keras", "tf_keras"}), 0) + 1 :]
+    if inner[:1] == ["src"]:
+        inner = inner[1:]
+    return bool(inner) and inner[0] in _FUNCTION_HOMES
 
 
 def _under(module: str, roots: tuple[str, ...]) -> bool:

@@ -35,7 +35,7 @@ _PARTS = ("layer", "forward_layer", "backward_layer", "cell", "cells", "layers")
 
 _MODELS = frozenset({"Functional", "Model", "Sequential"})
 _TASKS = {
-    "binary_crossentropy": "binary classification",
+    "binary_crossentropy": "binary-classification",
     "categorical_crossentropy": "classification",
     "sparse_categorical_crossentropy": "classification",
     "mean_squared_error": "regression",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from assay.containers.hdf5.file import File, Group
 from assay.formats.hdf5_tensors import shown
-from assay.spec.tensor import ELEMENT_BITS, TensorSpec
+from assay.spec.tensor import TensorSpec
 
 _OPTIMIZER = frozenset({"optimizer", "optimizer_weights"})
 _STATE = frozenset({"seed_generator", "metrics", "compile_metrics"})
@@ -44,7 +44,7 @@ def parameter_count(specs: Iterable[TensorSpec]) -> int:
         spec.size
         for spec in specs
         if not is_optimizer(spec.name)
-        and spec.dtype in ELEMENT_BITS
+        and spec.trained
         and not any(part in _STATE or part.startswith("seed_generator") for part in spec.name.split("/"))
     )
 

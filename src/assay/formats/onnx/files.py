@@ -20,7 +20,6 @@ from assay.formats.onnx.schema import (
     CLASSICAL_DOMAIN,
     CLASSICAL_MODELS,
     EXTENSION_DOMAINS,
-    GENERIC_GRAPH_NAMES,
     KNOWN_DOMAINS,
     QUANTISED_DTYPES,
     QUANTISING_OPERATORS,
@@ -247,8 +246,6 @@ def _description(walk: GraphWalk, model: _Model, paths: tuple[str, ...]) -> Desc
     requirements = ["onnxruntime"]
     domains = {domain for domain, _ in walk.operators}
     requirements += sorted({EXTENSION_DOMAINS[domain] for domain in domains & EXTENSION_DOMAINS.keys()})
-    graph_name = walk.main.name
-    architecture = predictors[0] if predictors else (None if graph_name in GENERIC_GRAPH_NAMES else graph_name)
     task = properties.get("task") or (TASKS.get(predictors[0]) if predictors else None)
     return Description(
         format="onnx",
@@ -256,10 +253,11 @@ def _description(walk: GraphWalk, model: _Model, paths: tuple[str, ...]) -> Desc
         format_version=None if model.ir_version is None else str(model.ir_version),
         framework=model.texts[_PRODUCER] or "onnx",
         framework_version=model.texts[_PRODUCER_VERSION] or None,
-        architecture=architecture,
+        # Graph names are the exporter's (`main_graph`, `Model from PaddlePaddle.`): they name no architecture.
+        architecture=predictors[0] if predictors else None,
         task=task,
         tensors=tuple(walk.tensors),
-        parameter_count=walk.trained + sum(spec.size for spec in walk.tensors) if walk.trained else None,
+        parameter_count=(walk.trained + sum(s.size for s in walk.tensors if s.trained)) if walk.trained else None,
         inputs=inputs,
         outputs=tuple(walk.main.outputs),
         components=tuple(walk.components),
@@ -280,7 +278,7 @@ def _metadata(walk: GraphWalk, model: _Model) -> dict[str, Json]:
         "producer": " ".join(filter(None, (model.texts[_PRODUCER], model.texts[_PRODUCER_VERSION]))),
         "domain": model.texts[_DOMAIN],
         "model_version": model.version,
-        "graph": walk.main.name,
+        "name": walk.main.name,
         "ops": operators,
         "nodes": walk.operators.total(),
         "subgraphs": walk.subgraphs,
@@ -288,8 +286,8 @@ def _metadata(walk: GraphWalk, model: _Model) -> dict[str, Json]:
         "trees": walk.trees,
         "sparse": walk.sparse,
         "quantization": _quantization(walk),
-        "doc": _shortened(model.texts[_DOC]),
-        "graph_doc": _shortened(walk.main.doc),
+        "description": _shortened(model.texts[_DOC]),
+        "graph_description": _shortened(walk.main.doc),
         "training_graphs": model.training,
         "properties": {
             _shortened(key): _shortened(value, model.property_sizes[key]) for key, value in model.properties.items()

@@ -106,8 +106,3 @@ TASKS = {
 
 CLASSICAL_MODELS = (*TASKS, "TreeEnsemble")
 """Classical operators that hold a trained predictor (the others prepare its input)."""
-
-GENERIC_GRAPH_NAMES = frozenset(
-    {"", "graph", "main", "main_graph", "mainGraph", "model", "onnx", "torch_jit", "torch-jit-export", "tf2onnx"}
-)
-"""Graph names that exporters give to every model: they say nothing about the architecture."""

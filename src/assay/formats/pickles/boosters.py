@@ -106,7 +106,7 @@ def _from_booster(name: str, booster: Booster, findings: list[Finding]) -> Embed
     facts: dict[str, Json] = {"trees": len(booster.trees), "features": booster.num_feature}
     leaves = sum(tree.leaves * tree.leaf_size for tree in booster.trees)
     ports = feature_ports(booster.feature_names, (), width=booster.num_feature)
-    task = {"binary": "binary classification", "multi": "multiclass classification", "reg": "regression"}
+    task = {"binary": "binary-classification", "multi": "multiclass-classification", "reg": "regression"}
     return Embedded(
         name,
         "xgboost",

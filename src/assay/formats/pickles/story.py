@@ -21,7 +21,7 @@ from assay.formats.pytorch.graph import DISTRIBUTIONS
 from assay.spec.description import Component, Port
 from assay.spec.finding import Finding
 from assay.spec.json import Json
-from assay.spec.tensor import ELEMENT_BITS, TensorSpec
+from assay.spec.tensor import TensorSpec
 from assay.trees import Window
 
 MAX_PARTS = 64
@@ -44,15 +44,18 @@ _NOT_NEEDED = frozenset({"__builtin__", "copy_reg", "__main__", "__mp_main__", "
 _INNER = ("best_estimator_", "estimator_", "estimator", "base_estimator", "regressor_", "classifier_")
 _TASKS_BY_MODULE = {
     "cluster": "clustering",
-    "mixture": "density estimation",
-    "decomposition": "dimensionality reduction",
-    "manifold": "dimensionality reduction",
-    "feature_extraction": "feature extraction",
-    "preprocessing": "feature preprocessing",
-    "impute": "feature preprocessing",
-    "covariance": "outlier detection",
+    "mixture": "density-estimation",
+    "decomposition": "dimensionality-reduction",
+    "manifold": "dimensionality-reduction",
+    "feature_extraction": "feature-extraction",
+    "preprocessing": "feature-preprocessing",
+    "impute": "feature-preprocessing",
+    "covariance": "outlier-detection",
 }
 _OUTLIERS = frozenset({"IsolationForest", "OneClassSVM", "LocalOutlierFactor", "SGDOneClassSVM", "EllipticEnvelope"})
+_CONTAINERS = frozenset({"builtins", "__builtin__", "collections", "array", "datetime"})
+"""Modules whose objects hold values: no architecture."""
+
 _TEXT_STEPS = frozenset({"TfidfVectorizer", "CountVectorizer", "HashingVectorizer"})
 
 
@@ -96,7 +99,7 @@ def tell(
         _identity(story, main, top_level=main is root)
         _signature(story, main, arrays, window)
     elif isinstance(root, (dict, list, tuple)):
-        story.architecture = type(root).__name__
+        story.metadata["class"] = type(root).__name__
     tops = sorted({module.partition(".")[0] for module in modules})
     versions = _versions(graph)
     if story.framework is None:
@@ -110,7 +113,7 @@ def tell(
     for model in models:
         _embed(story, model, single=len(models) == 1)
     if story.parameter_count is None:
-        plain = [spec for spec in specs if spec.dtype in ELEMENT_BITS]
+        plain = [spec for spec in specs if spec.trained]
         story.parameter_count = sum(spec.size for spec in plain) if plain else None
     _settings(story)
     return story
@@ -137,7 +140,8 @@ def _identity(story: Story, main: Call, *, top_level: bool) -> None:
     kind = class_of(main)
     if kind is None:
         return
-    story.architecture = kind.name.rpartition(".")[2] if top_level or is_estimator(main) else None
+    model_like = is_estimator(main) or (top_level and kind.module not in _CONTAINERS)
+    story.architecture = kind.name.rpartition(".")[2] if model_like else None
     story.framework = _FRAMEWORKS.get(kind.module.partition(".")[0])
     if story.framework is None and "_sklearn_version" in attributes_of(main):
         story.framework = "scikit-learn"
@@ -185,14 +189,14 @@ def _signature(story: Story, main: Call, arrays: Arrays, window: Window) -> None
     name = kind.name if kind else ""
     if classes is not None:
         count = classes.size
-        story.task = "binary classification" if count == 2 else "multiclass classification"
+        story.task = "binary-classification" if count == 2 else "multiclass-classification"
         story.metadata["classes"] = count
         values = classes.values(window) if len(classes.shape) == 1 else None
         if values is not None and count <= MAX_CLASSES:
             story.metadata["class_names"] = [Reader(arrays).json(value) for value in values]
         story.outputs = (Port("label", dtype_of_values(classes), (None,)),)
     elif name in _OUTLIERS:
-        story.task = "outlier detection"
+        story.task = "outlier-detection"
     elif "Classifier" in name:
         story.task = "classification"
     elif "Regress" in name or name in {"Ridge", "Lasso", "ElasticNet", "SVR", "LinearSVR", "NuSVR", "Lars"}:
@@ -241,8 +245,11 @@ def _requirements(tops: Sequence[str], versions: dict[str, str]) -> tuple[str, .
 
 
 def _embed(story: Story, model: Embedded, *, single: bool) -> None:
-    story.metadata[f"{model.library}:{model.name}"[:200]] = {
-        key: value for key, value in model.facts.items() if isinstance(value, (int, float, str))
+    boosters = story.metadata.setdefault("boosters", {})
+    assert isinstance(boosters, dict)
+    boosters[model.name[:200]] = {
+        "library": model.library,
+        **{key: value for key, value in model.facts.items() if isinstance(value, (int, float, str))},
     }
     if single:
         for key in ("trees", "features"):

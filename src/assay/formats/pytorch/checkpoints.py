@@ -98,10 +98,10 @@ def _object(story: Story, saved: Saved, call: Call) -> None:
     except Malformed:
         return
     story.metadata["class"] = class_of(call)
-    story.architecture = _short(class_of(call))
     settings = as_json(saved.value)
     if isinstance(settings, Mapping):
         story.kind = "arguments" if re.search(r"Namespace|Arguments|Config", class_of(call)) else "object"
+        story.architecture = None if story.kind == "arguments" else _short(class_of(call))
         story.hyperparameters = {key: value for key, value in settings.items() if key != "class"}
     elif settings is not None:
         story.metadata["value"] = settings

@@ -60,7 +60,8 @@ def build_index(parts: Sequence[tuple[Saved, Found]]) -> Index:
                 continue
             seen.add(located.name)
             _check_tensor(index, saved, located)
-            index.specs.append(saved.spec(located.name, located.tensor))
+            spec = saved.spec(located.name, located.tensor)
+            index.specs.append(spec)
             identity = _identity(number, located)
             if located.tensor.storage is not None and located.tensor.size:
                 groups.setdefault(identity[:2], []).append((identity, located.name))
@@ -69,7 +70,7 @@ def build_index(parts: Sequence[tuple[Saved, Found]]) -> Index:
             tally = roles.setdefault(located.role, [0, 0])
             tally[0] += 1
             tally[1] += located.tensor.size
-            if located.role is Role.MODEL and not located.buffer and identity not in counted:
+            if located.role is Role.MODEL and not located.buffer and spec.trained and identity not in counted:
                 counted.add(identity)
                 index.trained += _stored_elements(located)
     _facts(index, groups, roles, devices)

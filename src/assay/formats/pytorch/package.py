@@ -28,6 +28,14 @@ from assay.trees import Tree
 
 _MAX_LISTED = 50
 _MAX_PICKLES = 64
+_STATED = {
+    "name": "modelName",
+    "version": "modelVersion",
+    "handler": "handler",
+    "serialized_file": "serializedFile",
+    "model_file": "modelFile",
+    "extensions": "extensions",
+}
 
 
 class TorchPackageFormat:
@@ -102,8 +110,8 @@ class TorchServeFormat:
             parts = _weights(archive, prefix, model, findings)
             index = build_index(parts)
             metadata: dict[str, Json] = {"kind": "torchserve", **index.facts}
-            for key in ("modelName", "modelVersion", "handler", "serializedFile", "modelFile", "extensions"):
-                value = model.get(key)
+            for key, stated in _STATED.items():
+                value = model.get(stated)
                 if isinstance(value, str):
                     metadata[key] = value[:200]
             runtime = manifest.get("runtime")

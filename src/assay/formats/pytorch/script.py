@@ -28,7 +28,7 @@ from assay.formats.pytorch.graph import as_json, attributes_of, key_text
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.rebuild import tensor_of
 from assay.formats.pytorch.saved import Saved
-from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, plain_class
+from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, note_reaching, plain_class
 from assay.formats.pytorch.state import MAX_COMPONENTS, MAX_NESTING, Found, find_tensors
 from assay.formats.pytorch.values import Malformed, class_of
 from assay.formats.pytorch.zip import note, read_zip
@@ -103,7 +103,7 @@ def _read_code(archive: Archive, prefix: str, findings: list[Finding]) -> Script
     script = Script()
     folder, left = f"{prefix}code/", MAX_CODE
     for member in archive.members:
-        if not member.name.startswith(folder) or not member.name.endswith(".py"):
+        if not member.name.endswith(".py"):
             continue
         try:
             text = archive.read(member.name, left).decode("utf-8", "replace")
@@ -111,7 +111,14 @@ def _read_code(archive: Archive, prefix: str, findings: list[Finding]) -> Script
             findings.append(Finding("torchscript-code", Severity.INCOMPLETE, error.message, archive.window.path))
             continue
         left -= member.size
+        if not member.name.startswith(folder):
+            # torch has its own idea of what the leading folder is.
+            note_reaching(script, text)
+            continue
         add_source(script, member.name[len(folder) : -len(".py")].replace("/", "."), text)
+    for word, severity in sorted(script.reaching.items()):
+        message = f"the TorchScript code names {word}, an operator that reaches beyond tensors"
+        findings.append(Finding("torchscript-reaching-op", severity, message, archive.window.path, evidence=word))
     return script
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from assay.spec.finding import Severity
 from assay.spec.json import Json
 
 MAX_LINE = 20_000
@@ -25,6 +26,13 @@ _CLASS = re.compile(r"class (\w{1,200})\((\w{1,100})\):")
 _NAMES = re.compile(r'"([^"\\]{1,200})"')
 _CONSTANT = re.compile(r"  (\w{1,200}) : Final\[(?:bool|int|float|str)\] = ([^\n]{1,200})")
 _OPERATOR = re.compile(r"\b(torch\.\w{1,80}|ops\.\w{1,80}\.\w{1,80})\(")
+_REACHING = {
+    Severity.WRITE: re.compile(r"\b(?:from_file|save)\b", re.ASCII),
+    Severity.NETWORK: re.compile(r"\b(?:rpc_async|rpc_sync|rpc_remote|c10d|_c10d_functional|symm_mem)\b", re.ASCII),
+    Severity.EXECUTE: re.compile(r"\b(?:PythonOp|IgnoredPythonOp)\b", re.ASCII),
+}
+# Operators of torch that reach beyond tensors (``aten::from_file`` makes the file it maps). Looked for as words wherever
+# they stand: blanks, comments and line ends may come between the parts of a call.
 _ARGUMENT = re.compile(r"\s*(\w{1,200}): (.{1,400}?)(?:=.{0,400})?")
 _MANGLED = re.compile(r"\.___torch_mangle_\d{1,9}")
 
@@ -57,11 +65,13 @@ class Script:
         classes: by qualified name (``__torch__.torch.nn.modules.linear.Linear``).
         operators: how often each operator is called in the text.
         size: characters of source.
+        reaching: words in it that name operators which reach beyond tensors, with what they can do.
     """
 
     classes: dict[str, ScriptClass] = field(default_factory=dict)
     operators: Counter[str] = field(default_factory=Counter)
     size: int = 0
+    reaching: dict[str, Severity] = field(default_factory=dict)
 
 
 def add_source(script: Script, module: str, text: str) -> None:
@@ -73,6 +83,7 @@ def add_source(script: Script, module: str, text: str) -> None:
         text: the source.
     """
     script.size += len(text)
+    note_reaching(script, text)
     script.operators.update(_OPERATOR.findall(text))
     current: ScriptClass | None = None
     lines = iter(text.splitlines())
@@ -85,6 +96,12 @@ def add_source(script: Script, module: str, text: str) -> None:
             _declaration(current, line, lines)
         elif line and not line.startswith(" "):
             current = None
+
+
+def note_reaching(script: Script, text: str) -> None:
+    """Note operators that reach beyond tensors, whatever kind of source *text* is."""
+    for severity, words in _REACHING.items():
+        script.reaching.update(dict.fromkeys(words.findall(text), severity))
 
 
 def plain_class(name: str) -> str:

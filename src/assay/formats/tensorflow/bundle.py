@@ -79,8 +79,8 @@ def is_optimizer(name: str) -> bool:
 
 
 def parameter_count(specs: Iterable[TensorSpec]) -> int:
-    """Trained numbers: everything that is a number and not the optimizer's."""
-    return sum(spec.size for spec in specs if spec.dtype in ELEMENT_BITS and not is_optimizer(spec.name))
+    """Trained numbers: everything that may be one and is not the optimizer's."""
+    return sum(spec.size for spec in specs if spec.trained and not is_optimizer(spec.name))
 
 
 def read_bundle(tree: Tree, index: str) -> Bundle:

@@ -11,7 +11,6 @@ from assay.formats.tensorflow.graph import first_node, read_graph
 from assay.formats.tensorflow.ops import histogram, judge_ops, known_ops
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
-from assay.spec.tensor import ELEMENT_BITS
 from assay.trees import Tree
 
 _FIRST_FIELD = 0x0A
@@ -47,7 +46,7 @@ class FrozenGraphFormat:
                 paths=(path,),
                 framework="tensorflow",
                 tensors=tensors,
-                parameter_count=sum(spec.size for spec in tensors if spec.dtype in ELEMENT_BITS),
+                parameter_count=sum(spec.size for spec in tensors if spec.trained),
                 inputs=tuple(graph.placeholders),
                 outputs=tuple(graph.sinks()),
                 requirements=("tensorflow",),

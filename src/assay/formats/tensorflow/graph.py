@@ -218,7 +218,8 @@ def _read_info(source: Field, meta: MetaGraph) -> None:
         elif part.number == 5:
             meta.version = part.text(100) or None
         elif part.number == 6:
-            meta.git_version = part.text(200) or None
+            # Builds outside its repository wrote the repr of a bytes object.
+            meta.git_version = part.text(200).removeprefix("b'").removesuffix("'") or None
 
 
 def _read_function(source: Field, graph: Graph, *, constants: bool) -> None:

@@ -74,6 +74,6 @@ def _metadata(model: LiteModel) -> dict[str, Json]:
         "quantized_tensors": len(model.quantized),
         "port_quantization": model.port_quantization,
         "signatures": model.signatures,
-        "file_metadata": model.metadata,
+        "properties": model.metadata,
     }
     return {"quantized": bool(model.quantized), **{key: value for key, value in optional.items() if value}}
