@@ -3,8 +3,8 @@
     python benchmarks/store_add.py [--gib 4] [--files 2] [--runs 6] [--folder DIR]
 
 Each run does all three, one after the other, in every possible order by turns: a disk that just wrote is slower for
-whoever comes next. Before each, everything is flushed and the disk is left alone for a moment. Medians are compared, and the
-ratio is against the larger of the two. Prints the peak of anonymous memory while storing.
+whoever comes next. Before each, everything is flushed and the disk is left alone for a moment. Medians are compared,
+and the ratio is against the larger of the two. Prints the peak of anonymous memory while storing.
 """
 
 from __future__ import annotations
