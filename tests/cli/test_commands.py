@@ -312,3 +312,120 @@ def test_a_path_that_is_not_there_says_where_it_was_looked_for(run, tmp_path: Pa
 
     assert status == 2
     assert error.splitlines() == ["error: no such file or folder: nope", f"hint: looked in {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["pusj", "./x", "m"], "did you mean push? assay --help shows all commands"),
+        (["ls", "--bad"], "assay ls --help shows how"),
+        (["push", "", "m"], "assay push --help shows how"),
+        (["push", "./model", "m", "--metric", "auc"], "assay push --help shows how"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_a_hint_and_json_when_asked(
+    run, model: Path, own_home: Path, arguments: list[str], hint: str
+) -> None:
+    status, out, error = run(*arguments)
+    _, as_json, _ = run(*arguments, "--json")
+
+    assert (status, out) == (64, "")
+    assert [line.partition(":")[0] for line in error.splitlines()] == ["error", "hint"]
+    assert error.splitlines()[1] == f"hint: {hint}"
+    assert json.loads(as_json)["error"]["code"] == "usage"
+    assert not own_home.exists()
+
+
+def test_every_command_is_summed_up_in_whole_words(run) -> None:
+    assert "..." not in ok(run("--help")).partition("Commands:")[2]
+
+
+def test_an_unknown_user_in_a_path_is_a_mistake_and_no_crash(run, model: Path) -> None:
+    for command in (["push", "~nobody-here/x", "m"], ["inspect", "~nobody-here/x"]):
+        status, _, error = run(*command)
+        assert status == 2
+        assert "no such user: ~nobody-here" in error
+
+
+def test_characters_that_steer_a_terminal_are_written_out(run, model: Path) -> None:
+    ok(run("push", model, "m", "--note", "clear \x1b[2J\x1b]0;title \u202e"))
+
+    out = ok(run("show", "m"))
+
+    assert r"clear \x1b[2J\x1b]0;title \u202e" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("arguments", [("ls",), ("ls", "--json"), ("verify", "--all"), ("show", "none", "--json")])
+def test_an_answer_that_cannot_be_written_is_no_success_and_no_crash(run, model: Path, arguments: tuple) -> None:
+    ok(run("push", model, "m"))
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "assay", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "none" in arguments or "could not be written to standard output: no space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(run, model: Path, closed: str) -> None:
+    command = f'"{sys.executable}" -m assay push ./model m {closed} && "{sys.executable}" -m assay verify m {closed}'
+
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert ok(run("verify", "m")).startswith("ok m:1")
+
+
+def test_what_is_there_and_no_registry_is_not_called_empty(run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+
+    assert run("--home", "file", "ls")[0] == 2
+    assert run("--home", "folder", "ls", "--json")[0] == 2
+    assert ok(run("--home", "empty", "ls", "--json")) == "[]\n"
+
+
+def test_a_file_named_without_a_dot_is_offered_as_a_path(run, model: Path) -> None:
+    ok(run("push", model, "m"))
+
+    for name in ("model", "model/config.json"):
+        status, _, error = run("inspect", name)
+        assert status == 2
+        assert f"hint: assay inspect ./{name} looks at the file or folder of that name here" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["ls", "m:1"], "a model is named without a version or alias: m"),
+        (["show", "./model"], "this takes the name of a model, not a path"),
+        (["push", "./model", "m", "--alias", "two words"], "call it something like champion"),
+    ],
+)
+def test_hints_about_names_fit_what_was_typed(run, model: Path, arguments: list[str], hint: str) -> None:
+    ok(run("push", model, "m"))
+
+    status, _, error = run(*arguments)
+
+    assert status == 2
+    assert error.splitlines()[-1] == f"hint: {hint}"
+
+
+def test_what_verify_says_of_damage_fits_80_columns(run, model: Path, own_home: Path) -> None:
+    ok(run("push", model, "m"))
+    stored = own_home / "blobs/sha256" / Digest.of((model / "weights.bin").read_bytes()).hex
+    stored.chmod(0o600)
+    stored.write_bytes(b"x" * stored.stat().st_size)
+
+    status, out, _ = run("verify", "m")
+
+    assert status == 1
+    assert "damaged: weights.bin  expected " in out
+    assert max(map(len, out.splitlines())) <= 80

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from assay.cli.console import json_option, print_json, talk
@@ -39,11 +41,12 @@ def ls(context: click.Context, name: str | None, limit: int | None, *, as_json: 
 
 
 def _models(context: click.Context) -> list[dict[str, Json]]:
-    """Every model; none where there is no registry yet, which is no error."""
+    """Every model; none where there is nothing yet, which is no error: what is there and no registry is one."""
     try:
         return browse.list_models(registry_of(context))
     except NotFound as error:
-        if error.code != "home-missing":
+        home = Path(str(error.details.get("path")))
+        if error.code != "home-missing" or (home.exists() and not (home.is_dir() and not any(home.iterdir()))):
             raise
         return []
 
@@ -54,7 +57,10 @@ def _models(context: click.Context) -> list[dict[str, Json]]:
 @json_option
 @click.pass_context
 def show(context: click.Context, reference: str, *, files: bool, as_json: bool) -> None:
-    """Show one version's card: what it is, what is said about it, what it consists of."""
+    """Show one version's card.
+
+    What it is, what is said about it, what it consists of.
+    """
     registry = registry_of(context)
     body = browse.show(registry, registry.resolve(Reference.parse(reference)))
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from io import StringIO
 from typing import TypeVar
 
 import click
@@ -19,6 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from assay.cli.text import styled
+from assay.errors import StorageError
 from assay.spec.json import Json
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -26,8 +29,9 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 def answers() -> Console:
     """Where answers go. Piped output has 80 columns, no colour, and is never cut."""
-    width = None if sys.stdout.isatty() else 80
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=width)
+    terminal = sys.stdout.isatty()
+    width = None if terminal else 80
+    return Console(file=sys.stdout if terminal else StringIO(), highlight=False, markup=False, emoji=False, width=width)
 
 
 def show(*parts: RenderableType) -> None:
@@ -36,7 +40,25 @@ def show(*parts: RenderableType) -> None:
     with console.capture() as captured:
         for part in parts:
             console.print(part)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    say("\n".join(styled(line.rstrip()) for line in captured.get().split("\n")).rstrip("\n"))
+
+
+def say(text: str) -> None:
+    """Write an answer to standard output, at once.
+
+    Raises:
+        StorageError: it cannot be written, for instance because it goes to a file on a full disk (code
+            ``output-failed``).
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"the answer could not be written to standard output: {(error.strerror or str(error)).lower()}",
+            code="output-failed",
+        ) from error
 
 
 def talk() -> Console:
@@ -46,7 +68,7 @@ def talk() -> Console:
 
 def print_json(body: Json) -> None:
     """An answer as JSON, indented, non-ASCII kept."""
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    say(json.dumps(body, indent=2, ensure_ascii=False))
 
 
 def json_option(command: Command) -> Command:

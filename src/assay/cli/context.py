@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from click.shell_completion import CompletionItem
 
-from assay.errors import AssayError
+from assay.errors import AssayError, NotFound
 from assay.service.registry import Registry
 from assay.settings import read_settings
 from assay.wiring.places import open_registry
@@ -18,6 +20,25 @@ def registry_of(context: click.Context, *, create: bool = False) -> Registry:
         AssayError: it cannot be opened.
     """
     return open_registry(read_settings(home=context.find_root().obj), create=create)
+
+
+def local_path(text: str, what: str) -> Path:
+    """A path as typed, with ``~`` expanded.
+
+    Raises:
+        UsageError: it is empty, which an unset variable of a script makes it, and must not mean the current folder.
+        NotFound: there is no such user (code ``path-not-found``).
+    """
+    if not text:
+        raise click.UsageError(f"{what} is empty; the current folder is '.'")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise NotFound(
+            f"no such user: {text.partition('/')[0]}",
+            code="path-not-found",
+            hint=f"write ./{text} for a file of that name",
+        ) from None
 
 
 class Named(click.types.StringParamType):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from assay.cli.console import Bar, json_option, print_json, talk
+from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import NAME, REFERENCE, registry_of
 from assay.cli.text import plural, size
 from assay.errors import InvalidInput
@@ -26,8 +26,9 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 @json_option
 @click.pass_context
 def copy(context: click.Context, source: str, destination: str, *, as_json: bool) -> None:
-    """Copy SOURCE to DESTINATION with all its statements; one of them is oci:DIR[:TAG], the other a reference.
+    """Copy a version to an OCI image layout, or back.
 
+    One of SOURCE and DESTINATION is oci:DIR[:TAG], the other a reference. Everything said about the version goes along.
     Without a tag, a copy out is tagged with the version's number. Only what is missing is moved.
     """
     outward, inward = destination.startswith(_SCHEME), source.startswith(_SCHEME)
@@ -69,7 +70,7 @@ def _report(copied: Copied, place: str, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{target} {copied.manifest}")
+    say(f"{target} {copied.manifest}")
     talk().print(
         f"{size(copied.moved)} moved, {size(copied.skipped)} were there already, "
         f"{plural(copied.statements, 'statement')} along"

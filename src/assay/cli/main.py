@@ -6,8 +6,10 @@ Exit status: 0 yes or done · 1 the answer is no · 2 it could not be done or de
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 import sys
 import traceback
 from importlib import import_module
@@ -15,6 +17,7 @@ from importlib.metadata import version as installed_version
 
 import click
 
+from assay.cli.text import coloured, visible
 from assay.errors import AssayError
 
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
@@ -33,6 +36,13 @@ _COMMANDS = {
     "verify": "upkeep",
 }
 """Command to the module of ``assay.cli`` it lives in."""
+
+
+class Mistyped(AssayError):
+    """The command line is not one."""
+
+    default_code = "usage"
+    exit_status = _USAGE
 
 
 class _Lazy(click.Group):
@@ -63,6 +73,7 @@ def main(context: click.Context, home: str | None) -> None:
 
 def run() -> None:
     """The ``assay`` command."""
+    _open_streams()
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -72,8 +83,11 @@ def invoke(arguments: list[str]) -> int:
         outcome = main.main(args=arguments, prog_name="assay", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.UsageError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return _USAGE
+    except click.UsageError as error:
+        _explain(_mistyped(error), as_json="--json" in arguments)
         return _USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -85,8 +99,7 @@ def invoke(arguments: list[str]) -> int:
         _explain(error, as_json="--json" in arguments)
         return error.exit_status
     except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from complaining while it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has seen enough
         return 0
     except MemoryError:
         click.echo("error: out of memory", err=True)
@@ -98,9 +111,41 @@ def invoke(arguments: list[str]) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
+def _mistyped(error: click.UsageError) -> Mistyped:
+    """What click says of a command line, as we say things: one line, and what to type."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    usage = f"{error.ctx.command_path} --help" if error.ctx is not None else "assay --help"
+    found = re.fullmatch(r"No such command '(.*)'", message)
+    near = difflib.get_close_matches(found[1], _COMMANDS, n=2) if found else []
+    hint = f"did you mean {' or '.join(near)}? {usage} shows all commands" if near else f"{usage} shows how"
+    if message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    return Mistyped(message, hint=hint)
+
+
+def _open_streams() -> None:
+    """Give a process without standard streams empty ones, so that no file that we open takes their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere: the interpreter would complain while it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _explain(error: AssayError, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"error": error.to_json()}, indent=2, ensure_ascii=False))
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-    if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)
+    if error.code == "output-failed":
+        _drop_output()
+    elif as_json:
+        try:
+            click.echo(json.dumps({"error": error.to_json()}, indent=2, ensure_ascii=False))
+        except OSError:
+            _drop_output()
+    for label, style, text in (("error:", "red", error.message), ("hint:", "cyan", error.hint)):
+        if text:
+            click.echo(f"{coloured(label, style)} {visible(' '.join(text.split(chr(10))))}", err=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from assay.artifact.collect import IGNORE_FILE, collect
-from assay.cli.console import Bar, json_option, print_json, talk
-from assay.cli.context import NAME, REFERENCE, registry_of
+from assay.cli.console import Bar, json_option, print_json, say, talk
+from assay.cli.context import NAME, REFERENCE, local_path, registry_of
 from assay.cli.render import headline
 from assay.cli.text import plural, size
 from assay.errors import InvalidInput
@@ -23,7 +23,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path())
 @click.argument("name", type=NAME)
 @click.option("--alias", metavar="A", help="A movable name to point at the version.")
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=NUMBER", help="An evaluation result; repeatable.")
@@ -36,7 +36,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 @click.pass_context
 def push(
     context: click.Context,
-    path: Path,
+    path: str,
     name: str,
     *,
     alias: str | None,
@@ -53,7 +53,7 @@ def push(
     Prints NAME:N and its digest. The same files pushed again are the same version.
     """
     claims = Claims(_numbers(metrics), _values(params), base, run, note)
-    files = collect(path.expanduser())
+    files = collect(local_path(path, "PATH"))
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
     if strays:
         talk().print(
@@ -66,12 +66,11 @@ def push(
     if as_json:
         print_json(_pushed_json(pushed))
         return
-    click.echo(f"{pushed.version.reference} {pushed.version.manifest}")
+    say(f"{pushed.version.reference} {pushed.version.manifest}")
     state = "new version" if pushed.new else "already here: the same files are the same version"
     talk().print(f"{state} · {headline(pushed.inspection.summary())}")
-    for kind in pushed.statements:
-        if kind not in {"description", "run", "environment"}:
-            talk().print(f"recorded {kind}")
+    if said := [kind for kind in pushed.statements if kind != "description" and (kind != "run" or run)]:
+        talk().print(f"recorded {', '.join(said)}")
     if alias:
         talk().print(f"{name}:{alias} -> {pushed.version.reference}")
     for finding in pushed.inspection.all_findings[:5]:
@@ -80,7 +79,7 @@ def push(
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
-@click.argument("folder", metavar="[DEST]", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DEST]", required=False, type=click.Path())
 @click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
 @click.option(
     "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."
@@ -88,16 +87,17 @@ def push(
 @json_option
 @click.pass_context
 def pull(
-    context: click.Context, reference: str, folder: Path | None, only: tuple[str, ...], *, link: bool, as_json: bool
+    context: click.Context, reference: str, folder: str | None, only: tuple[str, ...], *, link: bool, as_json: bool
 ) -> None:
-    """Write REFERENCE's files, every byte verified, into DEST (new or empty; default: the model's last name).
+    """Write a version's files into a folder, verified.
 
-    An interrupted pull goes on where it stopped.
+    DEST is new or empty; the default is the last part of the model's name. An interrupted pull goes on where it
+    stopped.
     """
     registry = registry_of(context)
     parsed = Reference.parse(reference)
     version = registry.resolve(parsed)
-    target = folder.expanduser() if folder else Path(parsed.name.rpartition("/")[2])
+    target = Path(parsed.name.rpartition("/")[2]) if folder is None else local_path(folder, "DEST")
     pulled = fetch.pull(registry, version, target, only=only, link=link, progress=Bar())
     if as_json:
         print_json(
@@ -112,7 +112,7 @@ def pull(
             }
         )
         return
-    click.echo(f"{version.reference} {version.manifest}")
+    say(f"{version.reference} {version.manifest}")
     how = "linked" if link else "verified"
     talk().print(f"{plural(pulled.files, 'file')}, {size(pulled.size)}, {how}, in {pulled.folder}")
     if pulled.resumed:
@@ -137,19 +137,19 @@ def _pushed_json(pushed: Pushed) -> Json:
     }
 
 
-def _pairs(items: tuple[str, ...], what: str) -> list[tuple[str, str]]:
+def _pairs(items: tuple[str, ...], what: str, wanted: str) -> list[tuple[str, str]]:
     pairs = []
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise click.UsageError(f"{what} {item!r}: expected KEY=VALUE")
+            raise click.UsageError(f"{what} {item!r}: expected {wanted}")
         pairs.append((key.strip(), value.strip()))
     return pairs
 
 
 def _numbers(items: tuple[str, ...]) -> dict[str, float]:
     numbers = {}
-    for key, value in _pairs(items, "--metric"):
+    for key, value in _pairs(items, "--metric", "KEY=NUMBER"):
         try:
             numbers[key] = float(value)
         except ValueError:
@@ -160,7 +160,7 @@ def _numbers(items: tuple[str, ...]) -> dict[str, float]:
 
 
 def _values(items: tuple[str, ...]) -> dict[str, Json]:
-    return {key: _value(value) for key, value in _pairs(items, "--param")}
+    return {key: _value(value) for key, value in _pairs(items, "--param", "KEY=VALUE")}
 
 
 def _value(text: str) -> Json:

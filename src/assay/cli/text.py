@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import datetime
 
+import click
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_STYLE = re.compile("(\x1b\\[[0-9;]*m)")
 _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -57,3 +63,23 @@ def short(text: str, width: int) -> str:
     'abcd…'
     """
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def visible(text: str) -> str:
+    r"""*text* with characters that would steer a terminal written out: it may come from a foreign model.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def styled(text: str) -> str:
+    """As ``visible``, for text that was drawn here: colours stay."""
+    parts = _STYLE.split(text)
+    return "".join(part if at % 2 else visible(part) for at, part in enumerate(parts))
+
+
+def coloured(text: str, colour: str) -> str:
+    """A word in bold colour; plain where ``NO_COLOR`` is set. What is not a terminal gets none of it from click."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=colour, bold=True)

@@ -6,14 +6,15 @@ import sys
 
 import click
 
-from assay.cli.console import Bar, json_option, print_json, talk
+from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, registry_of
-from assay.cli.text import plural, size
+from assay.cli.text import coloured, plural, size
 from assay.errors import VerificationFailed
 from assay.service import purge as purging
 from assay.service import verify as verifying
 from assay.service.registry import Registry
 from assay.service.verify import Verification
+from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference
@@ -25,7 +26,7 @@ from assay.spec.reference import Reference
 @json_option
 @click.pass_context
 def verify(context: click.Context, reference: str | None, *, everything: bool, as_json: bool) -> None:
-    """Read and hash every byte of REFERENCE again.
+    """Read and hash every byte of a version again.
 
     Exit 0 when all matches, 1 when something does not. A damaged blob is set aside, so that the next push of the same
     files repairs it.
@@ -51,7 +52,7 @@ def verify(context: click.Context, reference: str | None, *, everything: bool, a
 @json_option
 @click.pass_context
 def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_json: bool) -> None:
-    """Remove REFERENCE's bytes for good, and record that it was done.
+    """Remove a version's bytes for good, on record.
 
     The version keeps its number and its digest. Bytes that other versions also hold stay.
     """
@@ -61,7 +62,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
     names = ", ".join(found.reference for found in planned.versions)
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("purging cannot be undone: add --yes")
+            raise click.UsageError("purging cannot be undone, and nobody can be asked here: add --yes")
         click.confirm(f"Remove {size(planned.freed)} of {names} for good? This cannot be undone.", abort=True, err=True)
     done = purging.purge(registry, version, reason=reason)
     if as_json:
@@ -76,7 +77,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
             }
         )
         return
-    click.echo(f"{names} {version.manifest}")
+    say(f"{names} {version.manifest}")
     talk().print(f"{plural(len(done.removed), 'blob')} removed for good, {size(done.freed)} freed")
     for path, holders in done.shared.items():
         talk().print(f"kept: {path} is also part of {', '.join(holders[:5])}")
@@ -119,16 +120,20 @@ def _json(found: Verification) -> Json:
     }
 
 
+def _brief(digest: Digest | str) -> str:
+    return str(digest).rpartition(":")[2][:12]
+
+
 def _print(found: Verification) -> None:
     total = sum(one.size for one in found.checked)
     what = f"{plural(len(found.checked), 'blob')}, {size(total)}"
     if found.ok:
-        click.echo(f"{click.style('ok', fg='green')} {found.version.reference}  {what}")
+        say(f"{coloured('ok', 'green')} {found.version.reference}  {what}")
         return
-    click.echo(f"{click.style('damaged', fg='red')} {found.version.reference}  {len(found.bad)} of {what}")
+    say(f"{coloured('damaged', 'red')} {found.version.reference}  {len(found.bad)} of {what}")
     for one in found.bad:
-        detail = f", found {one.found}" if one.found else ""
-        click.echo(f"  {one.state.value}: {one.path}  expected {one.digest}{detail}")
+        detail = f", found {_brief(one.found)}" if one.found else ""
+        say(f"  {one.state.value}: {one.path}  expected {_brief(one.digest)}{detail}")
     for place in found.set_aside:
         talk().print(f"set aside: {place}")
     places = f", or copy it back from {found.copies[0]}" if found.copies else ""

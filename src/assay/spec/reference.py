@@ -39,6 +39,11 @@ def check_name(name: str) -> str:
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         suggestion = re.sub(r"[^a-z0-9/]+", "-", name.lower()).strip("-/")
         hint = f"try {suggestion}" if suggestion and suggestion != name and _NAME.fullmatch(suggestion) else None
+        model, colon, _ = name.partition(":")
+        if is_path(name):
+            hint = "this takes the name of a model, not a path"
+        elif colon and _NAME.fullmatch(model):
+            hint = f"a model is named without a version or alias: {model}"
         raise InvalidInput(
             f"not a model name: {name!r:.120}; expected lower-case words such as fraud/churn "
             "(letters, digits, single '.', '_' or '-' between them, at most 255 characters)",
@@ -58,7 +63,9 @@ def check_alias(alias: str) -> str:
         raise InvalidInput(
             f"not an alias: {alias!r:.140}; expected a letter first, then letters, digits, '_', '.' or '-'",
             code="invalid-alias",
-            hint="numbers are versions and never move; call the alias something like champion",
+            hint="numbers are versions and never move; call the alias something like champion"
+            if alias.isdigit()
+            else "call it something like champion",
         )
     return alias
 
