@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from itertools import accumulate
 from typing import Any
 
 ENOUGH = 16
@@ -56,3 +57,52 @@ def constants(data: bytes, start: int, end: int) -> Run | None:
     except UnicodeDecodeError:
         return None
     return Run(values, match.end())
+
+
+_SCALAR = re.compile(
+    rb"(\x8c(?:%b)\x94|%b)?+((?:h.|j.{4}){2})C(\x08.{8}|\x04.{4}|\x02..|\x01.)\x94\x86\x94R\x94" % (_LENGTHS, _NUMBER),
+    re.DOTALL,
+)
+_SCALARS = re.compile(b"(?:%b)++" % _SCALAR.pattern, re.DOTALL)
+
+
+class Scalars:
+    """A run of NumPy scalars of one type, each with a key before it or none.
+
+    Args:
+        keys: constants before them; empty when there are none.
+        function: memo index of what makes them.
+        dtype: memo index of their type.
+        raws: their bytes.
+        ends: positions after them.
+    """
+
+    __slots__ = ("dtype", "ends", "function", "keys", "raws")
+
+    def __init__(self, keys: list[Any], names: bytes, raws: list[bytes], ends: list[int]) -> None:
+        after = 2 if names[0] == 0x68 else 5  # BINGET, LONG_BINGET
+        self.function = int.from_bytes(names[1:after], "little")
+        self.dtype = int.from_bytes(names[after + 1 :], "little")
+        self.keys = keys
+        self.raws = raws
+        self.ends = ends
+
+
+def scalars(data: bytes, start: int, end: int) -> Scalars | None:
+    """The run of NumPy scalars at *start*, not beyond *end*; None when it is short or mixed or a text is broken."""
+    match = _SCALARS.match(data, start, end)
+    if match is None or match.end() - start < 4 * _WORTH:
+        return None
+    heads, names, raws = zip(*_SCALAR.findall(data, start, match.end()), strict=True)
+    if names.count(names[0]) != len(names):
+        return None
+    try:
+        keys = pickle.loads(b"(%bl." % b"".join(heads))  # noqa: S301 - the grammar admits constants alone
+    except UnicodeDecodeError:
+        return None
+    if keys and (len(keys) != len(raws) or len(set(map(type, keys))) != 1):
+        return None
+    fixed = len(names[0]) + 6  # C, MEMOIZE, TUPLE2, MEMOIZE, REDUCE, MEMOIZE
+    lengths = [len(head) + len(raw) + fixed for head, raw in zip(heads, raws, strict=True)]
+    ends = [*accumulate(lengths, initial=start)]
+    return Scalars(keys, names[0], [raw[1:] for raw in raws], ends[1:])

@@ -65,13 +65,13 @@ class Machine(Stream):
         remember, record, new = memo.append, calls.append, object.__new__
         high, middle, f8, i4, u2, u4, puts = _HIGH, _MIDDLE, _f8, _i4, _u2, _u4, _puts
         inline, longest = self.limits.inline, self.limits.text
-        pos = want = count = made = holes = patience = 0
+        pos = want = count = made = holes = patience = pause = 0
         value: Any
         try:
             while True:
                 self.opcodes, self.made = count, made
                 self.load(self.base + pos, want)
-                pos = want = turn = retry = 0
+                pos = want = turn = retry = resume = 0
                 self.check()
                 data, size, base, stack = self.data, self.size, self.base, self.stack
                 text = data.decode("latin-1")
@@ -149,7 +149,16 @@ class Machine(Stream):
                                 continue
                             elif op == 0x81:  # NEWOBJ
                                 value = stack.pop()
-                                stack[-1] = value = self.call(stack[-1], value, pos, "newobj")
+                                function = stack[-1]
+                                if type(function) is Global and type(value) is tuple:
+                                    call = new(Call)
+                                    call.function, call.args, call.kwargs, call.how = function, value, NOTHING, "newobj"
+                                    call.offset = base + pos
+                                    call.state = call.grown = None
+                                    record(call)
+                                    stack[-1] = value = call
+                                else:
+                                    stack[-1] = value = self.call(function, value, pos, "newobj")
                                 made += 1
                                 pos += 1
                             else:
@@ -277,7 +286,7 @@ class Machine(Stream):
                                 value = stack.pop()
                                 target = stack[-1]
                                 at, pos = pos, pos + 1
-                                if not isinstance(target, Symbol):
+                                if type(target) is not Call and not isinstance(target, Symbol):
                                     self.build_on(target, value, at)
                                 else:
                                     if target.state is None:
@@ -479,6 +488,12 @@ class Machine(Stream):
                                         count += 5
                                         made += 2
                                         pos = after
+                                        if pos >= resume:
+                                            taken, steps, pos = self.take_scalars(pos, stack)
+                                            pause = 0 if taken >= ENOUGH else min(2 * pause + 64, 1 << 16)
+                                            resume = pos + pause
+                                            count += steps
+                                            made += 2 * taken
                                         op = data[pos]
                                         continue
                                 if end - start > 8 or data[end] != 0x94 or data[end + 1] != 0x86:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from assay.containers.pickle.machine import Machine
@@ -145,7 +146,7 @@ def parse(
     finally:
         if collecting:
             gc.enable()
-    called = {id(call.function) for call in machine.calls}
+    called = set(map(id, map(attrgetter("function"), machine.calls)))
     return Parsed(
         value=value,
         end=machine.end,

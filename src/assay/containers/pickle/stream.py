@@ -8,11 +8,13 @@ from __future__ import annotations
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, NoReturn
 
 import numpy as np
 
-from assay.containers.pickle.values import Bytes, Call, Global, Symbol, Unknown, key
+from assay.containers.pickle.constants import scalars
+from assay.containers.pickle.values import NOTHING, Call, Global, Symbol, Unknown, key, keys
 from assay.spec.finding import Finding, Severity
 from assay.trees import Window
 
@@ -194,6 +196,39 @@ class Stream:
         self.calls.append(made)
         return made
 
+    def take_scalars(self, start: int, stack: list[Any]) -> tuple[int, int, int]:
+        """Take the run of NumPy scalars at *start*, if there is one; no memo entry may be missing.
+
+        Returns:
+            Number of scalars in it, its instructions, and where it ends.
+        """
+        memo = self.memo
+        found = scalars(self.data, start, self.size)
+        if found is None or max(found.function, found.dtype) >= len(memo):
+            return 0, 0, start
+        function = memo[found.function]
+        if type(function) is not Global:
+            return 0, 0, start
+        arguments = [*zip(repeat(memo[found.dtype]), found.raws)]
+        made = []
+        new, at = object.__new__, self.base - 2  # REDUCE comes before the last MEMOIZE
+        for args, end in zip(arguments, found.ends, strict=True):
+            call = new(Call)
+            call.function, call.args, call.kwargs, call.how, call.offset = function, args, NOTHING, "reduce", at + end
+            call.state = call.grown = None
+            made.append(call)
+        self.calls += made
+        columns: list[list[Any]] = [found.raws, arguments, made]
+        if found.keys:
+            stack.extend(chain.from_iterable(zip(found.keys, made, strict=True)))
+            if type(found.keys[0]) is str:
+                columns.insert(0, found.keys)
+        else:
+            stack.extend(made)
+        memo.extend(chain.from_iterable(zip(*columns, strict=True)))
+        keyed = len(columns) - 2 if found.keys else 0
+        return len(made), (8 + keyed) * len(made), found.ends[-1]
+
     def unsigned(self, at: int, pos: int, width: int) -> int:
         """The little-endian integer of *width* bytes at *pos*."""
         if pos + width > self.size:
@@ -261,21 +296,17 @@ class Stream:
             raise Fault(f"a {type(target).__name__} is given a state")
 
 
-_PLAIN_KEYS = frozenset((str, bytes, Bytes, bool, type(None)))
-
-
 def store(stream: Stream, target: Any, items: list[Any]) -> None:
     """SETITEMS: put alternating keys and values into *target*."""
     if len(items) % 2:
         raise Fault("an odd number of keys and values")
-    names = items[::2]
-    if type(target) is not dict:
-        for name, value in zip(names, items[1::2], strict=True):
-            store_one(stream, target, name, value)
-    elif _PLAIN_KEYS.issuperset(map(type, names)):
-        target.update(zip(names, items[1::2]))  # noqa: B905 - counted above, and asked of every small dict
+    if type(target) is dict:
+        target.update(zip(keys(items[::2]), items[1::2]))  # noqa: B905 - counted above, and asked of every small dict
+    elif isinstance(target, Symbol):
+        target.merge(zip(keys(items[::2]), items[1::2], strict=True))
     else:
-        target.update(zip(map(key, names), items[1::2], strict=True))
+        for name, value in zip(items[::2], items[1::2], strict=True):
+            store_one(stream, target, name, value)
 
 
 def store_one(stream: Stream, target: Any, name: Any, value: Any) -> None:

@@ -77,6 +77,10 @@ class Symbol:
         """SETITEM, SETITEMS: put keys and values into it."""
         self._grow().entries.update((key(name), value) for name, value in pairs)
 
+    def merge(self, pairs: Iterable[tuple[Any, object]]) -> None:
+        """Like ``update``, with keys that ``key`` gives back as they are."""
+        self._grow().entries.update(pairs)
+
     def _grow(self) -> _Grown:
         if self.grown is None:
             self.grown = _Grown()
@@ -248,6 +252,21 @@ def key(value: Any) -> Any:
     if kind in _UNHASHABLE:
         raise TypeError(f"a {kind.__name__} cannot be a key")
     return Opaque(value)
+
+
+_PLAIN_OR_NUMBER = _PLAIN | {int}
+
+
+def keys(values: list[Any]) -> list[Any]:
+    """The forms in which *values* are dict keys, as ``key`` makes them."""
+    kinds = set(map(type, values))
+    if not kinds <= _PLAIN:
+        if not kinds <= _PLAIN_OR_NUMBER:
+            return [*map(key, values)]
+        numbers = values if len(kinds) == 1 else [value for value in values if type(value) is int]
+        if max(numbers) >= _SAFE_INTEGER or min(numbers) <= -_SAFE_INTEGER:
+            return [*map(key, values)]
+    return values
 
 
 def plain(name: Any) -> Any:
