@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import bz2
+import collections
 import contextlib
+import fractions
 import functools
 import io
 import lzma
@@ -12,6 +14,8 @@ import operator
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -384,3 +388,84 @@ def test_any_bytes_give_a_value_or_one_of_our_errors(data: bytes) -> None:
 def _read(data: bytes) -> None:
     with contextlib.suppress(AssayError):
         restricted.RestrictedUnpickler(pickle_files.BoundedStream(io.BytesIO(data), len(data))).read_object()
+
+
+def named(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+DEEP = b")" + b"\x85" * 500_000  # a tuple in a tuple in a tuple ...: hashing it recurses in compiled code
+OBJECTS = (
+    named("numpy._core.multiarray", "_reconstruct")
+    + b"q\x000"
+    + named("numpy", "ndarray")
+    + b"q\x010"
+    + named("numpy", "dtype")
+    + b"X\x02\x00\x00\x00O8\x89\x88\x87R(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tbq\x020"
+    + b"h\x01K\x00\x85C\x01b\x87q\x030"
+)
+CHAIN = 200_000
+CRASHING = {
+    "set of a deep tuple": named("builtins", "set") + b"]" + DEEP + b"a\x85R.",
+    "frozenset of a deep tuple": named("builtins", "frozenset") + b"]" + DEEP + b"a\x85R.",
+    "dict with a deep key": named("builtins", "dict") + b"]" + DEEP + b"N\x86a\x85R.",
+    "OrderedDict with a deep key": named("collections", "OrderedDict") + b"]" + DEEP + b"N\x86a\x85R.",
+    "Counter of a deep tuple": named("collections", "Counter") + b"(" + DEEP + b"t\x85R.",
+    "deques in deques": named("collections", "deque") + b"q\x000" + b"h\x00)R" * CHAIN + b"a" * (CHAIN - 1) + b".",
+    "defaultdicts in defaultdicts": named("collections", "defaultdict")
+    + b"q\x000"
+    + b"h\x00)RK\x01" * CHAIN
+    + b"N"
+    + b"s" * CHAIN
+    + b".",
+    "arrays in arrays": OBJECTS + b"h\x00h\x03R(K\x01K\x01\x85h\x02\x89]" * CHAIN + b"N" + b"atb" * CHAIN + b".",
+    "an unfinished array in an array": OBJECTS + b"h\x00h\x03Rq\x040h\x00h\x03R(K\x01K\x01\x85h\x02\x89]h\x04atb.",
+}
+
+
+@pytest.mark.parametrize("name", CRASHING)
+def test_values_that_compiled_code_would_follow_too_deep_are_refused(name: str, tmp_path: Path) -> None:
+    # Each of these ends the process when it is built or freed: so it happens in one of its own.
+    file = tmp_path / "m.pkl"
+    file.write_bytes(b"\x80\x04" + CRASHING[name])
+    script = (
+        "import sys; from pathlib import Path; from assay.errors import Refused\n"
+        "from assay.loaders.pickle_files import read_pickle\n"
+        "try: read_pickle(Path(sys.argv[1]))\n"
+        "except Refused as error: print(error.code)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "unsafe-pickle")
+
+
+@pytest.mark.parametrize("text", ["1e3000000000", "1" * 5000, "1.5", "nan"])
+def test_a_fraction_is_made_of_two_short_whole_numbers_only(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "m.pkl"
+    size = struct.pack("<I", len(text))
+    file.write_bytes(b"\x80\x04" + named("fractions", "Fraction") + b"X" + size + text.encode() + b"\x85R.")
+
+    with pytest.raises(Refused):
+        read_pickle(file)
+
+
+def test_honest_nested_values_still_load(tmp_path: Path) -> None:
+    ragged = np.empty(2, object)
+    ragged[:] = [np.array(["a", "b"], object), np.array(["c"], object)]
+    value = {
+        "fraction": fractions.Fraction(-3, 4),
+        "ragged": ragged,
+        "queue": collections.deque([1, (2, 3)], maxlen=4),
+        "counts": collections.Counter({("a", "b"): 2}),
+        "default": collections.defaultdict(list, {"x": [1]}),
+        "ordered": collections.OrderedDict([(("k", 1), 2)]),
+    }
+    file = tmp_path / "m.pkl"
+    for protocol in range(6):
+        file.write_bytes(pickle.dumps(value, protocol))
+
+        found: Any = read_pickle(file)
+
+        assert [list(part) for part in found.pop("ragged")] == [["a", "b"], ["c"]]
+        assert found == {key: item for key, item in value.items() if key != "ragged"}

@@ -15,7 +15,7 @@ import decimal
 import fractions
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -24,8 +24,13 @@ from assay.errors import Refused
 
 MAX_PATTERN = 10_000
 """Characters of a regular expression that are compiled."""
+MAX_KEY_DEPTH = 16
+"""Nesting of tuples used as keys or members of sets: hashing them recurses in compiled code."""
+MAX_NUMBER_TEXT = 1000
+"""Characters of a decimal number or fraction given as text, and bytes of an integer a fraction is made of."""
 
 _DTYPE = re.compile(r"[|<>=]?(?:[?bBhHiIlLqQefdgFDGO]|[biufcO]\d{1,3}|[SUVa]\d{0,9}|[mM]8?(?:\[\w+\])?)")
+_FRACTION = re.compile(r"[+-]?\d+(?:/\d+)?")
 _ENCODINGS = frozenset({"latin1", "latin-1", "utf-8", "utf8", "ascii"})
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _FACTORIES = (dict, float, int, list, set, str, tuple, collections.OrderedDict)
@@ -47,11 +52,39 @@ def encode(text: object, encoding: object = "utf-8") -> bytes:
     return text.encode(str(encoding))
 
 
+def checked_key(key: object) -> object:
+    """*key*, when hashing it cannot recurse deeply: a deeper one would end the process.
+
+    Raises:
+        Refused: tuples are nested in it more than ``MAX_KEY_DEPTH`` deep.
+    """
+    if type(key) in (str, int, float, bytes, bool, type(None)):
+        return key
+    level: list[object] = [key]
+    for _ in range(MAX_KEY_DEPTH):
+        level = [part for item in level if isinstance(item, (tuple, frozenset)) for part in item]
+        if not level:
+            return key
+        if len(level) > 10_000:
+            break
+    return refuse("the pickle uses a deeply nested tuple as a key")
+
+
+def _pairs(values: Iterable[object]) -> Iterator[tuple[object, object]]:
+    for pair in values:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            refuse("pickle builds a dictionary from something else than pairs")
+        yield checked_key(pair[0]), pair[1]
+
+
 def _collection(kind: type) -> Callable[..., object]:
     def build(values: object = ()) -> object:
         if type(values) not in (list, tuple, set, frozenset, dict):
             refuse(f"pickle builds a {kind.__name__} from a {type(values).__name__}")
-        return kind(values)
+        given = cast("Iterable[object]", values)
+        if kind is dict and type(values) is not dict:
+            return dict(_pairs(given))
+        return kind(map(checked_key, given)) if kind in (set, frozenset) else kind(values)
 
     return build
 
@@ -83,14 +116,14 @@ def counter(values: object = ()) -> collections.Counter[Any]:
     """``Counter``, from the dictionary it was."""
     if not isinstance(values, (dict, tuple)):
         refuse(f"pickle builds a Counter from a {type(values).__name__}")
-    return collections.Counter(values)
+    return collections.Counter(values if isinstance(values, dict) else map(checked_key, values))
 
 
 def ordered_dict(pairs: object = ()) -> collections.OrderedDict[Any, Any]:
     """``OrderedDict``, empty or from pairs."""
     if not isinstance(pairs, (list, tuple)):
         refuse(f"pickle builds an OrderedDict from a {type(pairs).__name__}")
-    return collections.OrderedDict(pairs)
+    return collections.OrderedDict(_pairs(pairs))
 
 
 def default_dict(factory: object = None) -> collections.defaultdict[Any, Any]:
@@ -100,11 +133,26 @@ def default_dict(factory: object = None) -> collections.defaultdict[Any, Any]:
     return collections.defaultdict(cast("Any", factory))
 
 
+def flat_item(value: object) -> object:
+    """*value*, when a deque or a defaultdict may hold it.
+
+    Chains of these (and of arrays of objects) are freed by recursion in compiled code: a long one ends the process.
+
+    Raises:
+        Refused: it is such a container itself, or an array that may become one.
+    """
+    if isinstance(value, (collections.deque, collections.defaultdict)):
+        refuse(f"the pickle nests a {type(value).__name__} in another one")
+    if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.size == 0):
+        refuse("the pickle puts an array of objects into a deque or defaultdict")
+    return value
+
+
 def deque(values: object = (), maxlen: object = None) -> collections.deque[Any]:
     """``deque``."""
     if not isinstance(values, (list, tuple)) or not (maxlen is None or isinstance(maxlen, int)):
         refuse("pickle builds a deque from something else than a list")
-    return collections.deque(values, maxlen)
+    return collections.deque(map(flat_item, values), maxlen)
 
 
 def array_(kind: object, typecode: object, form: object, data: object) -> array.array[Any]:
@@ -142,9 +190,21 @@ def _plain(kind: Callable[..., object]) -> Callable[..., object]:
     def build(*values: object) -> object:
         if not all(isinstance(value, (int, float, str, bytes, dt.tzinfo, dt.timedelta)) for value in values):
             refuse(f"pickle builds a {getattr(kind, '__name__', 'value')} from unexpected arguments")
+        if any(isinstance(value, (str, bytes)) and len(value) > MAX_NUMBER_TEXT for value in values):
+            refuse(f"pickle builds a {getattr(kind, '__name__', 'value')} from a long text")
         return kind(*values)
 
     return build
+
+
+def fraction(*parts: object) -> fractions.Fraction:
+    """``Fraction``, from what it was or from the text it pickles as; a power of ten is computed, so none is allowed."""
+    for part in parts:
+        number = isinstance(part, int) and part.bit_length() <= 8 * MAX_NUMBER_TEXT
+        text = isinstance(part, str) and len(part) <= MAX_NUMBER_TEXT and _FRACTION.fullmatch(part) is not None
+        if not number and not text:
+            refuse("pickle builds a fraction from something else than two numbers or their text")
+    return fractions.Fraction(*cast("Any", parts))
 
 
 def dtype(text: object, align: object = False, copy: object = False) -> np.dtype[Any]:  # noqa: ARG001, FBT002 - numpy's order
@@ -256,9 +316,9 @@ _BUILDERS.update(
         dt.timedelta,
         dt.timezone,
         decimal.Decimal,
-        fractions.Fraction,
     )
 )
+_BUILDERS[fractions.Fraction] = fraction
 CLASSES: dict[tuple[str, str], tuple[type, Callable[..., object]]] = {
     (kind.__module__, kind.__qualname__): (kind, build) for kind, build in _BUILDERS.items()
 }

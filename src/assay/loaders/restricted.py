@@ -29,7 +29,7 @@ import numpy as np
 
 from assay.errors import AssayError, BadFormat, LimitExceeded, MissingDependency, Refused
 from assay.loaders.allowed import Role, canonical_module, resolve, table
-from assay.loaders.allowed_calls import CLASSES, FUNCTIONS, refuse
+from assay.loaders.allowed_calls import CLASSES, FUNCTIONS, checked_key, flat_item, refuse
 from assay.loaders.allowed_states import ArrayPlace, PickleSource, set_state
 from assay.loaders.frameworks import reason
 from assay.loaders.structures import check_structures
@@ -37,8 +37,8 @@ from assay.loaders.structures import check_structures
 FREE_MEMORY = 256 << 20
 """Bytes that calls and arrays may take together, beyond ``MAX_GROWTH`` times what was read of the stream."""
 MAX_GROWTH = 64
-MAX_KEY_DEPTH = 16
-"""Nesting of tuples used as dictionary keys: hashing them recurses in compiled code."""
+MAX_ARRAY_DEPTH = 16
+"""Nesting of arrays of objects directly in each other: freeing them recurses in compiled code."""
 
 _Base: Any = pickle._Unpickler  # noqa: SLF001 - the unpickler written in Python: the only one whose opcodes can be replaced
 _WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
@@ -62,6 +62,7 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         self._functions: set[int] = set()
         self._unbuilt: dict[int, object] = {}
         self._built: list[object] = []
+        self._depths: dict[int, tuple[object, int]] = {}  # arrays of objects, kept alive so that ids stay theirs
         self._taken = 0
 
     def read_object(self) -> object:
@@ -266,30 +267,49 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
             self._end_frame()
             self.stack[-1] = target.read(self.source, lambda source: RestrictedUnpickler(source).read_object())
             return
+        if isinstance(target, np.ndarray):
+            self._check_nesting(target, state)
         set_state(target, state, named=self._functions, known=self._role(type(target)) is not None)
         self._built.append(target)
         self._charge(target)
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def _check_nesting(self, target: object, state: object) -> None:
+        """Arrays of objects are filled bottom up, and not too deep."""
+        if not isinstance(state, tuple) or len(state) < 5 or not isinstance(state[4], list):
+            return
+        depth = 1
+        for item in state[4]:
+            if isinstance(item, np.ndarray):
+                if id(item) in self._unbuilt:
+                    refuse("the pickle puts an unfinished array into an array")
+                depth = max(depth, 1 + self._depths.get(id(item), (None, 0))[1])
+        if depth > MAX_ARRAY_DEPTH:
+            refuse("the pickle nests arrays of objects too deeply")
+        self._depths[id(target)] = (target, depth)
+
     def load_append(self) -> None:
         """APPEND."""
         value = self.stack.pop()
-        self._list().append(value)
+        target = self._list()
+        target.append(flat_item(value) if isinstance(target, collections.deque) else value)
 
     dispatch[pickle.APPEND[0]] = load_append
 
     def load_appends(self) -> None:
         """APPENDS."""
         values = self.pop_mark()
-        self._list().extend(values)
+        target = self._list()
+        target.extend(map(flat_item, values) if isinstance(target, collections.deque) else values)
 
     dispatch[pickle.APPENDS[0]] = load_appends
 
     def load_setitem(self) -> None:
         """SETITEM."""
         value, key = self.stack.pop(), self.stack.pop()
-        self._dict()[_checked_key(key)] = value
+        target = self._dict()
+        target[checked_key(key)] = flat_item(value) if isinstance(target, collections.defaultdict) else value
 
     dispatch[pickle.SETITEM[0]] = load_setitem
 
@@ -297,15 +317,16 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         """SETITEMS."""
         items = self.pop_mark()
         target = self._dict()
+        kept = flat_item if isinstance(target, collections.defaultdict) else _same
         for index in range(0, len(items) - 1, 2):
-            target[_checked_key(items[index])] = items[index + 1]
+            target[checked_key(items[index])] = kept(items[index + 1])
 
     dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def load_dict(self) -> None:
         """DICT: a dictionary from the marked items (protocol 0)."""
         items = self.pop_mark()
-        self.append({_checked_key(items[index]): items[index + 1] for index in range(0, len(items) - 1, 2)})
+        self.append({checked_key(items[index]): items[index + 1] for index in range(0, len(items) - 1, 2)})
 
     dispatch[pickle.DICT[0]] = load_dict
 
@@ -314,14 +335,14 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         items = self.pop_mark()
         if not isinstance(self.stack[-1], set):
             refuse(f"the pickle adds items to {_shown(self.stack[-1])}")
-        self.stack[-1].update(map(_checked_key, items))
+        self.stack[-1].update(map(checked_key, items))
 
     dispatch[pickle.ADDITEMS[0]] = load_additems
 
     def load_frozenset(self) -> None:
         """FROZENSET."""
         items = self.pop_mark()
-        self.append(frozenset(map(_checked_key, items)))
+        self.append(frozenset(map(checked_key, items)))
 
     dispatch[pickle.FROZENSET[0]] = load_frozenset
 
@@ -381,17 +402,8 @@ _SPECIAL = {
 # Pairs whose stand-in needs to know what the stream named before: methods of the unpickler.
 
 
-def _checked_key(key: object) -> object:
-    if type(key) in (str, int, float, bytes, bool, type(None)):
-        return key
-    level: list[object] = [key]
-    for _ in range(MAX_KEY_DEPTH):
-        level = [part for item in level if isinstance(item, (tuple, frozenset)) for part in item]
-        if not level:
-            return key
-        if len(level) > 10_000:
-            break
-    return refuse("the pickle uses a deeply nested tuple as a key")
+def _same(value: object) -> object:
+    return value
 
 
 def _shown(value: object) -> str:
