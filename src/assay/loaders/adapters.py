@@ -10,6 +10,7 @@ from assay.errors import BadFormat, Refused
 from assay.loaders.frameworks import need, reason
 from assay.loaders.hazards import refuse_hazards
 from assay.loaders.places import directory
+from assay.loaders.transformers import check_settings
 from assay.ports.loaders import Saved
 from assay.spec.description import Description
 
@@ -50,8 +51,10 @@ class DiffusersLoader:
         refuse_hazards(
             description, hint="load it with diffusers where you trust its code; assay.open reads its tensors"
         )
-        diffusers = need("diffusers", what="load a diffusers pipeline")
         home = directory(folder, description, "model_index.json")
+        for folder_of_part in (home, *(path for path in home.rglob("*") if path.is_dir())):
+            check_settings(folder_of_part)
+        diffusers = need("diffusers", what="load a diffusers pipeline")
         try:
             return diffusers.DiffusionPipeline.from_pretrained(
                 str(home), local_files_only=True, trust_remote_code=False, use_safetensors=_has_safetensors(home)

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 from assay.errors import BadFormat, InvalidInput
 from assay.loaders.frameworks import is_instance, need, reason
-from assay.loaders.hazards import renamed
+from assay.loaders.hazards import refuse_hazards, renamed
 from assay.loaders.places import main_file
 from assay.loaders.saved_record import plain, recorded_class, write_record
 from assay.ports.loaders import Saved
 from assay.spec.description import Description
 from assay.spec.json import Json
 
+_HINT = "the file is damaged, or newer than what is understood; its own library may read it where you trust it"
+# These libraries read their files with little checking: what our own reader could not follow they do not get.
 _WRAPPERS = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 
 
@@ -28,9 +30,11 @@ class XGBoostLoader:
         """A ``Booster``; the scikit-learn wrapper instead when a live one was pushed (``assay_model.json`` says so).
 
         Raises:
+            Refused: it could not be read whole (code ``unsafe-model``).
             BadFormat: XGBoost cannot read it (files of its old binary layout need an older XGBoost).
             MissingDependency: XGBoost is not installed.
         """
+        refuse_hazards(description, hint=_HINT, whole=True)
         xgboost = need("xgboost", extra="xgboost", what="load an XGBoost model")
         file = main_file(folder, description)
         package, _, name = (recorded_class(file.parent) or "").rpartition(".")
@@ -89,9 +93,11 @@ class LightGBMLoader:
         """A ``Booster``.
 
         Raises:
+            Refused: it could not be read whole (code ``unsafe-model``).
             BadFormat: LightGBM cannot read it.
             MissingDependency: LightGBM is not installed.
         """
+        refuse_hazards(description, hint=_HINT, whole=True)
         lightgbm = need("lightgbm", extra="lightgbm", what="load a LightGBM model")
         file = main_file(folder, description)
         try:
@@ -142,9 +148,11 @@ class CatBoostLoader:
         """A ``CatBoost`` model (``CatBoostClassifier`` or ``CatBoostRegressor`` where the file's loss says so).
 
         Raises:
+            Refused: it could not be read whole (code ``unsafe-model``).
             BadFormat: CatBoost cannot read it.
             MissingDependency: CatBoost is not installed.
         """
+        refuse_hazards(description, hint=_HINT, whole=True)
         catboost = need("catboost", what="load a CatBoost model")
         file = main_file(folder, description)
         try:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from assay.errors import BadFormat, MissingDependency
 from assay.loaders.frameworks import need, reason
+from assay.loaders.hazards import refuse_hazards
 from assay.loaders.places import main_file
 from assay.spec.description import Description
 
@@ -21,9 +22,11 @@ class GgufLoader:
         """A ``llama_cpp.Llama``.
 
         Raises:
+            Refused: it could not be read whole, or its chat template does more than write text (code ``unsafe-model``).
             BadFormat: llama.cpp cannot read it.
             MissingDependency: llama-cpp-python is not installed; the file can still be opened and pulled.
         """
+        refuse_hazards(description, hint="load it with llama.cpp where you trust it", whole=True)
         try:
             library = need("llama_cpp", distribution="llama-cpp-python", what="load a GGUF model")
         except MissingDependency as error:

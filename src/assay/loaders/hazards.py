@@ -19,6 +19,8 @@ from assay.spec.description import Description
 from assay.spec.finding import Severity
 
 HARMFUL = frozenset({Severity.EXECUTE, Severity.WRITE, Severity.NETWORK, Severity.READ})
+TWO_READINGS = frozenset({"zip-duplicate-member", "zip-header-mismatch", "onnx-second-graph"})
+"""Rules of files that another reader may read differently from ours: what it would see was not looked at."""
 MAX_SETTINGS = 64 << 20
 """Bytes of a JSON file of settings that are read."""
 
@@ -36,12 +38,17 @@ def refuse_hazards(description: Description, *, hint: str, ignore: Collection[st
         Refused: with the first finding (code ``unsafe-model``).
     """
     severities = HARMFUL | {Severity.INCOMPLETE} if whole else HARMFUL
-    found = [item for item in description.findings if item.severity in severities and item.rule not in ignore]
+    found = [
+        item
+        for item in description.findings
+        if (item.severity in severities or (whole and item.rule in TWO_READINGS)) and item.rule not in ignore
+    ]
     if found:
         first = found[0]
         more = f" (and {len(found) - 1} more findings)" if len(found) > 1 else ""
+        does = _WHAT.get(first.severity, _WHAT[Severity.INCOMPLETE])
         raise Refused(
-            f"loading this {description.format} model could {_WHAT[first.severity]}: {first.message}{more}",
+            f"loading this {description.format} model could {does}: {first.message}{more}",
             code="unsafe-model",
             hint=hint,
             rule=first.rule,

@@ -26,11 +26,13 @@ class OnnxLoader:
         """An ``onnxruntime.InferenceSession`` on the CPU.
 
         Raises:
-            Refused: it names side files outside the artifact (code ``unsafe-model``).
+            Refused: it names side files outside the artifact, or could not be read whole (code ``unsafe-model``).
             BadFormat: ONNX Runtime cannot read it.
             MissingDependency: onnxruntime is not installed.
         """
-        refuse_hazards(description, hint="export it with its tensors inside, or with side files next to the model")
+        refuse_hazards(
+            description, hint="export it with its tensors inside, or with side files next to the model", whole=True
+        )
         runtime = need("onnxruntime", extra="onnx", what="load an ONNX model")
         file = main_file(folder, description, ".onnx")
         options = runtime.SessionOptions()

@@ -1,7 +1,8 @@
 """PyTorch: checkpoints through ``weights_only``, TorchScript through its own interpreter; live modules to safetensors.
 
-TorchScript files hold code, but it is TorchScript's: ``torch.jit.load`` parses it and runs no Python. What the code
-does when the model is called is limited to torch's operators (a few of which read files by name, ``aten::from_file``).
+TorchScript files hold code, but it is TorchScript's: ``torch.jit.load`` parses it and runs no Python, only torch's
+operators, some of them (``__setstate__``) while it loads. A few operators write and map files by name (``aten::save``,
+``aten::from_file``): a file that names one, or that could not be read whole, is refused.
 
 ``torch.export`` archives are refused: torch rebuilds their example inputs and constants with plain pickle and evaluates
 their shape expressions as Python source (torch 2.13), whatever the caller asks for.
@@ -15,19 +16,22 @@ from typing import Any, ClassVar
 
 from assay.errors import BadFormat, CouldNot, InvalidInput, Refused
 from assay.loaders.frameworks import imported, is_instance, need, reason, top_modules
+from assay.loaders.hazards import refuse_hazards
 from assay.loaders.places import main_file
 from assay.loaders.reproducible import sort_safetensors_header
 from assay.loaders.saved_record import plain, write_record
 from assay.ports.loaders import Saved
 from assay.spec.description import Description
 
-MINIMUM = (2, 6)
-"""torch before 2.6 could be made to run code in spite of ``weights_only`` (CVE-2025-32434)."""
+MINIMUM = (2, 10)
+"""torch before 2.6 could be made to run code in spite of ``weights_only`` (CVE-2025-32434), and torch before 2.10 to
+overwrite memory (CVE-2026-24747)."""
 
 _WAY_OUT = (
     "load it with torch where you trust it, save model.state_dict() with safetensors.torch.save_file and push that; "
     "assay.open reads its tensors as it is"
 )
+_SCRIPT_WAY_OUT = "load it with torch.jit.load where you trust it; assay.open reads its tensors"
 
 
 class PyTorchLoader:
@@ -64,9 +68,11 @@ class TorchScriptLoader:
         """A ``torch.jit.ScriptModule`` on the CPU, in evaluation mode.
 
         Raises:
+            Refused: its code names operators that reach beyond tensors, or could not be read (code ``unsafe-model``).
             BadFormat: torch cannot read it.
             MissingDependency: torch is not installed.
         """
+        refuse_hazards(description, hint=_SCRIPT_WAY_OUT, whole=True)
         torch = _torch("load a TorchScript model")
         file = main_file(folder, description)
         try:
@@ -191,8 +197,8 @@ def _torch(what: str) -> Any:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < MINIMUM:
         raise CouldNot(
-            f"torch {torch.__version__} does not load safely: its weights_only can be bypassed (CVE-2025-32434)",
+            f"torch {torch.__version__} does not load safely (CVE-2025-32434, CVE-2026-24747)",
             code="unsafe-library",
-            hint="pip install 'torch>=2.6'",
+            hint="pip install 'torch>=2.10'",
         )
     return torch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +19,8 @@ from assay.ports.loaders import Saved
 from assay.spec.description import Description
 
 _HINT = "load it with sentence-transformers where you trust its code; assay.open reads its tensors"
+_IMPORTED = frozenset({"activation_function", "activation_fn", "sbert_ce_default_activation_function"})
+_ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.\w+\.)?[A-Z]\w*|sentence_transformers\.[\w.]+Tokenizer", re.ASCII)
 _CLASSES = {
     "SentenceTransformer": "sentence_transformers",
     "CrossEncoder": "sentence_transformers",
@@ -39,9 +43,11 @@ class SentenceTransformersLoader:
         """
         home = directory(folder, description, "modules.json", "config_sentence_transformers.json")
         refuse_hazards(description, hint=_HINT, ignore=("huggingface-auto-map",))
-        _check_modules(home)
+        names = _check_modules(home)
         library = need("sentence_transformers", distribution="sentence-transformers", extra="transformers",
                        what="load a sentence-transformers model")  # fmt: skip
+        for module in names:
+            _check_class(module)
         stated = _json(home / "config_sentence_transformers.json")
         name = stated.get("model_type") if isinstance(stated, dict) else None
         cls = getattr(library, name if name in _CLASSES else "SentenceTransformer")
@@ -82,7 +88,51 @@ def _names() -> tuple[str, ...]:
     return tuple(f"sentence_transformers.{home}.{name}" for home in homes for name in _CLASSES)
 
 
-def _check_modules(home: Path) -> None:
+def _check_class(name: str) -> None:
+    """See that a module is one of the library's own layers: the library would call ``load`` of anything.
+
+    Raises:
+        Refused: it is something else (code ``custom-code``).
+        BadFormat: the installed library does not have it.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise BadFormat(f"the installed sentence-transformers has no {name:.120}", code="library-mismatch") from error
+    bases = {f"{cls.__module__}.{cls.__qualname__}" for cls in getattr(found, "__mro__", ())}
+    own = getattr(found, "__module__", "").startswith("sentence_transformers.")
+    whole = any(base.rpartition(".")[2] in _CLASSES for base in bases)
+    if not own or whole or "torch.nn.modules.module.Module" not in bases:
+        raise Refused(
+            f"modules.json names what is no module of sentence-transformers: {name:.120}",
+            code="custom-code",
+            hint=_HINT,
+        )
+
+
+def _check_activations(folder: Path) -> None:
+    """See that settings name activations of ``torch.nn`` only: the library imports and calls what they name.
+
+    Raises:
+        Refused: one names something else (code ``custom-code``).
+    """
+    for file in sorted(folder.glob("*.json")):
+        found = _json(file)
+        nested = found.get("sentence_transformers") if isinstance(found, dict) else None
+        for settings in (found, nested):
+            for key, value in settings.items() if isinstance(settings, dict) else ():
+                imported = key in _IMPORTED or (key == "tokenizer_class" and "." in str(value))
+                if imported and isinstance(value, str) and not _ACTIVATION.fullmatch(value):
+                    raise Refused(
+                        f"{file.name} names what the library would import: {key} is {value!r:.100}",
+                        code="custom-code",
+                        hint=_HINT,
+                    )
+
+
+def _check_modules(home: Path) -> list[str]:
+    names: list[str] = []
     modules = _json(home / "modules.json")
     for module in modules if isinstance(modules, list) else []:
         kind = module.get("type") if isinstance(module, dict) else None
@@ -95,8 +145,12 @@ def _check_modules(home: Path) -> None:
             )
         if not isinstance(place, str) or place.startswith("/") or ".." in place.split("/"):
             raise Refused(f"modules.json leads outside the folder: {place!r:.120}", code="path-escape")
+        names.append(kind)
         check_settings(home / place)
+        _check_activations(home / place)
     check_settings(home)
+    _check_activations(home)
+    return names
 
 
 def _json(file: Path) -> object:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from assay.errors import AssayError, BadFormat, InvalidInput, LimitExceeded, Refused
+from assay.errors import AssayError, BadFormat, CouldNot, InvalidInput, LimitExceeded, Refused
 from assay.loaders.allowed import canonical_module, table
 from assay.loaders.allowed_calls import CLASSES
 from assay.loaders.frameworks import imported, need, reason, top_modules
@@ -22,6 +22,9 @@ from assay.loaders.structures import check_structures, parts
 from assay.ports.loaders import Saved
 from assay.spec.description import Description
 from assay.spec.json import Json
+
+SKOPS_MINIMUM = (0, 12)
+"""skops before 0.12 builds other things than it lists (CVE-2025-54412, CVE-2025-54413)."""
 
 _log = logging.getLogger(__name__)
 _WAY_OUT = (
@@ -125,6 +128,7 @@ def read_skops(file: Path) -> object:
         MissingDependency: skops is not installed.
     """
     skops = need("skops.io", extra="sklearn", what="load a skops file")
+    _check_version()
     with _skops_errors(file), zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > MAX_INFLATED:
@@ -144,6 +148,16 @@ def read_skops(file: Path) -> object:
         value: object = skops.load(file, trusted=list(untrusted))
     check_structures(parts(value))
     return value
+
+
+def _check_version() -> None:
+    stated = need("skops", extra="sklearn", what="load a skops file").__version__
+    if tuple(int(part) for part in stated.split(".")[:2] if part.isdigit()) < SKOPS_MINIMUM:
+        raise CouldNot(
+            f"skops {stated} does not load safely: it can build other types than it lists (CVE-2025-54412)",
+            code="unsafe-library",
+            hint="pip install 'skops>=0.12'",
+        )
 
 
 @contextmanager

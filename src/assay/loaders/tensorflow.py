@@ -147,9 +147,11 @@ class TfliteLoader:
         """An interpreter with its tensors allocated (of ``ai_edge_litert`` when installed, else of TensorFlow).
 
         Raises:
+            Refused: it could not be read whole (code ``unsafe-model``).
             BadFormat: the interpreter cannot read it.
             MissingDependency: no interpreter is installed.
         """
+        refuse_hazards(description, hint=_HINT, whole=True)
         make = _interpreter()
         file = file_of(folder, description.paths[0])
         try:

@@ -143,7 +143,9 @@ def check_settings(home: Path) -> None:
         Refused: one is there (code ``custom-code``).
         BadFormat: a settings file is not a JSON object.
     """
+    check_shards(home)
     for name in _SETTINGS:
+        _check_vocabulary(name, settings(home / name))
         for key, value in _walk(settings(home / name), 0):
             trusts = key == "trust_remote_code" and bool(value)
             fetches = ("implementation" in key or "kernel" in key) and "/" in str(value)
@@ -153,6 +155,58 @@ def check_settings(home: Path) -> None:
                     code="custom-code",
                     hint=f"remove {key} from {name} and push again",
                 )
+
+
+def check_shards(home: Path) -> None:
+    """See that the indexes of a folder name files of this folder only: libraries join the names to it unchecked.
+
+    Raises:
+        Refused: one leads elsewhere (code ``path-escape``).
+        BadFormat: an index is not a JSON object.
+    """
+    for index in sorted(home.glob("*.index.json")):
+        shards = settings(index).get("weight_map", {})
+        for name in set(map(str, shards.values())) if isinstance(shards, Mapping) else ():
+            if leads_outside(name):
+                raise Refused(
+                    f"{index.name} names weights outside the folder: {name!r:.120}", code="path-escape", path=index.name
+                )
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a name, joined to a folder, may lead out of it."""
+    parts = path.replace("\\", "/").split("/")
+    return path.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0] or "\0" in path
+
+
+def _check_vocabulary(name: str, found: Mapping[str, Any]) -> None:
+    """Tokenizers are built with their settings as arguments, among which some are names of files to read.
+
+    ``vocab`` and ``merges`` are files where they are text. Old releases noted where their files lay on the machine
+    that saved them; those names are harmless where nothing is there.
+    """
+    fast = found.get("fast_tokenizer_files")
+    suspects = [(key, found.get(key)) for key in ("vocab", "merges") if isinstance(found.get(key), str)]
+    suspects += (
+        [("fast_tokenizer_files", item) for item in fast or () if leads_outside(str(item))]
+        if isinstance(fast, list)
+        else []
+    )
+    suspects += [("init_inputs", found["init_inputs"])] if found.get("init_inputs") else []
+    for key, value in found.items():
+        if (
+            isinstance(value, str)
+            and key.endswith("_file")
+            and leads_outside(value)
+            and Path(value).expanduser().exists()
+        ):
+            suspects.append((key, value))
+    for key, value in suspects:
+        raise Refused(
+            f"{name} names a file to read: {key} is {value!r:.100}",
+            code="path-escape",
+            hint=f"remove {key} from {name} and push again",
+        )
 
 
 def _walk(value: object, depth: int) -> Iterator[tuple[str, object]]:

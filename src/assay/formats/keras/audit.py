@@ -42,7 +42,7 @@ _DANGEROUS = {
 _FUNCTION_HOMES = frozenset(
     {"activations", "constraints", "initializers", "losses", "metrics", "ops", "quantizers", "random", "regularizers"}
 )
-"""Parts of Keras whose functions compute; those of others (``applications``, ``datasets``, ``utils``) fetch, read and write."""
+"""Parts of Keras whose functions compute; others (``applications``, ``datasets``, ``utils``) fetch, read and write."""
 
 _FOREIGN_OPS = (
     "io.",

@@ -31,8 +31,8 @@ _REACHING = {
     Severity.NETWORK: re.compile(r"\b(?:rpc_async|rpc_sync|rpc_remote|c10d|_c10d_functional|symm_mem)\b", re.ASCII),
     Severity.EXECUTE: re.compile(r"\b(?:PythonOp|IgnoredPythonOp)\b", re.ASCII),
 }
-# Operators of torch that reach beyond tensors (``aten::from_file`` makes the file it maps). Looked for as words wherever
-# they stand: blanks, comments and line ends may come between the parts of a call.
+# Operators of torch that reach beyond tensors (``aten::from_file`` makes the file it maps). Looked for as words
+# wherever they stand: blanks, comments and line ends may come between the parts of a call.
 _ARGUMENT = re.compile(r"\s*(\w{1,200}): (.{1,400}?)(?:=.{0,400})?")
 _MANGLED = re.compile(r"\.___torch_mangle_\d{1,9}")
 
