@@ -1,4 +1,4 @@
-"""Write the reference pages that the code itself can say: commands, error codes and formats.
+"""Write the reference pages that the code itself can say: commands, error codes, rules of findings and formats.
 
 `python tools/reference.py` writes them; with `--check` it fails when a page is out of date.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from finding_rules import rules
 
 from assay import errors
 from assay.cli.main import main as command_line
@@ -66,6 +67,23 @@ def error_codes() -> str:
     return text
 
 
+def findings() -> str:
+    """`findings.md`: every rule of findings with how it can weigh, where it is reported and what it says."""
+    text = (
+        "# Findings\n\nWritten by `make docs` from the code: do not edit. Rule ids are stable. What severities mean is "
+        "in [the description](../spec/description.md#a-finding); `…` stands for what the file says.\n\n"
+        "Every format has one rule more, its name and `-unreadable` (`incomplete`): the files look like that format, "
+        "and nothing could be understood.\n\n"
+        "| rule | severity | reported in | for example |\n|---|---|---|---|\n"
+    )
+    for rule_id, rule in rules(ROOT / "src" / "assay").items():
+        severities = ", ".join(rule.severities) or "as found"
+        where = ", ".join(f"`{module}`" for module in rule.modules)
+        example = rule.messages[0].replace("|", "\\|") if rule.messages else "*says what failed*"
+        text += f"| `{rule_id}` | {severities} | {where} | {example} |\n"
+    return text
+
+
 def formats() -> str:
     """`formats.md`: every format that is understood, and what `assay.load` makes of it."""
     loads = {name: _first_line(loader) for loader in all_loaders() for name in loader.formats}
@@ -106,7 +124,9 @@ def _raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def main() -> int:
     """Write the pages, or compare them."""
     stale = []
-    for name, text in (("cli.md", commands()), ("errors.md", error_codes()), ("formats.md", formats())):
+    pages = {"cli.md": commands, "errors.md": error_codes, "findings.md": findings, "formats.md": formats}
+    for name, write in pages.items():
+        text = write()
         page = REFERENCE / name
         if "--check" in sys.argv:
             if not page.is_file() or page.read_text("utf-8") != text:

@@ -115,10 +115,11 @@ def _requirement(line: str, path: str, found: Environment) -> None:
         found.requirements.append(_CREDENTIALS.sub("//…@", line))
         if "://" not in line:
             return
-    rule, severity, message = "path", Severity.READ, "a requirement is not a distribution's name"
+    rule, severity, message = "mlflow-requirement-path", Severity.READ, "a requirement is not a distribution's name"
     if "://" in line:
-        rule, severity, message = "url", Severity.NETWORK, "a requirement is installed from an address"
-    _report(found, f"mlflow-requirement-{rule}", severity, message, path, line)
+        rule, severity = "mlflow-requirement-url", Severity.NETWORK
+        message = "a requirement is installed from an address"
+    _report(found, rule, severity, message, path, line)
 
 
 def _yaml(tree: Tree, path: str, found: Environment) -> object:

@@ -180,11 +180,16 @@ def _read_payload(reading: _Reading, saved: Saved, name: str, entry: Mapping[str
     record = saved.records.find(key)
     storage = StorageValue(key, "uint8", record.size if record else 0, "")
     tensor = TensorValue(storage, dtype, shape, strides, offset)
+    _check_storage(reading, saved, name, tensor)
+    _keep(reading, name, saved, tensor, trained=entry.get("is_param") is True)
+
+
+def _check_storage(reading: _Reading, saved: Saved, name: str, tensor: TensorValue) -> None:
     problem = saved.problem(tensor)
     if problem:
-        severity = Severity.INCOMPLETE if record is None else Severity.MISLEAD
-        reading.say(problem[0].replace("pytorch", "torch-export"), severity, problem[1], name)
-    _keep(reading, name, saved, tensor, trained=entry.get("is_param") is True)
+        missing, message = problem
+        rule = "torch-export-missing-storage" if missing else "torch-export-view-outside"
+        reading.say(rule, Severity.INCOMPLETE if missing else Severity.MISLEAD, message, name)
 
 
 def _read_saved(reading: _Reading, member: str, *, trained: bool, only: str | None = None) -> None:
@@ -203,9 +208,7 @@ def _read_saved(reading: _Reading, member: str, *, trained: bool, only: str | No
     parameters = {name for program in reading.programs.values() for name in program.parameters}
     for located in found.tensors:
         name = only or located.name
-        problem = saved.problem(located.tensor)
-        if problem:
-            reading.say(problem[0].replace("pytorch", "torch-export"), Severity.INCOMPLETE, problem[1], name)
+        _check_storage(reading, saved, name, located.tensor)
         is_parameter = trained and (only is not None or name in parameters or not parameters)
         _keep(reading, name, saved, located.tensor, trained=is_parameter)
 

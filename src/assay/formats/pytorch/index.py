@@ -103,8 +103,10 @@ def _check_walk(index: Index, saved: Saved, found: Found) -> None:
 def _check_tensor(index: Index, saved: Saved, located: Located) -> None:
     problem = saved.problem(located.tensor)
     if problem:
-        severity = Severity.INCOMPLETE if problem[0] == "pytorch-missing-storage" else Severity.MISLEAD
-        _say(index, problem[0], severity, problem[1], saved, located.name)
+        missing, message = problem
+        rule = "pytorch-missing-storage" if missing else "pytorch-view-outside"
+        severity = Severity.INCOMPLETE if missing else Severity.MISLEAD
+        _say(index, rule, severity, message, saved, located.name)
     if located.tensor.kind == "meta":
         _say(index, "pytorch-no-data", Severity.NOTE, "a tensor was saved without its numbers", saved, located.name)
     if located.tensor.lazy:

@@ -96,20 +96,18 @@ class Saved:
         extent = self.extent(tensor)
         return TensorSpec(name, tensor.dtype, tensor.shape, extent, self.big_endian, tensor.strides)
 
-    def problem(self, tensor: TensorValue) -> tuple[str, str] | None:
-        """Rule and message when a tensor's storage cannot hold it, else None."""
+    def problem(self, tensor: TensorValue) -> tuple[bool, str] | None:
+        """When a tensor's storage cannot hold it: whether the storage is missing, and a message; else None."""
         storage = tensor.storage
         if storage is None:
             return None
         record = self.records.find(storage.key)
         if record is None:
-            return "pytorch-missing-storage", f"storage {storage.key!r} is not in the file"
+            return True, f"storage {storage.key!r} is not in the file"
         first, length = tensor.span()
         if first + length > record.size:
-            return (
-                "pytorch-view-outside",
-                f"a tensor reaches to byte {first + length:,} of storage {storage.key!r}, which has {record.size:,}",
-            )
+            end = first + length
+            return False, f"a tensor reaches to byte {end:,} of storage {storage.key!r}, which has {record.size:,}"
         return None
 
     def elements(self, tensor: TensorValue) -> bytes:
