@@ -277,6 +277,8 @@ class Machine(Stream):
                                     index = data[pos + 1] if op == 0x71 else u4(data, pos + 1)[0]
                                 if index == len(memo) and not holes:
                                     remember(stack[-1])
+                                elif 0 <= index < len(memo) and not holes:
+                                    memo[index] = stack[-1]
                                 else:
                                     holes = self.put(index, stack[-1])
                                 pos = end
@@ -292,6 +294,7 @@ class Machine(Stream):
                                     if target.state is None:
                                         target.state = value
                                     else:
+                                        self.grow(target)
                                         target.build(value)
                                     if on_build is not None and type(target) is Call:
                                         onward = on_build(target, base + pos)
@@ -499,7 +502,7 @@ class Machine(Stream):
                                 if end - start > 8 or data[end] != 0x94 or data[end + 1] != 0x86:
                                     value = Bytes(value)
                                     value.offset = base + start
-                                    made += 3
+                                    made += 2
                                 stack.append(value)
                                 pos = end
                         elif op == 0x49:  # INT
@@ -518,7 +521,8 @@ class Machine(Stream):
                                     op = data[pos]
                                     continue
                             value = text[pos + 1 : end]
-                            if value.isdecimal() and value[0] != "0":
+                            digits = value[1:] if value[:1] == "-" else value
+                            if digits.isdecimal() and digits[0] != "0":
                                 stack.append(int(value))
                             else:
                                 stack.append(number(data[pos + 1 : end]))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from assay.containers.pickle.stream import Fault, Stream, store
+from assay.containers.pickle.stream import SET, UNKNOWN, Fault, Stream, store
 from assay.containers.pickle.values import Blob, Bytes, Persistent, Symbol, Unknown, key
 from assay.spec.finding import Severity
 
@@ -184,6 +184,7 @@ def _stack_global(stream: Stream, at: int, pos: int) -> int:
         raise Fault("the name of a global is not text")
     evidence = f"{module if isinstance(module, str) else '?'}.{name if isinstance(name, str) else '?'}"
     stream.report("pickle-computed-global", Severity.EXECUTE, "the name of a global is computed", at, evidence)
+    stream.heavy += UNKNOWN
     stream.stack.append(Unknown("a global with a computed name", (module, name)))
     return pos
 
@@ -196,6 +197,7 @@ def _extension(stream: Stream, at: int, pos: int) -> int:
     stream.report(
         "pickle-extension", Severity.EXECUTE, f"a global is named by code {code} of the loader's registry", at
     )
+    stream.heavy += UNKNOWN
     stream.stack.append(Unknown(f"extension {code}"))
     return pos + width
 
@@ -275,6 +277,7 @@ def _dict(stream: Stream, at: int, pos: int) -> int:
 
 
 def _empty_set(stream: Stream, at: int, pos: int) -> int:
+    stream.heavy += SET
     stream.stack.append(set())
     return pos
 
@@ -285,6 +288,7 @@ def _additems(stream: Stream, at: int, pos: int) -> int:
     if type(target) is set:
         target.update(map(key, items))
     elif isinstance(target, Symbol):
+        stream.grow(target)
         target.extend(items)
     elif items:
         raise Fault(f"members are added to a {type(target).__name__}")
@@ -293,6 +297,7 @@ def _additems(stream: Stream, at: int, pos: int) -> int:
 
 def _frozenset(stream: Stream, at: int, pos: int) -> int:
     items = _pop_mark(stream)
+    stream.heavy += SET
     stream.stack.append(frozenset(map(key, items)))
     return pos
 

@@ -28,6 +28,11 @@ HOLE = Unknown("a memo entry that was never stored")
 
 _MAX_GAP = 1 << 16  # indices further out than this are kept in a dict: their distance costs nothing there
 _NEWLINE = 10
+# How many values more than the one already counted the memory of these is worth.
+_GLOBAL = 6
+_GROWN = 3
+SET = 2
+UNKNOWN = 1
 _FIRST_UNIFIED_PROTOCOL = 3  # names in older streams are those of Python 2
 
 
@@ -37,7 +42,7 @@ class Limits:
 
     Args:
         opcodes: instructions.
-        values: containers and calls made.
+        values: containers and calls made; what takes more memory than these counts as several.
         memo: memo entries.
         marks: nested marks.
         stack: values on the stack above the innermost mark.
@@ -45,11 +50,11 @@ class Limits:
         text: longest text argument that is read beyond the chunk it begins in.
     """
 
-    opcodes: int = 100_000_000
-    values: int = 10_000_000
-    memo: int = 24_000_000
+    opcodes: int = 16_000_000
+    values: int = 3_000_000
+    memo: int = 12_000_000
     marks: int = 100_000
-    stack: int = 24_000_000
+    stack: int = 12_000_000
     inline: int = 1 << 20
     text: int = 1 << 28
 
@@ -97,7 +102,7 @@ class Stream:
         self.calls: list[Call] = []
         self.findings: list[Finding] = []
         self.protocol = 0
-        self.opcodes = self.made = self.buffers = 0
+        self.opcodes = self.made = self.heavy = self.buffers = 0
         self.end = self.at = offset
 
     def load(self, absolute: int, want: int) -> None:
@@ -119,7 +124,7 @@ class Stream:
         limits = self.limits
         for what, count, most in (
             ("instructions", self.opcodes, limits.opcodes),
-            ("values", self.made, limits.values),
+            ("values", self.made + self.heavy, limits.values),
             ("memo entries", len(self.memo) + len(self.far), limits.memo),
             ("nested marks", len(self.meta), limits.marks),
             ("values on the stack", len(self.stack), limits.stack),
@@ -181,6 +186,7 @@ class Stream:
                 module = IMPORT_MAPPING.get(module, module)
         known = self.globals.get((module, name))
         if known is None:
+            self.heavy += _GLOBAL
             known = self.globals[module, name] = Global(module, name), self.base + at
         return known[0]
 
@@ -275,9 +281,17 @@ class Stream:
         """MEMOIZE where entries are missing: the index is the number of entries, as the C unpickler counts."""
         self.put(len(self.memo) - self.holes + len(self.far), value)
 
+    def grow(self, target: Symbol) -> None:
+        """Count the memory of what *target* is about to be given beside its arguments."""
+        if target.grown is None:
+            self.heavy += _GROWN
+
     def append_to(self, target: Any, values: list[Any]) -> None:
         """APPEND and APPENDS on something other than a list; appending nothing is allowed on anything."""
-        if isinstance(target, Symbol) or type(target) is list:
+        if isinstance(target, Symbol):
+            self.grow(target)
+            target.extend(values)
+        elif type(target) is list:
             target.extend(values)
         elif values:
             raise Fault(f"values are appended to a {type(target).__name__}")
@@ -303,6 +317,7 @@ def store(stream: Stream, target: Any, items: list[Any]) -> None:
     if type(target) is dict:
         target.update(zip(keys(items[::2]), items[1::2]))  # noqa: B905 - counted above, and asked of every small dict
     elif isinstance(target, Symbol):
+        stream.grow(target)
         target.merge(zip(keys(items[::2]), items[1::2], strict=True))
     else:
         for name, value in zip(items[::2], items[1::2], strict=True):
@@ -314,6 +329,7 @@ def store_one(stream: Stream, target: Any, name: Any, value: Any) -> None:
     if type(target) is dict:
         target[key(name)] = value
     elif isinstance(target, Symbol):
+        stream.grow(target)
         target.update([(name, value)])
     elif type(target) is list and type(name) is int and -len(target) <= name < len(target):
         target[name] = value
