@@ -150,15 +150,17 @@ def test_blobs_set_aside_twice_are_both_kept(store: DirectoryStore) -> None:
     assert {first.parent, second.parent} == {store.root / "damaged"}
 
 
-def test_many_files_are_stored_in_order_and_moved_together(store: DirectoryStore, tmp_path: Path) -> None:
+def test_many_files_are_stored_in_order_and_linked_files_stay_where_they_are(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
     assert store.add_files([]) == []
     files = [tmp_path / f"{number}" for number in range(20)]
     for number, file in enumerate(files):
         file.write_bytes(b"%d" % (number % 7) * (number % 3) * 500_000)
     expected = [(Digest.of(file.read_bytes()), file.stat().st_size) for file in files]
     heard = Counter()
-    assert store.add_files([*files, files[0]], move=True, threads=4, progress=heard) == [*expected, expected[0]]
-    assert not any(file.exists() for file in files)
+    assert store.add_files([*files, files[0]], link=True, threads=4, progress=heard) == [*expected, expected[0]]
+    assert all(file.exists() for file in files)
     assert set(store.digests()) == {digest for digest, _ in expected}
     assert all(store.check(digest) for digest in store.digests())
     assert list((store.root / "staging").iterdir()) == []

@@ -151,7 +151,7 @@ def test_one_failing_file_of_many_is_reported_and_the_others_are_whole(tmp_path:
     assert stored == [(Digest.of(file.read_bytes()), 2_000_000) for file in files]
 
     with pytest.raises(Conflict):
-        store.add_files(files, move=True, progress=Meddler(lambda: grow(files[0])), threads=1)
+        store.add_files(files, link=True, progress=Meddler(lambda: grow(files[0])), threads=1)
 
     assert all(file.exists() for file in files)
     assert all(store.check(digest) for digest in store.digests())

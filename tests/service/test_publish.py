@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.errors import Conflict, InvalidInput, NotFound
+from assay.errors import Conflict, InvalidInput, NotFound, StorageError
 from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.spec.reference import Reference
@@ -148,6 +148,21 @@ def test_moving_takes_the_files_over_and_leaves_none_behind(push, registry: Regi
 
     assert [path for path in model.rglob("*") if path.is_file()] == []
     assert registry.manifest(version).size == version.size
+
+
+def test_moving_loses_nothing_when_the_push_fails_late(
+    push, registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("the journal cannot be written", code="store-full")
+
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    monkeypatch.setattr(registry.catalog, "add_version", full)
+
+    with pytest.raises(StorageError):
+        push(model, move=True)
+
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
 
 
 def test_unknown_files_are_stored_and_honestly_called_unknown(push, tmp_path: Path) -> None:

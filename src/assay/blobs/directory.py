@@ -130,7 +130,7 @@ class DirectoryStore:
             InvalidInput: it is no regular file (code ``not-a-file``) or may not be read (``source-unreadable``).
             StorageError: nothing is kept; code ``store-full``, ``store-read-only`` or ``storage``.
         """
-        stored = self._add_one(file, move=move, progress=progress)
+        stored = self._add_one(file, link=move, progress=progress)
         with self._writing(str(file)):
             self._flush_folder(stored[0])
         if move:
@@ -138,7 +138,7 @@ class DirectoryStore:
         return stored
 
     def add_files(
-        self, files: Sequence[Path], *, move: bool = False, threads: int | None = None, progress: Progress = SILENT
+        self, files: Sequence[Path], *, link: bool = False, threads: int | None = None, progress: Progress = SILENT
     ) -> list[tuple[Digest, int]]:
         """Keep the bytes of many files, several at a time; digests and sizes in the order of *files*.
 
@@ -147,7 +147,7 @@ class DirectoryStore:
 
         Args:
             files: what to store.
-            move: as in ``add_file``; originals are removed once all are durable.
+            link: take files over by hard link where that can be; the originals stay, for the caller to remove.
             threads: files at a time; the number of processors, at most eight, when None.
             progress: only hears ``advance``.
 
@@ -156,7 +156,7 @@ class DirectoryStore:
         """
         workers = max(1, min(threads or min(8, os.cpu_count() or 1), len(files)))
         with ThreadPoolExecutor(workers, thread_name_prefix="assay-add") as pool:
-            jobs = [pool.submit(self._add_one, file, move=move, progress=progress) for file in files]
+            jobs = [pool.submit(self._add_one, file, link=link, progress=progress) for file in files]
             try:
                 stored = [job.result() for job in jobs]
             except BaseException:
@@ -165,9 +165,6 @@ class DirectoryStore:
         with self._writing("blobs"):
             if stored:
                 self._flush_folder(stored[0][0])
-        if move:
-            for file in dict.fromkeys(files):
-                _remove_original(file)
         return stored
 
     def delete(self, digest: Digest) -> bool:
@@ -214,9 +211,9 @@ class DirectoryStore:
         except FileNotFoundError:
             return False
 
-    def _add_one(self, file: Path, *, move: bool, progress: Progress) -> tuple[Digest, int]:
+    def _add_one(self, file: Path, *, link: bool, progress: Progress) -> tuple[Digest, int]:
         with self._writing(str(file)):
-            if move:
+            if link:
                 with self.staging.link(file) as staged:
                     if staged is not None:
                         return self._take(file, staged, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assay.blobs.sources import Stamp, open_source
@@ -68,6 +68,20 @@ class MemoryStore:
         if move:
             file.unlink()
         return digest, len(data)
+
+    def add_files(
+        self,
+        files: Sequence[Path],
+        *,
+        link: bool = False,  # noqa: ARG002 - memory holds bytes, it takes nothing over
+        progress: Progress = SILENT,
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files.
+
+        Raises:
+            As ``add_file``.
+        """
+        return [self.add_file(file, progress=progress) for file in files]
 
     def digests(self) -> Iterator[Digest]:
         """Every blob."""

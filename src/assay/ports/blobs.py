@@ -6,7 +6,7 @@ functions that bring bytes in (``assay.service.publish``, ``assay.service.transf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -62,6 +62,19 @@ class BlobWriter(Protocol):
             Conflict: the file changed while it was read (code ``source-changed``); nothing is kept.
             NotFound: the file is not there.
             StorageError: nothing is kept.
+        """
+        ...
+
+    def add_files(
+        self, files: Sequence[Path], *, link: bool = False, progress: Progress = SILENT
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files, several at a time; digests and sizes in the order of *files*.
+
+        With *link* the store takes files over by hard link where it can. The originals stay, so that nothing is lost
+        until the caller has named what was stored: it then removes them, and must not write to them meanwhile.
+
+        Raises:
+            As ``add_file``, for the first file that fails; the blobs that were complete by then stay, unnamed.
         """
         ...
 

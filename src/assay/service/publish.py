@@ -7,14 +7,12 @@ again finds the same manifest, and therefore the same version.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay.errors import InvalidInput
+from assay.errors import InvalidInput, StorageError
 from assay.ports.formats import Format
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
@@ -25,8 +23,6 @@ from assay.spec.manifest import Entry, Manifest, build
 from assay.spec.records import Version
 from assay.spec.reference import Reference, check_alias, check_name
 from assay.spec.statement import Statement
-
-THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,7 @@ def push(
         formats: what to understand the files with.
         claims: what to say about it.
         alias: a movable name to point at the version.
-        move: take the files over instead of copying them.
+        move: take the files over by link where that can be, and remove the originals once the version has its number.
         progress: hears about bytes stored.
 
     Raises:
@@ -120,24 +116,27 @@ def push(
         registry.catalog.move_alias(
             name, alias, version.number, expect=expect, actor=registry.actor, reason="pushed with --alias"
         )
+    if move:
+        _remove(files)
     return Pushed(version, new, inspection, attached, alias)
 
 
 def _store(registry: Registry, files: Mapping[str, Path], *, move: bool, progress: Progress) -> list[Entry]:
     progress.start("storing", sum(file.stat().st_size for file in files.values()))
     try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            tasks = {
-                entry: pool.submit(registry.blobs.add_file, file, move=move, progress=progress)
-                for entry, file in files.items()
-            }
-            try:
-                return [Entry(entry, *task.result()) for entry, task in tasks.items()]
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        stored = registry.blobs.add_files(list(files.values()), link=move, progress=progress)
     finally:
         progress.finish()
+    return [Entry(entry, digest, size) for entry, (digest, size) in zip(files, stored, strict=True)]
+
+
+def _remove(files: Mapping[str, Path]) -> None:
+    """Remove what was taken over, now that it has a name in the registry."""
+    for file in dict.fromkeys(files.values()):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError.of(error, f"{file} is stored, but the original cannot be removed") from error
 
 
 def _base(registry: Registry, text: str | None) -> Mapping[str, Json] | None:

@@ -142,6 +142,19 @@ class BlobStoreContract:
             handle.write(b"changed")
         assert store.open(digest).read(0, size) == data
 
+    def test_many_files_are_kept_in_order_and_stay_where_they_are(self, store: BlobStore, tmp_path: Path) -> None:
+        files = [tmp_path / f"file-{number}" for number in range(7)]
+        for number, file in enumerate(files):
+            file.write_bytes(b"%d" % (number % 3) * 1000)
+        for link in (False, True):
+            stored = store.add_files(files, link=link)
+            assert stored == [(Digest.of(file.read_bytes()), 1000) for file in files]
+            assert all(
+                store.open(digest).read(0, size) == file.read_bytes()
+                for file, (digest, size) in zip(files, stored, strict=True)
+            )
+        assert len(list(store.digests())) == 3
+
     def test_a_file_that_is_not_there_is_said_so(self, store: BlobStore, tmp_path: Path) -> None:
         for move in (False, True):
             with pytest.raises(NotFound, match="no such file"):
