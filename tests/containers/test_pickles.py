@@ -95,6 +95,50 @@ def test_where_the_input_is_cut_into_chunks_changes_nothing(chunk: int, monkeypa
             assert parsed.value == value
 
 
+_SCALAR = b"C\x08%b\x94\x86\x94R\x94"
+_NAMES = b"\x80\x04cnumpy\nscalar\n\x94cnumpy\ndtype\n\x94"
+
+
+@pytest.mark.parametrize("chunk", [64, 333, 1 << 20])
+@pytest.mark.parametrize("key", [b"", b"\x8c\x03k%02d\x94", b"K%b"])
+@pytest.mark.parametrize("names", [b"h\x00h\x01", b"j\0\0\0\0h\x01", b"h\x00j\x01\0\0\0", b"j\0\0\0\0j\x01\0\0\0"])
+def test_a_run_of_numpy_scalars_means_what_its_instructions_mean_one_by_one(
+    names: bytes, key: bytes, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickle_stream, "CHUNK", chunk)
+    body = b"".join(
+        (key % (i if b"d" in key else bytes([i])) if key else b"") + names + _SCALAR % struct.pack("<q", i)
+        for i in range(90)
+    )
+    data = _NAMES + b"(" + body + b"l."
+
+    parsed = run(data)
+
+    assert parsed.complete, parsed.findings
+    instructions = [*pickletools.genops(data)]
+    assert parsed.opcodes == len(instructions)
+    assert [call.offset for call in parsed.calls] == [at for op, _, at in instructions if op.name == "REDUCE"]
+    calls = parsed.value[1::2] if key else parsed.value
+    assert all(a is b for a, b in zip(calls, parsed.calls, strict=True))
+    assert [call.args for call in calls] == [(Global("numpy", "dtype"), struct.pack("<q", i)) for i in range(90)]
+    if key:
+        assert parsed.value[::2] == [f"k{i:02}" if b"d" in key else i for i in range(90)]
+    memoized = 4 if b"d" in key else 3
+    for entry, expected in ((memoized * 50 + 1, "call"), (memoized * 50, "args")):
+        shared = run(data[:-1] + b"0j" + struct.pack("<I", entry) + b".").value
+        assert shared == calls[49].args if expected == "args" else isinstance(shared, Call)
+
+
+def test_a_broken_text_in_a_run_of_constants_is_named_where_it_lies() -> None:
+    data = b"\x80\x04(" + b"\x8c\x02ab\x94K\x01" * 30 + b"\x8c\x02\xff\xff\x94" + b"K\x01" * 30 + b"l."
+
+    parsed = run(data)
+
+    assert parsed.findings[0].rule == "pickle-broken"
+    assert parsed.findings[0].offset == data.index(b"\xff") - 2
+    assert parsed.opcodes == sum(1 for _, _, at in pickletools.genops(data[: data.index(b"\x8c\x02\xff")] + b"."))
+
+
 def test_sharing_and_cycles_are_visible_as_identity() -> None:
     shared: list[object] = [1]
     shared.append(shared)

@@ -17,7 +17,8 @@ ENOUGH = 16
 
 _LONGEST = 63  # bytes of a text in a run; one alternative of the grammar for every length
 _WORTH = 32  # bytes
-_NUMBER = rb"K.|M..|J.{4}|G.{8}|N|\x88|\x89"
+_LONG = b"|".join(b"%c.{%d}" % (length, length) for length in range(9))
+_NUMBER = rb"K.|M..|J.{4}|G.{8}|N|\x88|\x89|\x8a(?:%b)" % _LONG
 _LENGTHS = b"|".join(re.escape(bytes([length])) + rb".{%d}" % length for length in range(_LONGEST + 1))
 _RUN = re.compile(
     rb"(?:\x8c(?:%b)\x94|%b|\]\x94(?:\((?:%b)++e)?+)++" % (_LENGTHS, _NUMBER, _NUMBER),

@@ -42,6 +42,7 @@ _OP_F8 = struct.Struct(">xd")
 _OP_U2 = struct.Struct("<xH")
 _OP_I4 = struct.Struct("<xi")
 _puts = struct.Struct("<BIBBIBBI").unpack_from  # how the end of a NumPy scalar is memoized before protocol 4
+_BOOLEANS = frozenset(("00", "01"))
 
 # CPython 3.11 compares slowly where the jump is long, so the three ranges of opcodes are looked up
 _HIGH = tuple(code >= 0x80 for code in range(256))
@@ -64,6 +65,7 @@ class Machine(Stream):
         memo, meta, calls = self.memo, self.meta, self.calls
         remember, record, new = memo.append, calls.append, object.__new__
         high, middle, f8, i4, u2, u4, puts = _HIGH, _MIDDLE, _f8, _i4, _u2, _u4, _puts
+        booleans = _BOOLEANS
         inline, longest = self.limits.inline, self.limits.text
         pos = want = count = made = holes = patience = pause = 0
         value: Any
@@ -361,7 +363,8 @@ class Machine(Stream):
                                     pos = run.end()
                                     op = data[pos]
                                     continue
-                            stack.append(real(data[pos + 1 : end]))
+                            raw = data[pos + 1 : end]
+                            stack.append(real(raw) if 0 in raw else float(raw))
                             pos = end + 1
                             op = data[pos]
                             continue
@@ -525,7 +528,7 @@ class Machine(Stream):
                             if digits.isdecimal() and digits[0] != "0":
                                 stack.append(int(value))
                             else:
-                                stack.append(number(data[pos + 1 : end]))
+                                stack.append(value == "01" if value in booleans else number(data[pos + 1 : end]))
                             pos = end + 1
                             op = data[pos]
                             continue
