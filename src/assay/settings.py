@@ -54,7 +54,7 @@ def read_settings(
             that this release cannot reach (code ``remote-not-supported``).
     """
     env = os.environ if environ is None else environ
-    files = [_project_file(folder or Path.cwd()), user_config_path("assay", appauthor=False) / "config.toml"]
+    files = [_project_file(folder), user_config_path("assay", appauthor=False) / "config.toml"]
     stated = [_read(file) for file in files if file is not None and file.is_file()]
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
     actor = env.get("ASSAY_ACTOR") or _first(stated, "actor") or _user()
@@ -66,10 +66,22 @@ def read_settings(
             code="remote-not-supported",
             hint="set ASSAY_HOME to a folder on a local disk",
         )
-    return Settings(Path(place).expanduser().absolute(), actor)
+    try:
+        return Settings(Path(place).expanduser().absolute(), actor)
+    except (RuntimeError, OSError) as error:
+        raise InvalidInput(
+            f"the registry's folder {str(place)!r} cannot be found from here: {error}",
+            code="bad-settings",
+            hint="name it with its whole path",
+        ) from error
 
 
-def _project_file(folder: Path) -> Path | None:
+def _project_file(folder: Path | None) -> Path | None:
+    if folder is None:
+        try:
+            folder = Path.cwd()
+        except FileNotFoundError:  # the current folder was removed: it has no settings
+            return None
     return next((at / PROJECT_FILE for at in (folder, *folder.parents) if (at / PROJECT_FILE).is_file()), None)
 
 
@@ -77,12 +89,17 @@ def _read(file: Path) -> dict[str, str]:
     try:
         body = tomllib.loads(file.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise InvalidInput(f"settings file {file} cannot be read: {error}", code="bad-settings") from error
+        raise InvalidInput(
+            f"settings file {file} cannot be read: {error}",
+            code="bad-settings",
+            hint="it is TOML, such as: home = '/data/models'",
+        ) from error
     unknown = sorted(set(body) - _KEYS)
     if unknown or not all(isinstance(value, str) for value in body.values()):
         raise InvalidInput(
             f"settings file {file}: expected text for the keys {', '.join(sorted(_KEYS))}, found {', '.join(body)}",
             code="bad-settings",
+            hint=f"remove {', '.join(unknown)} from it" if unknown else "write the values in quotes",
         )
     if "home" in body:
         body["home"] = str(file.parent / Path(body["home"]).expanduser())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.artifact.collect import collect
-from assay.errors import AssayError, InvalidInput
+from assay.artifact.collect import collect, tree_of
+from assay.errors import AssayError, InvalidInput, StorageError
 
 
 @pytest.fixture
@@ -153,3 +153,14 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         collect(tmp_path)
     assert caught.value.code == "empty-tree"
+
+
+def test_a_file_that_may_not_be_read_is_named_before_anything_is_parsed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda file, mode: False)
+
+    with pytest.raises(StorageError, match=r"cannot read .*: permission denied") as caught:
+        tree_of(collect(folder))
+
+    assert caught.value.code == "unreadable"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from model_files import safetensors
 
 from assay.cli.main import invoke
 from assay.settings import Settings
@@ -429,3 +431,50 @@ def test_what_verify_says_of_damage_fits_80_columns(run, model: Path, own_home: 
     assert status == 1
     assert "damaged: weights.bin  expected " in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_removed_current_folder_is_a_mistake_and_no_crash(run, model: Path, tmp_path: Path) -> None:
+    ok(run("push", model, "m"))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = (
+        f'cd "{gone}" && rmdir "{gone}" && for words in "ls m" "push ./x m" "pull m out" "--home here ls"; do '
+        f'"{sys.executable}" -m assay $words; echo "exit $?"; done'
+    )
+
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+
+    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 0", *["exit 2"] * 3]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ("home = ", "hint: it is TOML, such as: home = '/data/models'"),
+        ("hoem = 'x'", "hint: remove hoem from it"),
+        ("home = 3", "hint: write the values in quotes"),
+    ],
+)
+def test_a_broken_settings_file_says_what_to_write(run, tmp_path: Path, settings: str, hint: str) -> None:
+    (tmp_path / "assay.toml").write_text(settings)
+
+    status, _, error = run("ls")
+
+    assert status == 2
+    assert f"settings file {tmp_path / 'assay.toml'}" in error
+    assert error.splitlines()[-1] == hint
+
+
+def test_models_deep_in_a_folder_keep_the_end_of_their_path_on_one_line(run, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        folder = tmp_path / "model" / "a-long-folder-name-of-a-package" / "and-one-more-below-it" / name
+        folder.mkdir(parents=True)
+        weights = safetensors(**{name: ("F32", [2, 3], struct.pack("<6f", *range(6)))})
+        (folder / "w.safetensors").write_bytes(weights)
+
+    table = ok(run("inspect", "./model")).partition("In it\n")[2].splitlines()
+
+    assert len(table) == 3
+    assert [row.split()[1][-14:] for row in table[1:]] == ["/w.safetensors"] * 2
+    assert {end for end in ("/first/", "/second/") if any(end in row for row in table)} == {"/first/", "/second/"}

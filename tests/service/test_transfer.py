@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from store_faults import contents, damage
 
-from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound
+from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
 from assay.service import fetch, transfer
 from assay.service.publish import Claims
 from assay.service.registry import Registry
@@ -194,3 +194,36 @@ def test_a_layout_is_not_mixed_into_a_folder_of_other_things(tmp_path: Path) -> 
         assert caught.value.code == "destination-not-empty"
     open_layout(tmp_path / "empty")[1].check_destination()
     open_layout(tmp_path / "new")[1].check_destination()
+
+
+@pytest.mark.parametrize("body", ['{"manifests": [{"a": 1}]}', '{"manifests": 3}', "{"])
+def test_an_index_in_another_form_is_named(registry: Registry, tmp_path: Path, body: str) -> None:
+    (tmp_path / "index.json").write_text(body)
+
+    with pytest.raises(InvalidInput, match=r"index\.json is not an OCI image index"):
+        transfer.copy_in(registry, "imported", *open_layout(tmp_path))
+
+
+def test_a_tag_whose_manifest_is_missing_says_so(push, registry: Registry, model: Path, tmp_path: Path) -> None:
+    blobs, index = open_layout(tmp_path / "layout")
+    version = push(model).version
+    transfer.copy_out(registry, version, blobs, index, tag="v1")
+    (tmp_path / "layout/blobs/sha256" / version.manifest.hex).unlink()
+
+    with pytest.raises(NotFound, match=r"layout:v1 is not whole: its manifest sha256:[0-9a-f]{12} is missing there"):
+        transfer.copy_in(registry, "imported", blobs, index)
+
+
+def test_who_may_only_read_a_home_copies_from_it(
+    push, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("cannot change the catalog: it is read-only", code="store-read-only")
+
+    monkeypatch.setattr(type(registry.catalog), "record_copy", refuse)
+    blobs, index = open_layout(tmp_path / "layout")
+
+    assert transfer.copy_out(registry, version, blobs, index, tag="v1").tag == "v1"
+    assert list(index.tags()) == ["v1"]

@@ -46,7 +46,7 @@ def collect(path: Path) -> dict[str, Path]:
         raise NotFound(
             f"no such file or folder: {path}",
             code="path-not-found",
-            hint=None if path.is_absolute() else f"looked in {Path.cwd()}",
+            hint=None if path.is_absolute() else f"looked in {_here()}",
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -66,7 +66,16 @@ def collect(path: Path) -> dict[str, Path]:
 
 
 def tree_of(files: Mapping[str, Path]) -> Tree:
-    """A tree over collected files."""
+    """A tree over collected files.
+
+    Raises:
+        StorageError: a file may not be read (code ``unreadable``).
+    """
+    for file in files.values():
+        if not os.access(file, os.R_OK):
+            raise StorageError(
+                f"cannot read {file}: permission denied", code="unreadable", hint="ask its owner for the right to read"
+            )
     return Tree({entry: FileSource(file) for entry, file in files.items()})
 
 
@@ -161,6 +170,13 @@ def _read_ignore(root: Path) -> GitIgnoreSpec | None:
         return GitIgnoreSpec.from_lines((root / IGNORE_FILE).read_text("utf-8").splitlines())
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{IGNORE_FILE} cannot be read: {error}", code="bad-ignore-file") from error
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "the current folder, which was removed"
 
 
 def _special(path: Path, mode: int) -> InvalidInput:

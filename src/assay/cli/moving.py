@@ -23,7 +23,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 
 
 @click.command()
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(readable=False))
 @click.argument("name", type=NAME)
 @click.option("--alias", metavar="A", help="A movable name to point at the version.")
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=NUMBER", help="An evaluation result; repeatable.")
@@ -79,7 +79,7 @@ def push(
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
-@click.argument("folder", metavar="[DEST]", required=False, type=click.Path())
+@click.argument("folder", metavar="[DEST]", required=False, type=click.Path(readable=False))
 @click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
 @click.option(
     "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."

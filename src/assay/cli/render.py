@@ -327,10 +327,10 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Table:
     table = _plain("Format", "Path", "What", right=("Parameters",))
     for model in models[:MAX_LISTED]:
         more = len(model["paths"]) - 1
-        path = short(model["paths"][0], 40) + (f" +{more}" if more else "")
+        path = _tail(model["paths"][0], 32) + (f" +{more}" if more else "")
         what = " ".join(filter(None, (model.get("architecture"), model.get("framework_version"))))
         table.add_row(
-            model["format"], path, short(what, 30), number(model["parameters"]) if model.get("parameters") else ""
+            model["format"], path, short(what, 24), number(model["parameters"]) if model.get("parameters") else ""
         )
     if len(models) > MAX_LISTED:
         table.add_row("", f"and {len(models) - MAX_LISTED} more", "", "")

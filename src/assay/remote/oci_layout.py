@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay.errors import BadFormat, Conflict, NotFound, StorageError
+from assay.errors import BadFormat, Conflict, InvalidInput, NotFound, StorageError
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.json import Json
@@ -110,7 +110,7 @@ class OciLayoutIndex:
     def _descriptors(self) -> list[Descriptor]:
         try:
             if self._index.stat().st_size > MAX_INDEX:
-                raise BadFormat(f"{self._index} is larger than an index may be")
+                raise ValueError(f"it has more than {MAX_INDEX} bytes")  # noqa: TRY301 - told with the others below
             body = json.loads(self._index.read_bytes())
             return [Descriptor.from_json(item) for item in list(body["manifests"])]
         except (FileNotFoundError, NotADirectoryError):
@@ -121,7 +121,7 @@ class OciLayoutIndex:
             ) from None
         except OSError as error:
             raise StorageError.of(error, f"cannot read {self._index}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
             raise BadFormat(f"{self._index} is not an OCI image index ({error})") from error
 
     @staticmethod

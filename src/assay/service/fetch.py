@@ -92,7 +92,7 @@ def pull(
     """
     entries = _chosen(registry.manifest(version).entries(), only, version)
     registry.check_present(version, entries)
-    folder = folder.absolute()
+    folder = _whole(folder)
     _check_destination(folder)
     staging = folder.parent / f".{folder.name}.assay-pull-{version.manifest.hex[:12]}"
     progress.start("pulling", sum(entry.size for entry in entries))
@@ -127,6 +127,17 @@ def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> 
             hint=f"assay show {version.reference} --files lists them",
         )
     return found
+
+
+def _whole(folder: Path) -> Path:
+    try:
+        return folder.absolute()
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"cannot write {folder}: the current folder was removed",
+            code="destination-not-writable",
+            hint="go to a folder that exists, or name the destination with its whole path",
+        ) from error
 
 
 def _check_destination(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from assay.errors import IntegrityError, InvalidInput, NotFound
+from assay.errors import IntegrityError, InvalidInput, NotFound, StorageError
 from assay.ports.blobs import BlobReader, BlobStore
 from assay.ports.places import TagIndex
 from assay.ports.progress import SILENT, Progress
@@ -86,7 +86,11 @@ def copy_out(
         index.put(_descriptor(manifest), tag=tag)
     finally:
         progress.finish()
-    registry.catalog.record_copy(manifest.digest, f"{index.place}:{tag}", name=version.name, actor=registry.actor)
+    try:
+        registry.catalog.record_copy(manifest.digest, f"{index.place}:{tag}", name=version.name, actor=registry.actor)
+    except StorageError as error:
+        if error.code != "store-read-only":  # who may only read a home may still copy from it
+            raise
     return Copied(manifest.digest, tag, None, totals.moved, totals.skipped, len(referrers))
 
 
@@ -110,6 +114,12 @@ def copy_in(
     """
     check_name(name)
     chosen, descriptor = _choose(index, tag)
+    if blobs.size(descriptor.digest) is None:
+        raise NotFound(
+            f"{index.place}:{chosen} is not whole: its manifest {descriptor.digest.short} is missing there",
+            code="blob-missing",
+            hint=_AGAIN,
+        )
     manifest = read_manifest(blobs, descriptor.digest)
     entries = manifest.entries()
     if not entries:
