@@ -31,7 +31,7 @@ class OnnxLoader:
             MissingDependency: onnxruntime is not installed.
         """
         refuse_hazards(
-            description, hint="export it with its tensors inside, or with side files next to the model", whole=True
+            description, hint="load the folder with the model and its side files, or export it with its tensors inside", whole=True
         )
         runtime = need("onnxruntime", extra="onnx", what="load an ONNX model")
         file = main_file(folder, description, ".onnx")

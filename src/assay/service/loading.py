@@ -26,6 +26,7 @@ from assay.spec.inspection import Inspection
 from assay.spec.manifest import Entry, Manifest
 from assay.spec.records import Version
 from assay.trees import Tree
+from assay.trees.window import FileSource
 
 
 class Choose(Protocol):
@@ -79,10 +80,34 @@ def load_files(
 ) -> object:
     """The framework's own object for files that were not pushed.
 
+    Frameworks see the entries of *tree* and nothing else: what ``.assayignore`` hides was not looked at.
+
     Raises:
         As ``load``.
     """
-    return build(folder, inspect(tree, formats), choose=choose, what=str(folder), part=part)
+    inspection = inspect(tree, formats)
+    if not _holds_more(folder, tree):
+        return build(folder, inspection, choose=choose, what=str(folder), part=part)
+    with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
+        for entry in tree.paths:
+            source = tree.source(entry)
+            target = Path(scratch) / entry
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(source, FileSource):
+                target.symlink_to(source.file.absolute())
+            else:
+                target.write_bytes(source.read(0, source.size))
+        return build(Path(scratch), inspection, choose=choose, what=str(folder), part=part)
+
+
+def _holds_more(folder: Path, tree: Tree) -> bool:
+    """Whether a folder shows a framework anything beside the entries of *tree*."""
+    for parent, folders, files in os.walk(folder):
+        home = Path(parent).relative_to(folder)
+        linked = [(home / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
+        if any((home / name).as_posix() not in tree for name in files) or not all(map(tree.under, linked)):
+            return True
+    return False
 
 
 def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str, part: str | None = None) -> object:
