@@ -478,3 +478,34 @@ def test_models_deep_in_a_folder_keep_the_end_of_their_path_on_one_line(run, tmp
     assert len(table) == 3
     assert [row.split()[1][-14:] for row in table[1:]] == ["/w.safetensors"] * 2
     assert {end for end in ("/first/", "/second/") if any(end in row for row in table)} == {"/first/", "/second/"}
+
+
+@pytest.mark.parametrize("lost", ["the last line", "half of the last line", "everything"])
+def test_reindex_goes_on_with_what_is_left_of_a_journal(run, model: Path, own_home: Path, lost: str) -> None:
+    ok(run("push", model, "first"))
+    ok(run("push", model, "second"))
+    journal = own_home / "journal.jsonl"
+    whole = journal.read_bytes()
+    last = whole.rstrip(b"\n").rpartition(b"\n")[2]
+    keep = {"the last line": len(whole) - len(last) - 1, "half of the last line": len(whole) - len(last) // 2}
+    journal.write_bytes(whole[: keep.get(lost, 0)])
+    refused, _, error = run("ls")
+
+    ok(run("reindex"))
+
+    assert (refused, "assay reindex goes on with what is left" in error) == (2, True)
+    listed = [found["name"] for found in json.loads(ok(run("ls", "--json")))]
+    assert listed == ([] if lost == "everything" else ["first"])
+    assert list((own_home / "backups").glob("rows-*/catalog.sqlite3"))
+
+
+def test_a_reindex_that_cannot_be_done_leaves_rows_and_journal_alone(run, model: Path, own_home: Path) -> None:
+    ok(run("push", model, "m"))
+    rows = (own_home / "catalog.sqlite3").read_bytes()
+    journal = b"{broken\n" + (own_home / "journal.jsonl").read_bytes()
+    (own_home / "journal.jsonl").write_bytes(journal)
+
+    assert run("reindex")[0] == 2
+
+    assert (own_home / "journal.jsonl").read_bytes() == journal
+    assert (own_home / "catalog.sqlite3").read_bytes()[:100] == rows[:100]

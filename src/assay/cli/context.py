@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from assay.errors import AssayError, NotFound
 from assay.service.registry import Registry
-from assay.settings import read_settings
+from assay.settings import Settings, read_settings
 from assay.wiring.places import open_registry
 
 
@@ -19,7 +19,16 @@ def registry_of(context: click.Context, *, create: bool = False) -> Registry:
     Raises:
         AssayError: it cannot be opened.
     """
-    return open_registry(read_settings(home=context.find_root().obj), create=create)
+    return open_registry(settings_of(context), create=create)
+
+
+def settings_of(context: click.Context) -> Settings:
+    """What applies to this invocation.
+
+    Raises:
+        AssayError: settings cannot be read.
+    """
+    return read_settings(home=context.find_root().obj)
 
 
 def local_path(text: str, what: str) -> Path:

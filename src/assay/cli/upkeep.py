@@ -7,7 +7,7 @@ import sys
 import click
 
 from assay.cli.console import Bar, json_option, print_json, say, talk
-from assay.cli.context import REFERENCE, registry_of
+from assay.cli.context import REFERENCE, registry_of, settings_of
 from assay.cli.text import coloured, plural, size
 from assay.errors import VerificationFailed
 from assay.service import purge as purging
@@ -18,6 +18,7 @@ from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference
+from assay.wiring import places
 
 
 @click.command()
@@ -90,7 +91,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
 @click.pass_context
 def reindex(context: click.Context, *, as_json: bool) -> None:
     """Rebuild the catalog from the journal."""
-    events = registry_of(context).catalog.reindex()
+    events = places.reindex(settings_of(context))
     if as_json:
         print_json({"events": events})
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
 from assay.catalog.opening import open_catalog
+from assay.errors import StorageError
 from assay.remote.oci_layout import OciLayoutIndex
 from assay.service.registry import Registry, read_small
 from assay.settings import Settings
@@ -31,6 +33,37 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
     home = open_home(settings.home, create=create)
     catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
     return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home))
+
+
+def reindex(settings: Settings) -> int:
+    """Make every row of the catalog again from the journal; the number of events.
+
+    Rows that know more than the journal holds do not stop it: they are kept in ``backups/``, and what is left of the
+    journal counts.
+
+    Raises:
+        NotFound: there is no registry (code ``home-missing``).
+        StorageError: the journal cannot be read; rows and journal are as they were.
+    """
+    try:
+        return open_registry(settings).catalog.reindex()
+    except StorageError as error:
+        if error.code != "journal-damaged":
+            raise
+    home = open_home(settings.home, create=False)
+    kept = home.root / "backups" / f"rows-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    kept.mkdir(parents=True)
+    rows = [home.catalog.with_name(home.catalog.name + end) for end in ("", "-wal", "-shm")]
+    moved = [(row, row.rename(kept / row.name)) for row in rows if row.exists()]
+    try:
+        return open_registry(settings).catalog.reindex()
+    except BaseException:
+        for row in rows:  # what the attempt made: a log of other rows must not meet these
+            row.unlink(missing_ok=True)
+        for row, backup in moved:
+            backup.replace(row)
+        kept.rmdir()
+        raise
 
 
 def open_layout(folder: Path) -> tuple[DirectoryStore, OciLayoutIndex]:
