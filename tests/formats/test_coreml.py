@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from wire_builder import field, fields, varint
 
 from assay.errors import AssayError, BadFormat
-from assay.formats.coreml import networks as coreml_networks
-from assay.formats.coreml import programs as coreml_programs
+from assay.formats.coreml import index as coreml_index
 from assay.formats.coreml.files import CoreMlFormat
 from assay.formats.onnx.files import OnnxFormat
 from assay.ports.formats import Format
@@ -303,11 +302,14 @@ def test_oddities_are_findings(data: bytes, rule: str, severity: Severity) -> No
     assert description.format_version == "7"
 
 
-@pytest.mark.parametrize("module", [coreml_networks, coreml_programs])
-def test_layers_and_operations_are_bounded(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LAYERS", 10)
-    body = {coreml_networks: (500, layer("a", 130, b"") * 11), coreml_programs: (502, program(field(3, b"") * 11))}
-    assert rules(describe(model(*body[module]))) == {"coreml-limit": Severity.INCOMPLETE}
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(500, layer("a", 130, b"") * 11), (502, program(field(3, b"") * 11))],
+    ids=["layers", "operations"],
+)
+def test_layers_and_operations_are_bounded(kind: int, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreml_index, "MAX_LAYERS", 10)
+    assert rules(describe(model(kind, body))) == {"coreml-limit": Severity.INCOMPLETE}
 
 
 @pytest.mark.parametrize("offset", [0, 60, 4096, 2**63])

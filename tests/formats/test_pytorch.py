@@ -307,7 +307,7 @@ def test_a_deflated_storage_has_no_extent_but_can_be_read() -> None:
 def test_a_tensor_nobody_holds_is_not_found() -> None:
     tree = Tree.of({"model.pt": zipped(mapping(w=tensor("0", (3,))), {"0": numbers(3)})})
 
-    with pytest.raises(NotFound, match="no torch file here holds a tensor 'v'"):
+    with pytest.raises(NotFound, match="no tensor 'v' like that in a torch file here"):
         FORMAT.tensor(tree, TensorSpec("v", "float32", (3,)))
 
 

@@ -7,8 +7,8 @@ from math import isfinite
 
 from assay.containers.guard import guarded
 from assay.containers.hdf5.file import AttributeValue, File, is_hdf5
-from assay.errors import BadFormat, NotFound
-from assay.formats.hdf5_tensors import read_tensor, tensors
+from assay.errors import BadFormat
+from assay.formats.hdf5_tensors import sought_tensor, tensors
 from assay.formats.keras.weights import is_keras
 from assay.spec.description import Description
 from assay.spec.json import Json
@@ -59,13 +59,7 @@ class Hdf5Format:
             NotFound: no HDF5 file of the tree has it.
             BadFormat: its bytes are not there or do not decode.
         """
-        paths = [spec.extent.path] if spec.extent else [group[0] for group in self.detect(tree)]
-        for path in paths:
-            with guarded("an HDF5 file", path):
-                file = File(tree.open(path))
-                if file.get(spec.name) is not None:
-                    return read_tensor(file, spec.name)
-        raise NotFound(f"no HDF5 file holds {spec.name!r}")
+        return sought_tensor(tree, spec, self.detect, lambda path: File(tree.open(path)))
 
 
 def _is_keras(tree: Tree, path: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from assay.containers.guard import guarded
 from assay.containers.hdf5.file import Dataset, File, Group
 from assay.errors import NotFound
 from assay.spec.finding import Severity
 from assay.spec.tensor import ELEMENT_BITS, TensorSpec
+from assay.trees import Tree
 
 _NAMED_TYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 """Types HDF5 has no class for: Keras stores their bytes as opaque and names the type in an attribute."""
@@ -53,6 +55,32 @@ def read_tensor(file: File, name: str) -> bytes:
         width = bits // 16 if item.dtype.startswith("complex") else bits // 8
         data = np.frombuffer(data, np.dtype(f">u{width}")).astype(f"<u{width}").tobytes()
     return data
+
+
+def sought_tensor(
+    tree: Tree,
+    spec: TensorSpec,
+    detect: Callable[[Tree], Sequence[tuple[str, ...]]],
+    opened: Callable[[str], File | None],
+) -> bytes:
+    """The elements of *spec*, from the file its extent names or else the first that has a dataset of its name.
+
+    Args:
+        tree: where the files are.
+        spec: the tensor.
+        detect: finds the files of a format, the one with the datasets first in each group.
+        opened: the HDF5 file at or in an entry; None when there is none.
+
+    Raises:
+        NotFound: none has it.
+        BadFormat: its bytes are not there or do not decode.
+    """
+    for path in [spec.extent.path] if spec.extent else [group[0] for group in detect(tree)]:
+        with guarded("HDF5 weights", path):
+            file = opened(path)
+            if file is not None and file.get(spec.name) is not None:
+                return read_tensor(file, spec.name)
+    raise NotFound(f"no file here holds the HDF5 dataset {spec.name!r}")
 
 
 def shown(spec: TensorSpec) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
+from assay.containers.protobuf.message import Field
 from assay.errors import BadFormat, LimitExceeded
 from assay.spec.description import Component
 from assay.spec.finding import Finding, Severity
@@ -60,6 +62,22 @@ class Index:
         offset = error.details.get("offset")
         rule = "coreml-limit" if isinstance(error, LimitExceeded) else "coreml-malformed"
         self.report(rule, Severity.INCOMPLETE, error.message, offset if isinstance(offset, int) else None)
+
+    def layer(self, message: Field, read: Callable[[Field], None]) -> None:
+        """Count one more layer or operation and read it; one that is damaged is a finding.
+
+        Raises:
+            LimitExceeded: there are more than ``MAX_LAYERS``, or reading it met a limit.
+        """
+        self.layers += 1
+        if self.layers > MAX_LAYERS:
+            raise LimitExceeded(f"{self.path}: more than {MAX_LAYERS:,} layers", path=self.path)
+        try:
+            read(message)
+        except LimitExceeded:
+            raise
+        except BadFormat as error:
+            self.damaged(error)
 
     def add(self, name: str, dtype: str, shape: tuple[int, ...], extent: Extent | None) -> None:
         """Keep a tensor under a unique form of its name.

@@ -8,8 +8,7 @@ from __future__ import annotations
 from math import prod
 
 from assay.containers.protobuf.message import BYTES, Field
-from assay.errors import BadFormat, LimitExceeded
-from assay.formats.coreml.index import MAX_DEPTH, MAX_LAYERS, Index
+from assay.formats.coreml.index import MAX_DEPTH, Index
 from assay.formats.coreml.schema import LAYER_KINDS, LSTM_WEIGHTS, NESTED_WEIGHT_FIELDS, WEIGHT_FIELDS
 from assay.spec.finding import Severity
 from assay.spec.json import Json
@@ -41,15 +40,7 @@ def read_network(message: Field, index: Index, scope: str, depth: int) -> None:
         raise message.reader.fail(message.start, f"more than {MAX_DEPTH} nested networks")
     for part in message:
         if part.number == 1 and part.wire == BYTES:
-            index.layers += 1
-            if index.layers > MAX_LAYERS:
-                raise LimitExceeded(f"{index.path}: more than {MAX_LAYERS:,} layers", path=index.path)
-            try:
-                _read_layer(part, index, scope, depth)
-            except LimitExceeded:
-                raise
-            except BadFormat as error:
-                index.damaged(error)
+            index.layer(part, lambda layer: _read_layer(layer, index, scope, depth))
         elif part.number in {100, 101} and depth == 0:
             read_labels(part, index)
 

@@ -13,8 +13,8 @@ from math import prod
 
 from assay.containers.locations import escaping
 from assay.containers.protobuf.message import BYTES, Field
-from assay.errors import BadFormat, LimitExceeded, NotFound
-from assay.formats.coreml.index import MAX_DEPTH, MAX_LAYERS, Index
+from assay.errors import NotFound
+from assay.formats.coreml.index import MAX_DEPTH, Index
 from assay.formats.coreml.schema import PROGRAM_TYPES
 from assay.spec.finding import Severity
 from assay.spec.json import Json
@@ -80,17 +80,8 @@ def _read_block(message: Field, index: Index, scope: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise message.reader.fail(message.start, f"more than {MAX_DEPTH} nested blocks")
     for part in message:
-        if part.number != 3:
-            continue
-        index.layers += 1
-        if index.layers > MAX_LAYERS:
-            raise LimitExceeded(f"{index.path}: more than {MAX_LAYERS:,} operations", path=index.path)
-        try:
-            _read_operation(part, index, scope, depth)
-        except LimitExceeded:
-            raise
-        except BadFormat as error:
-            index.damaged(error)
+        if part.number == 3:
+            index.layer(part, lambda operation: _read_operation(operation, index, scope, depth))
 
 
 def _read_operation(message: Field, index: Index, scope: str, depth: int) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from assay.containers.archive import Archive, is_archive
 from assay.containers.guard import guarded
 from assay.containers.hdf5.file import File
-from assay.errors import BadFormat, NotFound
-from assay.formats.hdf5_tensors import read_tensor, tensors
-from assay.formats.keras.config import Model, read_model, read_training
-from assay.formats.keras.h5 import counts, document_of, requirements
-from assay.formats.keras.weights import is_optimizer, parameter_count, weights_by_layer
+from assay.errors import BadFormat
+from assay.formats.hdf5_tensors import sought_tensor, tensors
+from assay.formats.keras.config import Model, read_training
+from assay.formats.keras.documents import counts, document_of, model_of, requirements
+from assay.formats.keras.weights import optimizer_facts, parameter_count, weights_by_layer
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -55,12 +55,9 @@ class KerasArchiveFormat:
             metadata = document_of(_member(archive, METADATA, path, findings), "metadata.json", path, findings)
             config = document_of(_member(archive, CONFIG, path, findings), "config.json", path, findings)
             specs, layers = _weights(archive, path, findings)
-            model = read_model(config, layers)
+            model = model_of(config, layers, path, findings)
             compiled = config.get("compile_config") if isinstance(config, Mapping) else None
             training, task = read_training(compiled)
-            if model is not None and model.truncated:
-                message = "Keras configuration: more or deeper nested layers than are read"
-                findings.append(Finding("keras-limit", Severity.INCOMPLETE, message, path))
             version = _text(metadata, "keras_version")
             findings[:0] = archive.findings
             return Description(
@@ -88,14 +85,12 @@ class KerasArchiveFormat:
             NotFound: no archive of the tree has it.
             BadFormat: its bytes are not there or do not decode.
         """
-        paths = [spec.extent.path] if spec.extent else [group[0] for group in self.detect(tree)]
-        for path in paths:
-            with guarded("a Keras archive", path):
-                archive = Archive(tree.open(path))
-                file = File(archive.open(WEIGHTS)) if WEIGHTS in archive else None
-                if file is not None and file.get(spec.name) is not None:
-                    return read_tensor(file, spec.name)
-        raise NotFound(f"no Keras archive holds {spec.name!r}")
+
+        def weights(path: str) -> File | None:
+            archive = Archive(tree.open(path))
+            return File(archive.open(WEIGHTS)) if WEIGHTS in archive else None
+
+        return sought_tensor(tree, spec, self.detect, weights)
 
 
 def _is_keras(tree: Tree, path: str) -> bool:
@@ -148,10 +143,7 @@ def _metadata(archive: Archive, document: Json, specs: Sequence[TensorSpec], mod
     saved = _text(document, "date_saved")
     if saved:
         shown["date_saved"] = saved
-    optimizer = [spec for spec in specs if is_optimizer(spec.name)]
-    if optimizer:
-        shown["optimizer_tensors"] = len(optimizer)
-        shown["optimizer_parameters"] = sum(spec.size for spec in optimizer)
+    shown |= optimizer_facts(specs)
     others = [member.name for member in archive.members if member.name not in {CONFIG, METADATA, WEIGHTS}]
     if others:
         shown["assets"] = [name[:200] for name in others[:200]]

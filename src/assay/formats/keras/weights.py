@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from assay.containers.hdf5.file import File, Group
 from assay.formats.hdf5_tensors import shown
+from assay.spec.json import Json
 from assay.spec.tensor import TensorSpec
 
 _OPTIMIZER = frozenset({"optimizer", "optimizer_weights"})
@@ -47,6 +48,12 @@ def parameter_count(specs: Iterable[TensorSpec]) -> int:
         and spec.trained
         and not any(part in _STATE or part.startswith("seed_generator") for part in spec.name.split("/"))
     )
+
+
+def optimizer_facts(specs: Iterable[TensorSpec]) -> dict[str, Json]:
+    """How many tensors and elements are the optimizer's, if any are."""
+    sizes = [spec.size for spec in specs if is_optimizer(spec.name)]
+    return {"optimizer_tensors": len(sizes), "optimizer_parameters": sum(sizes)} if sizes else {}
 
 
 def weights_by_layer(specs: Iterable[TensorSpec], groups: Mapping[str, Group]) -> dict[str, dict[str, str]]:

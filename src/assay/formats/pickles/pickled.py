@@ -6,6 +6,7 @@ Not here: what torch saves (``pytorch``), NumPy's own files (``npz``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from assay.containers.guard import guarded
 from assay.errors import MissingDependency, NotFound
@@ -85,21 +86,9 @@ class _Pickled:
             metadata["compression"] = " in ".join(reversed(contents.codecs))
         if len(contents.streams) > 1:
             metadata["pickles"] = len(contents.streams)
-        return Description(
-            format=self.name,
-            paths=paths,
+        return replace(
+            story.description(self.name, paths, specs),
             format_version=f"protocol {protocols[-1]}",
-            framework=story.framework,
-            framework_version=story.framework_version,
-            architecture=story.architecture,
-            task=story.task,
-            tensors=specs,
-            parameter_count=story.parameter_count,
-            inputs=story.inputs,
-            outputs=story.outputs,
-            hyperparameters=story.hyperparameters,
-            components=story.components,
-            requirements=story.requirements,
             metadata=metadata,
             findings=(*contents.findings, *graph.findings, *story.findings),
         )

@@ -6,6 +6,7 @@ What the schema says is in ``skops_schema``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,20 +72,9 @@ def _described(archive: Archive, document: dict[str, Json], window: Window, path
         "untrusted_types": untrusted[:MAX_TYPES],
         **story.metadata,
     }
-    return Description(
-        format="skops",
-        paths=paths,
+    return replace(
+        story.description("skops", paths, specs),
         format_version=f"protocol {protocol}" if isinstance(protocol, int) else None,
-        framework=story.framework,
-        framework_version=story.framework_version,
-        architecture=story.architecture,
-        task=story.task,
-        tensors=specs,
-        parameter_count=story.parameter_count,
-        inputs=story.inputs,
-        outputs=story.outputs,
-        hyperparameters=story.hyperparameters,
-        components=story.components,
         requirements=tuple(sorted({"skops", *story.requirements})),
         metadata=metadata,
         findings=(*archive.findings, *schema.findings, *graph.findings, *story.findings),

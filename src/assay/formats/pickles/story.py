@@ -18,7 +18,7 @@ from assay.formats.pickles.boosters import Embedded
 from assay.formats.pickles.estimators import Reader, attributes_of, class_of, dtype_of_values, is_estimator, mapping_of
 from assay.formats.pickles.tensors import Index
 from assay.formats.pytorch.graph import DISTRIBUTIONS
-from assay.spec.description import Component, Port
+from assay.spec.description import Component, Description, Port
 from assay.spec.finding import Finding
 from assay.spec.json import Json
 from assay.spec.tensor import TensorSpec
@@ -75,6 +75,24 @@ class Story:
     requirements: tuple[str, ...] = ()
     metadata: dict[str, Json] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def description(self, format_name: str, paths: tuple[str, ...], specs: tuple[TensorSpec, ...]) -> Description:
+        """The fields as the description of the file at *paths* with the tensors *specs*."""
+        return Description(
+            format=format_name,
+            paths=paths,
+            framework=self.framework,
+            framework_version=self.framework_version,
+            architecture=self.architecture,
+            task=self.task,
+            tensors=specs,
+            parameter_count=self.parameter_count,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            hyperparameters=self.hyperparameters,
+            components=self.components,
+            requirements=self.requirements,
+        )
 
 
 def tell(

@@ -21,16 +21,16 @@ Source: ``torch._export.serde.schema`` (8.20) and ``torch.export.pt2_archive``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assay.containers.archive import Archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
-from assay.errors import BadFormat, NotFound
+from assay.errors import BadFormat
 from assay.formats.pytorch.archives import EXPORT_PROGRAM, Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.export_program import Program, read_program, tensor_meta
-from assay.formats.pytorch.saved import Saved
+from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.state import find_tensors
 from assay.formats.pytorch.values import Malformed, StorageValue, TensorValue
 from assay.formats.pytorch.zip import MAX_INFLATED, ArchiveRecords, note, read_inner
@@ -74,14 +74,12 @@ class TorchExportFormat:
             BadFormat: the bytes are not there or do not decode.
             NotFound: no archive of the tree holds such a tensor.
         """
-        for (path,) in self.detect(tree):
-            if spec.extent is not None and spec.extent.path != path:
-                continue
-            with guarded("a torch.export archive", path):
-                for name, (saved, tensor) in _read(open_archive(tree, path)).tensors.items():
-                    if name == spec.name and saved.spec(name, tensor) == spec:
-                        return saved.elements(tensor)
-        raise NotFound(f"no torch.export archive here holds a tensor {spec.name!r} like that")
+
+        def tensors(path: str) -> Iterator[tuple[str, Saved, TensorValue]]:
+            found = _read(open_archive(tree, path)).tensors
+            return ((name, saved, tensor) for name, (saved, tensor) in found.items())
+
+        return sought_elements(spec, find_archives(tree, Kind.EXPORT), "a torch.export archive", tensors)
 
 
 @dataclass(slots=True)

@@ -6,21 +6,21 @@ Not here: TorchScript (``script``), ``torch.export`` (``export``), the byte layo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from posixpath import basename
 
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
-from assay.errors import BadFormat, NotFound
+from assay.errors import BadFormat
 from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.checkpoints import Story, read_story
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import Index, build_index
 from assay.formats.pytorch.legacy import is_legacy, read_legacy
-from assay.formats.pytorch.saved import Saved
+from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.state import Found, find_tensors
-from assay.formats.pytorch.values import shorten
+from assay.formats.pytorch.values import TensorValue, shorten
 from assay.formats.pytorch.zip import extra_members, read_zip
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
@@ -81,16 +81,13 @@ class PyTorchFormat:
             BadFormat: the bytes are not there or do not decode.
             NotFound: no file of the tree holds such a tensor.
         """
-        for group in self.detect(tree):
-            for path in group:
-                if path.endswith(INDEX_SUFFIX) or (spec.extent is not None and spec.extent.path != path):
-                    continue
-                with guarded("a torch file", path):
-                    saved = read_saved(tree, path)
-                    for located in find_tensors(saved.value).tensors:
-                        if located.name == spec.name and saved.spec(located.name, located.tensor) == spec:
-                            return saved.elements(located.tensor)
-        raise NotFound(f"no torch file here holds a tensor {spec.name!r} like that")
+
+        def tensors(path: str) -> Iterator[tuple[str, Saved, TensorValue]]:
+            saved = read_saved(tree, path)
+            return ((located.name, saved, located.tensor) for located in find_tensors(saved.value).tensors)
+
+        paths = (path for group in self.detect(tree) for path in group if not path.endswith(INDEX_SUFFIX))
+        return sought_elements(spec, paths, "a torch file", tensors)
 
 
 def read_saved(tree: Tree, path: str) -> Saved:

@@ -6,15 +6,16 @@ readers (``zip``, ``legacy``) give this one value; everything above need not kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import ml_dtypes
 import numpy as np
 
+from assay.containers.guard import guarded
 from assay.containers.pickle.values import Global
-from assay.errors import BadFormat
+from assay.errors import BadFormat, NotFound
 from assay.formats.pytorch.values import StorageValue, TensorValue
 from assay.spec.finding import Finding
 from assay.spec.json import Json
@@ -171,3 +172,31 @@ def in_c_order(raw: bytes, tensor: TensorValue, dtype: np.dtype, *, big_endian: 
 def stated_size_differs(storage: StorageValue, record: Record) -> bool:
     """Whether the pickle says another size of a storage than its record has."""
     return storage.nbytes != record.size
+
+
+def sought_elements(
+    spec: TensorSpec,
+    paths: Iterable[str],
+    what: str,
+    tensors: Callable[[str], Iterable[tuple[str, Saved, TensorValue]]],
+) -> bytes:
+    """The elements of the tensor that *spec* describes, in C order.
+
+    Args:
+        spec: the tensor; its extent says which entry holds it.
+        paths: entries to look in.
+        what: one of them, in words.
+        tensors: names the tensors of one of them.
+
+    Raises:
+        BadFormat: the bytes are not there or do not decode.
+        NotFound: none of the entries holds such a tensor.
+    """
+    for path in paths:
+        if spec.extent is not None and spec.extent.path != path:
+            continue
+        with guarded(what, path):
+            for name, saved, tensor in tensors(path):
+                if name == spec.name and saved.spec(name, tensor) == spec:
+                    return saved.elements(tensor)
+    raise NotFound(f"no tensor {spec.name!r} like that in {what} here")

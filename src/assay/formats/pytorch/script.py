@@ -16,21 +16,21 @@ Source: ``torch/csrc/jit/serialization/{export_module,import,python_print}.cpp``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from assay.containers.archive import Archive
 from assay.containers.guard import guarded
 from assay.containers.pickle.values import Call
-from assay.errors import BadFormat, LimitExceeded, NotFound
+from assay.errors import BadFormat, LimitExceeded
 from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.graph import as_json, attributes_of, key_text
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.rebuild import tensor_of
-from assay.formats.pytorch.saved import Saved
+from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, note_reaching, plain_class
 from assay.formats.pytorch.state import MAX_COMPONENTS, MAX_NESTING, Found, find_tensors
-from assay.formats.pytorch.values import Malformed, class_of
+from assay.formats.pytorch.values import Malformed, TensorValue, class_of
 from assay.formats.pytorch.zip import note, read_zip
 from assay.spec.description import Component, Description, Port
 from assay.spec.finding import Finding, Severity
@@ -78,18 +78,14 @@ class TorchScriptFormat:
             BadFormat: the bytes are not there or do not decode.
             NotFound: no archive of the tree holds such a tensor.
         """
-        for (path,) in self.detect(tree):
-            if spec.extent is not None and spec.extent.path != path:
-                continue
-            with guarded("a TorchScript archive", path):
-                archive = open_archive(tree, path)
-                prefix = _prefix(archive)
-                _, parts = _read_parts(archive, prefix, _read_code(archive, prefix, []), [])
-                for saved, found in parts:
-                    for located in found.tensors:
-                        if located.name == spec.name and saved.spec(located.name, located.tensor) == spec:
-                            return saved.elements(located.tensor)
-        raise NotFound(f"no TorchScript archive here holds a tensor {spec.name!r} like that")
+
+        def tensors(path: str) -> Iterator[tuple[str, Saved, TensorValue]]:
+            archive = open_archive(tree, path)
+            prefix = _prefix(archive)
+            _, parts = _read_parts(archive, prefix, _read_code(archive, prefix, []), [])
+            return ((located.name, saved, located.tensor) for saved, found in parts for located in found.tensors)
+
+        return sought_elements(spec, find_archives(tree, Kind.SCRIPT), "a TorchScript archive", tensors)
 
 
 def _prefix(archive: Archive) -> str:

@@ -19,7 +19,7 @@ from assay.containers.guard import guarded
 from assay.containers.protobuf.message import BYTES, message
 from assay.errors import BadFormat
 from assay.formats.keras.config import Model, read_model, read_training
-from assay.formats.keras.h5 import counts, document_of
+from assay.formats.keras.documents import counts, document_of, model_of
 from assay.formats.tensorflow.bundle import (
     OBJECT_GRAPH,
     Bundle,
@@ -184,7 +184,7 @@ def _keras(objects: Objects, path: str, findings: list[Finding]) -> tuple[Model 
     if not isinstance(document, Mapping) or not is_layer(document):
         return None, {}, None
     training, task = read_training(document.get("training_config"))
-    model = read_model(document, {})
+    model = model_of(document, {}, path, findings)
     return (model if model and model.components else None), training, task
 
 
