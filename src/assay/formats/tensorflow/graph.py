@@ -12,9 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from assay.containers.protobuf.message import BYTES, Field
 from assay.errors import BadFormat
+from assay.formats.tensorflow.file_names import FileNames, Node
 from assay.formats.tensorflow.types import dtype_name, fixed_shape, read_shape
 from assay.spec.description import Port
 from assay.spec.finding import Finding, Severity
@@ -30,6 +32,10 @@ MAX_PORTS = 10_000
 MAX_TEXT = 1000
 """Characters of a name."""
 
+MAX_TEXTS = 10_000
+"""Elements of a constant of text that are read."""
+
+_STRING = 7  # DT_STRING
 _VERSION = re.compile(r"\d+(\.\d+)+", re.ASCII)
 MAX_SINKS = 100
 """Outputs that are guessed."""
@@ -52,6 +58,7 @@ class Graph:
         findings: what is odd.
         produced: nodes of the main graph, when asked for.
         consumed: names of the nodes that others use, when asked for.
+        names: where the names of files come from.
     """
 
     ops: Counter[str] = field(default_factory=Counter)
@@ -62,6 +69,7 @@ class Graph:
     findings: list[Finding] = field(default_factory=list)
     produced: dict[str, tuple[str, Field]] = field(default_factory=dict)
     consumed: set[str] = field(default_factory=set)
+    names: FileNames = field(default_factory=FileNames)
 
     def sinks(self) -> list[Port]:
         """Nodes of the main graph that no other uses: its outputs, when nothing else says which they are.
@@ -110,6 +118,7 @@ class MetaGraph:
         graph: its operations.
         signatures: by name.
         assets: file names below ``assets``.
+        asset_tensors: what takes their names when the graph is loaded.
         objects: the object graph, unread.
     """
 
@@ -119,6 +128,7 @@ class MetaGraph:
     graph: Graph = field(default_factory=Graph)
     signatures: dict[str, Signature] = field(default_factory=dict)
     assets: list[str] = field(default_factory=list)
+    asset_tensors: list[str] = field(default_factory=list)
     objects: Field | None = None
 
     @property
@@ -152,7 +162,7 @@ def read_meta_graph(source: Field, *, constants: bool = False) -> MetaGraph:
                 if value is not None:
                     meta.signatures[name] = _signature(value)
             elif part.number == 6 and len(meta.assets) < MAX_PORTS:
-                meta.assets.extend(inner.text(MAX_TEXT) for inner in part if inner.number == 2)
+                _read_asset(part, meta)
             elif part.number == 7:
                 meta.objects = part
     except BadFormat as error:
@@ -222,6 +232,14 @@ def _read_info(source: Field, meta: MetaGraph) -> None:
             meta.git_version = part.text(200).removeprefix("b'").removesuffix("'") or None
 
 
+def _read_asset(source: Field, meta: MetaGraph) -> None:
+    for part in source:
+        if part.number == 1:
+            meta.asset_tensors.extend(inner.text(MAX_TEXT) for inner in part if inner.number == 1)
+        elif part.number == 2:
+            meta.assets.append(part.text(MAX_TEXT))
+
+
 def _read_function(source: Field, graph: Graph, *, constants: bool) -> None:
     prefix = ""
     for part in source:
@@ -233,14 +251,20 @@ def _read_function(source: Field, graph: Graph, *, constants: bool) -> None:
 
 def _read_node(source: Field, graph: Graph, prefix: str, *, constants: bool) -> None:
     name = op = ""
+    inputs: list[str] = []
     for part in source:
         if part.number == 1:
             name = part.text(MAX_TEXT)
         elif part.number == 2:
             op = part.text(MAX_TEXT)
-        elif part.number == 3 and constants and not prefix:
-            graph.consumed.add(part.text(MAX_TEXT).removeprefix("^").partition(":")[0])
+        elif part.number == 3:
+            inputs.append(part.text(MAX_TEXT))
+    if constants and not prefix:
+        graph.consumed.update(given.removeprefix("^").partition(":")[0] for given in inputs)
     graph.ops[op] += 1
+    data = [given.partition(":")[0] for given in inputs if not given.startswith("^")]
+    texts = _texts(source) if op in _CONSTANTS else []
+    graph.names.add(prefix.removesuffix("/"), name, Node(op, data, texts, _calls(source)))
     if constants and not prefix:
         graph.produced[name] = (op, source)
     if op in _CONSTANTS and constants and len(graph.constants) < MAX_CONSTANTS:
@@ -258,6 +282,35 @@ def _read_node(source: Field, graph: Graph, prefix: str, *, constants: bool) -> 
                 graph.findings.append(
                     Finding("tensorflow-risky-op", Severity.WRITE, text, path, source.offset, stream[:200])
                 )
+
+
+def _calls(node: Field) -> list[str]:
+    """Functions that a node's attributes name, alone or in lists."""
+    found: list[str] = []
+    for _, value in _attributes(node):
+        for part in value:
+            if part.number == 10 and part.wire == BYTES:
+                found += [inner.text(MAX_TEXT) for inner in part if inner.number == 1 and inner.wire == BYTES]
+            elif part.number == 1 and part.wire == BYTES:
+                functions = [inner for inner in part if inner.number == 9 and inner.wire == BYTES]
+                found += [last.text(MAX_TEXT) for inner in functions for last in inner if last.number == 1]
+    return found
+
+
+def _texts(node: Field) -> list[str] | None:
+    """Elements of a constant of text that may be a name of a file; None when they are stored in another way."""
+    found: list[str] = []
+    for key, value in _attributes(node):
+        for tensor in value if key == "value" else ():
+            if tensor.number != 8 or tensor.wire != BYTES:
+                continue
+            parts = list(islice(tensor, MAX_TEXTS))
+            if not any(part.number == 1 and part.wire != BYTES and part.integer == _STRING for part in parts):
+                continue
+            if len(parts) == MAX_TEXTS or any(part.number == 4 for part in parts):
+                return None
+            found += [part.text(MAX_TEXT) for part in parts if part.number == 8 and part.wire == BYTES]
+    return found
 
 
 def _attributes(node: Field) -> Iterator[tuple[str, Field]]:

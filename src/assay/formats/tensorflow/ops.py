@@ -17,7 +17,10 @@ from importlib.resources import files
 from assay.spec.finding import Finding, Severity
 
 _RISKY: dict[Severity, str] = {
-    Severity.EXECUTE: "PyFunc PyFuncStateless EagerPyFunc RemoteCall TPUPartitionedCallOp",
+    Severity.EXECUTE: (
+        "PyFunc PyFuncStateless EagerPyFunc RemoteCall TPUPartitionedCallOp DatasetFromGraph TRTEngineOp "
+        "RemoteFusedGraphExecute"
+    ),
     Severity.WRITE: (
         "WriteFile Save SaveSlices WriteImageSummary WriteAudioSummary WriteSummary WriteScalarSummary "
         "WriteHistogramSummary WriteGraphSummary WriteRawProtoSummary CreateSummaryFileWriter CreateSummaryDbWriter "
@@ -43,8 +46,8 @@ _RISKY: dict[Severity, str] = {
 RISKY: Mapping[str, Severity] = {name: severity for severity, names in _RISKY.items() for name in names.split()}
 """Operation to what it can do with the files, the network or the Python of whoever runs the graph.
 
-``SaveV2`` and ``RestoreV2`` are not in it: every SavedModel and every checkpoint graph has them for its own variables,
-and nothing runs them unless the caller saves or restores.
+``SaveV2`` and ``RestoreV2`` are not in it: every SavedModel and every checkpoint graph has them for its own variables.
+What they and their like are told to open is looked at in ``file_names``.
 """
 
 MAX_UNKNOWN = 50

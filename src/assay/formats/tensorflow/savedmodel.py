@@ -28,6 +28,7 @@ from assay.formats.tensorflow.bundle import (
     read_bundle,
     shard_paths,
 )
+from assay.formats.tensorflow.file_names import leads_away
 from assay.formats.tensorflow.graph import MetaGraph, read_meta_graph, requirement
 from assay.formats.tensorflow.objects import Objects, is_layer, read_keras_metadata, read_objects
 from assay.formats.tensorflow.ops import histogram, judge_ops
@@ -82,7 +83,8 @@ class SavedModelFormat:
             objects = _objects(tree, path, paths, meta, findings)
             model, training, task = _keras(objects, path, findings)
             for graph in graphs:
-                findings += [f for f in [*judge_ops(graph.graph.ops, path), *graph.graph.findings] if f not in findings]
+                found = [*judge_ops(graph.graph.ops, path), *graph.graph.findings, *_names(graph, path)]
+                findings += [finding for finding in found if finding not in findings]
             tensors = bundle.tensors or tuple(meta.graph.constants.values())
             signature = meta.main
             return Description(
@@ -107,6 +109,16 @@ class SavedModelFormat:
                 },
                 findings=tuple(findings),
             )
+
+
+def _names(meta: MetaGraph, path: str) -> list[Finding]:
+    """Findings about files that the graph names: assets outside their folder, and names it brings along."""
+    found = meta.graph.names.judge(meta.asset_tensors, path)
+    for name in meta.assets:
+        if leads_away(name):
+            text = "an asset lies outside the folder of assets"
+            found.append(Finding("tensorflow-asset-escape", Severity.READ, text, path, evidence=name[:200]))
+    return found
 
 
 def _is_saved_model(tree: Tree, path: str) -> bool:
