@@ -452,6 +452,7 @@ def test_a_plugin_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -
     from importlib.metadata import EntryPoint
 
     from assay.loaders import registry
+    from assay.ports import plugins
 
     class Mine:
         formats = ("mine",)
@@ -464,7 +465,7 @@ def test_a_plugin_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -
 
     points = [EntryPoint("mine", "tests", "assay.loaders"), EntryPoint("broken", "tests", "assay.loaders")]
     monkeypatch.setattr(EntryPoint, "load", lambda self: Mine if self.name == "mine" else Broken)
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "assay.loaders" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "assay.loaders" else [])
     registry.all_loaders.cache_clear()
     try:
         with pytest.warns(UserWarning, match="broken .* is left out"):

@@ -7,9 +7,8 @@ plugin must not keep anybody from packing a model.
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
-from importlib.metadata import entry_points
+from typing import cast
 
 from assay.formats.boosting.catboost import CatBoostFormat
 from assay.formats.boosting.lightgbm import LightGBMFormat
@@ -44,6 +43,7 @@ from assay.formats.tensorflow.frozen import FrozenGraphFormat
 from assay.formats.tensorflow.lite import TensorFlowLiteFormat
 from assay.formats.tensorflow.savedmodel import SavedModelFormat
 from assay.ports.formats import Format
+from assay.ports.plugins import plugins
 
 GROUP = "assay.formats"
 
@@ -92,19 +92,14 @@ _BUILTIN: tuple[type[Format], ...] = (
 @cache
 def all_formats() -> tuple[Format, ...]:
     """One instance of every format. Order: directory formats, then file formats, ours before plugins'."""
-    found: list[Format] = [form() for form in _BUILTIN]
-    names = {form.name for form in found}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            loaded = point.load()
-            form = loaded() if isinstance(loaded, type) else loaded
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
-            warnings.warn(f"format plugin {point.name} ({point.value}) is left out: {error}", stacklevel=2)
-            continue
-        if not isinstance(form, Format) or form.name in names:
-            reason = "it is not a Format" if not isinstance(form, Format) else "its name is taken"
-            warnings.warn(f"format plugin {point.name} ({point.value}) is left out: {reason}", stacklevel=2)
-            continue
-        names.add(form.name)
-        found.append(form)
-    return tuple(found)
+    ours: list[Format] = [form() for form in _BUILTIN]
+    names = {form.name for form in ours}
+
+    def refuse(form: object) -> str:
+        name = cast("Format", form).name
+        if name in names:
+            return "its name is taken"
+        names.add(name)
+        return ""
+
+    return (*ours, *(cast("Format", form) for form in plugins(GROUP, Format, refuse=refuse)))

@@ -7,10 +7,7 @@ left out.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from typing import cast
 
 from assay.errors import InvalidInput, NotFound
@@ -36,6 +33,7 @@ from assay.loaders.sklearn import PickleLoader, ScikitLearnSaver, SkopsLoader
 from assay.loaders.tensorflow import CheckpointLoader, FrozenGraphLoader, SavedModelLoader, TfliteLoader
 from assay.loaders.transformers import TransformersLoader, TransformersSaver
 from assay.ports.loaders import Loader, Saver
+from assay.ports.plugins import plugins
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 
@@ -69,7 +67,7 @@ def all_loaders() -> tuple[Loader, ...]:
         NumpyLoader(),
         GgufLoader(),
     ]
-    inner += [cast("Loader", found) for found in _plugins(LOADERS_GROUP, Loader)]
+    inner += [cast("Loader", found) for found in plugins(LOADERS_GROUP, Loader)]
     return (MlflowLoader(tuple(inner)), *inner)
 
 
@@ -84,7 +82,7 @@ def all_savers() -> tuple[Saver, ...]:
         XGBoostSaver(),
         LightGBMSaver(),
         CatBoostSaver(),
-        *(cast("Saver", found) for found in _plugins(SAVERS_GROUP, Saver)),
+        *(cast("Saver", found) for found in plugins(SAVERS_GROUP, Saver)),
         PyTorchSaver(),
         ScikitLearnSaver(),
         OnnxSaver(),
@@ -156,19 +154,3 @@ def _no_loader(inspection: Inspection) -> NotFound:
         code="no-loader",
         hint="assay.open reads its tensors, assay.pull gives the files",
     )
-
-
-def _plugins(group: str, port: type) -> Sequence[object]:
-    found = []
-    for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        try:
-            loaded = point.load()
-            value = loaded() if isinstance(loaded, type) else loaded
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
-            warnings.warn(f"plugin {point.name} ({point.value}) is left out: {error}", stacklevel=3)
-            continue
-        if not isinstance(value, port):
-            warnings.warn(f"plugin {point.name} ({point.value}) is left out: it is no {port.__name__}", stacklevel=3)
-            continue
-        found.append(value)
-    return found
