@@ -10,6 +10,7 @@ from typing import Any
 
 import flatbuffers
 import pytest
+from damage import survives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from assay.errors import AssayError, BadFormat
 from assay.formats.boosting.catboost import CatBoostFormat
 from assay.ports.formats import Format
 from assay.spec.description import Description, Port
-from assay.spec.json import canonical
 from assay.testing.formats import FormatContract
 from assay.trees import Tree
 
@@ -151,13 +151,7 @@ def test_an_export_with_grown_trees_is_described() -> None:
 @given(st.sampled_from([cbm(), EXPORT]), st.integers(0, 900), st.binary(max_size=8), st.booleans())
 def test_damaged_models_give_a_description_or_our_errors(seed: bytes, at: int, patch: bytes, cut: bool) -> None:
     at %= len(seed)
-    tree = Tree.of({"m": seed[:at] + patch + (b"" if cut else seed[at + len(patch) :])})
-    for group in FORMAT.detect(tree):
-        try:
-            found = FORMAT.describe(tree, group)
-        except AssayError:
-            continue
-        canonical([dict(found.hyperparameters), dict(found.metadata)])
+    survives(FORMAT, seed[:at] + patch + (b"" if cut else seed[at + len(patch) :]))
 
 
 @settings(deadline=None, max_examples=100)

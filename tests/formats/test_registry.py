@@ -47,7 +47,7 @@ def test_a_plugin_joins_after_ours_and_those_that_cannot_are_left_out_with_the_r
     monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == registry.GROUP else [])
     registry.all_formats.cache_clear()
     try:
-        with pytest.warns(UserWarning) as warned:
+        with pytest.warns(UserWarning, match="is left out") as warned:
             found = registry.all_formats()
     finally:
         registry.all_formats.cache_clear()
