@@ -73,3 +73,18 @@ def test_one_file_of_a_folder_loads_alone(tmp_path: Path) -> None:
 
     assert isinstance(found, np.ndarray)
     assert found.tolist() == [0, 1, 2]
+
+
+def test_a_file_that_was_put_into_a_snapshot_is_not_shown_to_the_framework(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    bert(tmp_path / "model")
+    assay.push(tmp_path / "model", "bert")
+    assay.load("bert")
+    (snapshot,) = (tmp_path / "home" / "snapshots").iterdir()
+    (snapshot / "adapter_config.json").write_text("{}")
+
+    assay.load("bert")
+
+    assert not (snapshot / "adapter_config.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -305,3 +306,20 @@ def test_a_booster_that_could_not_be_read_whole_is_not_given_to_its_library(load
 
     assert caught.value.code == "unsafe-model"
     shutil.rmtree(folder)
+
+
+def test_a_binding_that_runs_chat_templates_unconfined_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from assay.loaders.gguf import GgufLoader
+    from assay.spec.description import Description
+
+    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(__version__="0.2.71"))  # type: ignore[arg-type] # enough
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+
+    with pytest.raises(CouldNot) as caught:
+        GgufLoader().load(tmp_path, Description(format="gguf", paths=("m.gguf",)), ())
+
+    assert caught.value.code == "unsafe-library"

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from assay.errors import BadFormat, MissingDependency
+from assay.errors import BadFormat, CouldNot, MissingDependency
 from assay.loaders.frameworks import need, reason
 from assay.loaders.hazards import refuse_hazards
 from assay.loaders.places import main_file
 from assay.spec.description import Description
+
+MINIMUM = (0, 2, 72)
+"""llama-cpp-python before 0.2.72 renders the chat template of a file outside Jinja's sandbox (CVE-2024-34359)."""
 
 
 class GgufLoader:
@@ -22,7 +25,8 @@ class GgufLoader:
         """A ``llama_cpp.Llama``.
 
         Raises:
-            Refused: it could not be read whole, or its chat template does more than write text (code ``unsafe-model``).
+            Refused: it could not be read whole (code ``unsafe-model``).
+            CouldNot: the binding is too old (code ``unsafe-library``).
             BadFormat: llama.cpp cannot read it.
             MissingDependency: llama-cpp-python is not installed; the file can still be opened and pulled.
         """
@@ -36,6 +40,13 @@ class GgufLoader:
                 "program or transformers (gguf_file=) can use the file",
                 dependency="llama-cpp-python",
             ) from error
+        version = tuple(int(part) for part in str(library.__version__).split(".")[:3] if part.isdigit())
+        if version < MINIMUM:
+            raise CouldNot(
+                f"llama-cpp-python {library.__version__} does not load safely: it runs chat templates unconfined",
+                code="unsafe-library",
+                hint="pip install 'llama-cpp-python>=0.2.72'",
+            )
         file = main_file(folder, description)
         try:
             return library.Llama(model_path=str(file), verbose=False)

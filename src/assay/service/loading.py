@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from assay.errors import AssayError, CouldNot, NotFound
@@ -86,7 +86,7 @@ def load_files(
         As ``load``.
     """
     inspection = inspect(tree, formats)
-    if not _holds_more(folder, tree):
+    if not _holds_more(folder, set(tree.paths)):
         return build(folder, inspection, choose=choose, what=str(folder), part=part)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         for entry in tree.paths:
@@ -100,12 +100,13 @@ def load_files(
         return build(Path(scratch), inspection, choose=choose, what=str(folder), part=part)
 
 
-def _holds_more(folder: Path, tree: Tree) -> bool:
-    """Whether a folder shows a framework anything beside the entries of *tree*."""
+def _holds_more(folder: Path, entries: Collection[str]) -> bool:
+    """Whether a folder shows a framework anything beside *entries*."""
+    above = {str(parent) for entry in entries for parent in PurePosixPath(entry).parents}
     for parent, folders, files in os.walk(folder):
         home = Path(parent).relative_to(folder)
         linked = [(home / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
-        if any((home / name).as_posix() not in tree for name in files) or not all(map(tree.under, linked)):
+        if any((home / name).as_posix() not in entries for name in files) or not above.issuperset(linked):
             return True
     return False
 
@@ -187,12 +188,12 @@ def _make(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
 
 
 def _current(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
-    """Whether every link still leads to the stored blob (which a repair or a purge may have replaced)."""
+    """Whether every link leads to the stored blob (a repair or purge may have replaced it), and no more lies there."""
     for entry in entries:
         stored, linked = blobs.local_file(entry.digest), folder / entry.path
         if stored is None or not linked.exists() or not stored.samefile(linked):
             return False
-    return True
+    return not _holds_more(folder, {entry.path for entry in entries})
 
 
 def _lay_out(blobs: BlobReader, entries: Sequence[Entry], folder: Path, link: Callable[[Path, Path], None]) -> None:
