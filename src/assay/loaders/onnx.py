@@ -31,7 +31,9 @@ class OnnxLoader:
             MissingDependency: onnxruntime is not installed.
         """
         refuse_hazards(
-            description, hint="load the folder with the model and its side files, or export it with its tensors inside", whole=True
+            description,
+            hint="load the folder that holds its side files too, or export it with tensors inside",
+            whole=True,
         )
         runtime = need("onnxruntime", extra="onnx", what="load an ONNX model")
         file = main_file(folder, description, ".onnx")
