@@ -2,13 +2,13 @@
 
 A run is recognised by a grammar of a few opcodes, and only what matches it in full is decoded: numbers, None, booleans,
 short texts that go into the memo, and memoized lists of numbers. None of them can name, call, compare or share
-anything, so the standard library's unpickler serves as a decoder of them, as ``struct`` does of numbers.
+anything. Neighbours of one kind are decoded together.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
+import struct
 from itertools import accumulate
 from typing import Any
 
@@ -54,10 +54,65 @@ def constants(data: bytes, start: int, end: int) -> Run | None:
     if match is None or match.end() - start < _WORTH:
         return None
     try:
-        values = pickle.loads(b"(%bl." % match[0])  # noqa: S301 - the grammar admits constants alone
+        values = _decode(match[0])
     except UnicodeDecodeError:
         return None
     return Run(values, match.end())
+
+
+_SAME = {
+    ord(opcode): (re.compile(b"(?:%b.{%d})++" % (opcode, width), re.DOTALL), width + 1, kind)
+    for opcode, width, kind in ((b"K", 1, "B"), (b"M", 2, "<H"), (b"J", 4, "<i"), (b"G", 8, ">d"))
+}
+"""Opcode of a number of fixed width to: neighbours of its kind, bytes each takes, form of its argument."""
+
+_FIXED = {0x4E: None, 0x88: True, 0x89: False}
+
+
+def _decode(run: bytes) -> list[Any]:
+    """The values of bytes that match the grammar.
+
+    Raises:
+        UnicodeDecodeError: a text is not UTF-8.
+    """
+    values: list[Any] = []
+    outer = values  # where values go again after a list
+    at, end = 0, len(run)
+    while at < end:
+        opcode = run[at]
+        if opcode == 0x8C:  # SHORT_BINUNICODE, MEMOIZE
+            after = at + 2 + run[at + 1]
+            values.append(run[at + 2 : after].decode("utf-8", "surrogatepass"))
+            at = after + 1
+        elif opcode in _SAME:
+            pattern, width, kind = _SAME[opcode]
+            until = at + width
+            if until < end and run[until] == opcode:
+                until = pattern.match(run, at).end()  # type: ignore[union-attr]  # the grammar was matched before
+                count = (until - at) // width
+                form = f"{kind[:-1] or '='}{f'x{kind[-1]}' * count}"
+                values += struct.unpack_from(form, run, at) if width > 2 else run[at + 1 : until : 2]
+            else:
+                values += struct.unpack_from(kind, run, at + 1)
+            at = until
+        elif opcode == 0x5D:  # EMPTY_LIST, MEMOIZE
+            made: list[Any] = []
+            outer.append(made)
+            at += 2
+            if at < end and run[at] == 0x28:  # MARK … APPENDS
+                values = made
+                at += 1
+        elif opcode == 0x65:
+            values = outer
+            at += 1
+        elif opcode == 0x8A:  # LONG1
+            after = at + 2 + run[at + 1]
+            values.append(int.from_bytes(run[at + 2 : after], "little", signed=True))
+            at = after
+        else:
+            values.append(_FIXED[opcode])
+            at += 1
+    return outer
 
 
 _SCALAR = re.compile(
@@ -98,7 +153,7 @@ def scalars(data: bytes, start: int, end: int) -> Scalars | None:
     if names.count(names[0]) != len(names):
         return None
     try:
-        keys = pickle.loads(b"(%bl." % b"".join(heads))  # noqa: S301 - the grammar admits constants alone
+        keys = _decode(b"".join(heads))
     except UnicodeDecodeError:
         return None
     if keys and (len(keys) != len(raws) or len(set(map(type, keys))) != 1):
