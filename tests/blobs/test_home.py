@@ -162,3 +162,20 @@ def test_a_shared_home_follows_the_umask(tmp_path: Path, umask: int, blob: int, 
         assert path.stat().st_mode & 0o777 == file, path
     for path in (home.root, home.root / "blobs" / "sha256", home.root / "staging"):
         assert path.stat().st_mode & 0o777 == folder, path
+
+
+def test_a_file_is_no_home_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for create in (True, False):
+        with pytest.raises(InvalidInput, match="is a file; a registry is a folder"):
+            open_home(tmp_path / "file", create=create)
+
+
+def test_a_home_without_its_marker_is_damaged_not_missing(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    home.journal.write_text("")
+    (home.root / "assay.json").unlink()
+    for create in (True, False):
+        with pytest.raises(StorageError) as caught:
+            open_home(home.root, create=create)
+        assert caught.value.code == "home-damaged"

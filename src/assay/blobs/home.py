@@ -40,6 +40,8 @@ Migration = Callable[[Path], None]
 MIGRATIONS: Mapping[int, Migration] = {}
 """Format version to the step that leads to the next one. Append-only."""
 
+_MARKER_HINT = 'put it back from a backup; it reads {"created":"2026-01-31T12:00:00Z","format":1}'
+
 _OURS = frozenset(
     "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
     "catalog.sqlite3-shm backups damaged snapshots lost+found".split()
@@ -106,6 +108,8 @@ def open_home(root: Path, *, create: bool = True, layout: Layout = CURRENT, moun
     """
     with _failing(root):
         found = _read(root)
+        if found is None:
+            _refuse_remains(root)
         if found is None and not create:
             raise NotFound(
                 f"no registry at {root}",
@@ -130,6 +134,24 @@ def open_home(root: Path, *, create: bool = True, layout: Layout = CURRENT, moun
         return Home(root, found.format, found.created, writable)
 
 
+def _refuse_remains(root: Path) -> None:
+    """Refuse what is no home but was one, or can be none; a folder where a home was begun is completed."""
+    if root.exists() and not root.is_dir():
+        raise InvalidInput(
+            f"{root} is a file; a registry is a folder",
+            code="not-a-home",
+            hint="name another place with --home or ASSAY_HOME",
+            path=str(root),
+        )
+    if (root / "journal.jsonl").exists():
+        raise StorageError(
+            f"{root} was a registry, but its assay.json is missing",
+            code="home-damaged",
+            hint=_MARKER_HINT,
+            path=str(root),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Marker:
     format: int
@@ -146,7 +168,7 @@ def _read(root: Path) -> _Marker | None:
         raise StorageError(
             f"{root / 'assay.json'} is damaged: {error}",
             code="home-damaged",
-            hint='put it back from a backup; it reads {"created":"2026-01-31T12:00:00Z","format":1}',
+            hint=_MARKER_HINT,
             path=str(root),
         ) from error
 

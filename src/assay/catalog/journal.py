@@ -177,6 +177,12 @@ class MemoryJournal:
         return mark
 
 
+_CUT = (
+    "put the journal back from a backup; without one, cut it off at that byte (truncate --size) and run assay reindex: "
+    "what was said after it is lost, the blobs are not"
+)
+
+
 class FileJournal:
     """A journal in a file, shared by threads and processes of one machine.
 
@@ -261,9 +267,11 @@ class FileJournal:
         try:
             event = decode(line)
         except (ValueError, TypeError) as error:
-            raise self._damaged(f"the line at byte {before.offset} is no event ({error})") from error
+            raise self._damaged(f"the line at byte {before.offset} is no event ({error})", hint=_CUT) from error
         if event.sequence != before.sequence + 1:
-            raise self._damaged(f"expected event {before.sequence + 1} at byte {before.offset}, found {event.sequence}")
+            raise self._damaged(
+                f"expected event {before.sequence + 1} at byte {before.offset}, found {event.sequence}", hint=_CUT
+            )
         return event
 
     def _damaged(self, what: str, hint: str = "put the journal back from a backup") -> StorageError:
