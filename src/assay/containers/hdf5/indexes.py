@@ -146,7 +146,7 @@ class FractalHeap:
         self._reader = reader
         cursor = reader.cursor(address, 22 + 12 * sizes.length_size + 3 * sizes.offset_size, b"FRHP")
         cursor.take(1)
-        self._id_length, filters, _flags = cursor.number(2), cursor.number(2), cursor.number(1)
+        _id_length, filters, _flags = cursor.number(2), cursor.number(2), cursor.number(1)
         self._max_managed = cursor.number(4)
         cursor.take(10 * sizes.length_size + 2 * sizes.offset_size)
         width, start, largest = cursor.number(2), cursor.length(), cursor.length()

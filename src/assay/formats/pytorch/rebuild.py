@@ -17,7 +17,6 @@ from assay.formats.pytorch.values import (
     checked_layout,
     checked_shape,
     dtype_of,
-    name_of,
     shorten,
     storage_of,
 )
@@ -70,8 +69,7 @@ def _dense(call: Call, _depth: int) -> TensorValue:
     lazy = tuple(shorten(key, 20) for key, on in flags if on is True and isinstance(key, str))[:4]
     shape, strides = checked_layout(arguments[2], arguments[3])
     offset = storage.start + checked_count(arguments[1], "storage offset")
-    grad = arguments[4] if len(arguments) > 4 and isinstance(arguments[4], bool) else None
-    return TensorValue(storage, dtype, shape, strides, offset, lazy=lazy, requires_grad=grad)
+    return TensorValue(storage, dtype, shape, strides, offset, lazy=lazy)
 
 
 def _parameter(call: Call, depth: int) -> TensorValue:
@@ -79,9 +77,7 @@ def _parameter(call: Call, depth: int) -> TensorValue:
     inner = _tensor(arguments[0], depth)
     if inner is None:
         raise Malformed("a parameter is rebuilt from something that is not a tensor")
-    grad = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], bool) else None
-    kind = "parameter" if inner.kind == "tensor" else inner.kind
-    return replace(inner, kind=kind, requires_grad=grad)
+    return replace(inner, kind="parameter") if inner.kind == "tensor" else inner
 
 
 def _subclass(call: Call, depth: int) -> TensorValue | None:
@@ -89,8 +85,7 @@ def _subclass(call: Call, depth: int) -> TensorValue | None:
     inner_arguments = arguments[2]
     if depth <= 0 or not isinstance(inner_arguments, tuple):
         raise Malformed("a tensor subclass is rebuilt from other arguments than torch writes")
-    inner = _tensor(Call(arguments[0], inner_arguments, {}, call.offset), depth - 1)
-    return None if inner is None else replace(inner, subclass=name_of(arguments[1]))
+    return _tensor(Call(arguments[0], inner_arguments, {}, call.offset), depth - 1)
 
 
 def _quantized(call: Call, depth: int) -> TensorValue:
@@ -131,7 +126,7 @@ def _wrapper(call: Call, _depth: int) -> TensorValue:
     arguments = _arguments(call, 4)
     shape, strides = checked_layout(arguments[2], arguments[3])
     dtype = dtype_of(arguments[1]) or "unknown"
-    return TensorValue(None, dtype, shape, strides, kind="meta", subclass=name_of(arguments[0]))
+    return TensorValue(None, dtype, shape, strides, kind="meta")
 
 
 def _from_array(call: Call, depth: int) -> TensorValue | None:

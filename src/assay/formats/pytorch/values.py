@@ -117,10 +117,8 @@ class TensorValue:
         strides: distance between neighbours in elements, None when C order without gaps.
         offset: first element, counted in elements of *dtype* from the start of the storage.
         kind: ``tensor``, ``parameter``, ``sparse``, ``quantized``, ``meta``, ``numpy`` or ``nested``.
-        subclass: class of a tensor subclass.
         parts: dense tensors a composed tensor consists of, by role (``indices``, ``values``, ``scales``).
         lazy: operations torch has yet to apply to the stored elements (``conj``, ``neg``).
-        requires_grad: whether it is trained; None when not said.
     """
 
     storage: StorageValue | None
@@ -129,10 +127,8 @@ class TensorValue:
     strides: tuple[int, ...] | None = None
     offset: int = 0
     kind: str = "tensor"
-    subclass: str | None = None
     parts: tuple[tuple[str, TensorValue], ...] = ()
     lazy: tuple[str, ...] = ()
-    requires_grad: bool | None = None
 
     @property
     def size(self) -> int:
