@@ -70,5 +70,5 @@ def test_a_broken_plugin_is_left_out_with_a_warning_and_hides_nothing(plugin: Pa
     done = _run(plugin, "-m", "assay", "inspect", "./m.npy", "--json")
 
     assert done.returncode == 0, done.stderr
-    assert "format plugin tinynet" in done.stderr
+    assert "assay.formats plugin tinynet" in done.stderr
     assert json.loads(done.stdout)["summary"]["format"] in {"npy", "npz"}
