@@ -18,4 +18,6 @@ def survives(form: Format, data: bytes, name: str = "m") -> None:
         except AssayError:
             continue
         canonical(description_json(found))
-        assert all(spec.extent is None or spec.extent.offset + spec.extent.length <= len(data) for spec in found.tensors)
+        assert all(
+            spec.extent is None or spec.extent.offset + spec.extent.length <= len(data) for spec in found.tensors
+        )
