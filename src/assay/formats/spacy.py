@@ -170,7 +170,7 @@ def _task(pipeline: list[str]) -> str | None:
     for name, task in (("textcat", "text-classification"), ("ner", "token-classification")):
         if any(part.startswith(name) for part in pipeline):
             return task
-    return "linguistic annotation" if pipeline else None
+    return "linguistic-annotation" if pipeline else None
 
 
 def _training(config: Sections) -> dict[str, Json]:
