@@ -164,7 +164,7 @@ def test_a_tokenizer_whose_settings_name_files_elsewhere_is_refused(key: str, fo
 def test_where_a_tokenizer_lay_on_the_machine_that_saved_it_does_not_matter(folder: Path) -> None:
     from assay.loaders.transformers import check_settings
 
-    stale = {"tokenizer_file": "/root/.cache/nowhere/tokenizer.json", "special_tokens_map_file": "/no/such/map.json"}
+    stale = {"tokenizer_file": "/gone/elsewhere/tokenizer.json", "special_tokens_map_file": "/no/such/map.json"}
     (folder / "tokenizer_config.json").write_text(json.dumps(stale))
 
     check_settings(folder)
