@@ -153,5 +153,5 @@ def test_damage_only_ever_causes_findings_or_our_errors(codec: str, at: int, jun
     except AssayError:
         return
 
-    assert found.window.size < 1 << 20
+    assert found.window.size <= compressed.FREE_OUTPUT + (1 << 20)  # bz2 may repeat a byte a great many times
     peek(bytes(packed))
