@@ -10,7 +10,6 @@ import pytest
 from hypothesis import settings
 from real_models import Unavailable, fetch, model
 
-
 # A run in CI must be repeatable; a person's runs look at new examples every time.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
