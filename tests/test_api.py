@@ -181,3 +181,19 @@ def test_no_reference_is_a_clear_error(weights: dict[str, np.ndarray], verb) -> 
 
     with pytest.raises(assay.AssayError, match="the reference is a NoneType, expected text"):
         verb(None)
+
+
+@pytest.mark.framework
+def test_the_environment_is_recorded_for_a_path_when_this_process_uses_what_the_files_need(tmp_path: Path) -> None:
+    import joblib
+    from sklearn.linear_model import Ridge
+
+    joblib.dump(Ridge().fit(np.arange(8.0).reshape(4, 2), np.arange(4.0)), tmp_path / "ridge.joblib")
+    (tmp_path / "opaque.bin").write_bytes(b"nobody knows")
+    assay.push(tmp_path / "ridge.joblib", "toys/ridge")
+    assay.push(tmp_path / "opaque.bin", "toys/opaque")
+
+    said = {found["kind"]: found["predicate"] for found in assay.show("toys/ridge")["statements"]}
+    assert {"scikit-learn", "numpy", "scipy"} <= set(said["environment"]["distributions"])
+    assert said["environment"]["python"]["version"]
+    assert assay.show("toys/opaque")["statements"] == []

@@ -15,12 +15,14 @@ import numpy as np
 from assay.artifact.collect import collect, tree_of
 from assay.artifact.reader import Artifact
 from assay.environment.capture import capture
+from assay.environment.modules import imported_for
 from assay.errors import InvalidInput
 from assay.formats.registry import all_formats
 from assay.loaders.registry import choose_loader, choose_saver
 from assay.ports.progress import SILENT, Progress
 from assay.service import browse, fetch, loading, publish
 from assay.service import verify as verifying
+from assay.service.examine import inspect as look_at
 from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.settings import read_settings
@@ -50,7 +52,8 @@ def push(
 
     Args:
         model: a path (``str`` or ``Path``) to a file or folder, or a live object of a framework, which is saved in the
-            safest form its framework has (safetensors, skops, ONNX, ``.keras``, UBJ, LightGBM text).
+            safest form its framework has (safetensors, skops, ONNX, ``.keras``, UBJ, LightGBM text). The environment
+            is recorded for a live object, and for a path when this process has imported what the files need.
         name: the model's name, such as ``fraud/churn``.
         alias: a movable name to point at the version.
         metrics: evaluation results.
@@ -75,6 +78,7 @@ def push(
     registry = _registry(home, create=True)
     if isinstance(model, (str, Path)):
         files = collect(Path(model).expanduser())
+        claims = replace(claims, environment=_environment(files))
         return publish.push(registry, files, name, formats=all_formats(), claims=claims, alias=alias).version
     saver = choose_saver(model)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
@@ -281,6 +285,13 @@ def _number(key: str, value: float) -> float:
     if not math.isfinite(number):
         raise InvalidInput(f"metric {key!r} is not a finite number: {value!r}", code="bad-metric")
     return number
+
+
+def _environment(files: Mapping[str, Path]) -> Mapping[str, Json] | None:
+    """What this process is, when it uses what the files need: then it is the one that made or checked the model."""
+    needed = look_at(tree_of(files), all_formats()).summary().get("requirements", ())
+    packages = imported_for(str(name) for name in needed) if isinstance(needed, list) else ()
+    return capture(None, packages) if packages else None
 
 
 def _plain(hyperparameters: Mapping[str, Json]) -> dict[str, Json]:

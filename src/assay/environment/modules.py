@@ -98,6 +98,26 @@ def distributions_of(packages: Iterable[str]) -> tuple[dict[str, str], tuple[str
     return dict(sorted(found.items())), tuple(local)
 
 
+def imported_for(requirements: Iterable[str]) -> tuple[str, ...]:
+    """Top-level packages that this process has imported and that belong to one of *requirements* (PEP 508), sorted.
+
+    What the files of a model need and this process uses is what tells that the process made or used the model.
+    """
+    wanted = set()
+    for text in requirements:
+        try:
+            wanted.add(canonicalize_name(Requirement(text).name))
+        except InvalidRequirement:
+            continue
+    return tuple(
+        sorted(
+            package
+            for package, owners in packages_distributions().items()
+            if package in sys.modules and wanted & {canonicalize_name(owner) for owner in owners}
+        )
+    )
+
+
 def _required(dist: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
     for text in dist.requires or ():
         try:
