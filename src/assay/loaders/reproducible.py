@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+_ADDRESSES = frozenset({"_stop_words_id"})
+"""Attributes in which scikit-learn keeps the memory address of another one, to notice later that it was exchanged."""
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time a zip can say."""
 
@@ -45,10 +48,14 @@ def settle_keras(file: Path) -> None:
 
 
 def settle_skops(file: Path) -> None:
-    """Number the objects of a skops archive in the order of the schema instead of by memory address, and sort sets."""
+    """Take memory addresses and the order of sets out of a skops archive.
+
+    Objects are numbered in the order of the schema, and attributes that hold addresses become None.
+    """
     with zipfile.ZipFile(file) as archive:
         schema = json.loads(archive.read("schema.json"))
     _sort_sets(schema)
+    _forget_addresses(schema)
     numbers: dict[str, str] = {}
     files: dict[str, str] = {}
     _number(schema, numbers, files)
@@ -90,6 +97,19 @@ def _number(value: Any, numbers: dict[str, str], files: dict[str, str]) -> None:
             stack.extend(reversed(list(item.values())))
         elif isinstance(item, list):
             stack.extend(reversed(item))
+
+
+def _forget_addresses(value: Any) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            for name in _ADDRESSES & item.keys():
+                if isinstance(item[name], dict) and item[name].get("__loader__") == "JsonNode":
+                    item[name]["content"] = "null"
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
 
 
 def _sort_sets(value: Any) -> None:
