@@ -197,3 +197,11 @@ def test_the_environment_is_recorded_for_a_path_when_this_process_uses_what_the_
     assert {"scikit-learn", "numpy", "scipy"} <= set(said["environment"]["distributions"])
     assert said["environment"]["python"]["version"]
     assert assay.show("toys/opaque")["statements"] == []
+
+
+@pytest.mark.framework
+def test_a_class_is_not_a_model() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    with pytest.raises(assay.AssayError, match="is the class LogisticRegression, not a model of it"):
+        assay.push(LogisticRegression, "toys/class")

@@ -21,6 +21,7 @@ from assay.trees import Tree
 from assay.trees.window import FileSource
 
 IGNORE_FILE = ".assayignore"
+_RENAME = f"rename it, or leave it out with {IGNORE_FILE}"
 _SPECIAL = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -51,7 +52,7 @@ def collect(path: Path) -> dict[str, Path]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if stat.S_ISREG(mode):
-        return {check_path(path.name): path}
+        return {check_path(path.name, hint="rename the file"): path}
     if not stat.S_ISDIR(mode):
         raise _special(path, mode)
     files = dict(sorted(_Walk(path).files()))
@@ -112,7 +113,7 @@ class _Walk:
                         )
                     pending.append((file, f"{entry}/", (*above, real)))
                 elif stat.S_ISREG(mode):
-                    yield check_path(entry), file
+                    yield check_path(entry, hint=_RENAME), file
                 else:
                     raise _special(file, mode)
 

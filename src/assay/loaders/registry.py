@@ -131,6 +131,12 @@ def choose_saver(model: object) -> Saver:
     Raises:
         InvalidInput: no saver knows it (code ``unknown-model``).
     """
+    if isinstance(model, type):
+        raise InvalidInput(
+            f"that is the class {model.__qualname__}, not a model of it",
+            code="unknown-model",
+            hint=f"push the object that was trained: model = {model.__qualname__}(...).fit(...)",
+        )
     for saver in all_savers():
         if saver.accepts(model):
             return saver

@@ -15,12 +15,16 @@ MAX_COMPONENT = 255
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 
-def check_path(path: str) -> str:
+def check_path(path: str, *, hint: str | None = None) -> str:
     """Return *path* when it is a plain relative path.
 
     Refused: empty, absolute, ``.`` and ``..`` components, empty components, backslashes, drive letters, control
     characters, text-direction overrides, names that Windows reserves, lone surrogates (names that are not UTF-8),
     components over 255 bytes, paths over 1024 bytes. Colons, spaces and any other Unicode are fine.
+
+    Args:
+        path: the entry path.
+        hint: what the person who can change the name should do.
 
     Raises:
         InvalidInput: code ``unsafe-path``, with the reason.
@@ -30,6 +34,7 @@ def check_path(path: str) -> str:
         raise InvalidInput(
             f"unsafe entry path {path.encode('utf-8', 'backslashreplace').decode()!r:.200}: {reason}",
             code="unsafe-path",
+            hint=hint,
             path=path.encode("utf-8", "backslashreplace").decode(),
         )
     return path
