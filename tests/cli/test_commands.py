@@ -217,6 +217,22 @@ def test_reindex_gives_the_same_listing(run, model: Path) -> None:
     assert ok(run("ls", "--json")) == before
 
 
+@pytest.mark.framework
+def test_a_card_says_the_settings_of_a_pipeline_once(run, tmp_path: Path) -> None:
+    import joblib
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    data = [[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]]
+    joblib.dump(make_pipeline(StandardScaler(), Ridge(alpha=0.25)).fit(data, [0, 1, 2]), tmp_path / "m.joblib")
+
+    card = ok(run("inspect", "./m.joblib"))
+
+    assert card.count("alpha") == 1
+    assert "alpha=0.25" in card
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_printed(run, shell: str) -> None:
     assert "_ASSAY_COMPLETE" in ok(run("completion", shell))

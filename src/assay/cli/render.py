@@ -177,22 +177,34 @@ def _facts(body: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType | str]
             yield "Chat template", f"{len(template):,} characters, {short(' '.join(template.split()), 90)}"
     if steps := first("components"):
         yield "Parts", Text("\n".join(_outline(steps)), no_wrap=True, overflow="ellipsis")
+    if settings := _beyond_parts(first("hyperparameters") or {}, steps or ()):
+        yield "Settings", _settings(settings)
     for label, key in (
-        ("Settings", "hyperparameters"),
         ("Preprocessing", "preprocessing"),
         ("Metrics", "metrics"),
         ("File says", "metadata"),
     ):
         if values := first(key):
             yield label, _settings(values)
-    if bases := body["summary"].get("base_models"):
+    yield from _origin(body["summary"], first("run"))
+
+
+def _origin(summary: Mapping[str, Any], run: Mapping[str, Any] | None) -> Iterable[tuple[str, RenderableType | str]]:
+    """Where a model comes from, and what it takes to use it."""
+    if bases := summary.get("base_models"):
         yield "Made from", ", ".join(bases)
-    if run := first("run"):
+    if run:
         yield "Run", " ".join(filter(None, (run["system"], run.get("run_id"), run.get("uri"))))
-    if licenses := body["summary"].get("licenses"):
+    if licenses := summary.get("licenses"):
         yield "Licence", ", ".join(licenses)
-    if needs := body["summary"].get("requirements"):
+    if needs := summary.get("requirements"):
         yield "Needs", ", ".join(needs)
+
+
+def _beyond_parts(settings: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Settings that the tree of parts does not show already: neither a part's own nor one addressed ``part__name``."""
+    shown = {name for part in parts for name in part.get("hyperparameters", {})}
+    return {name: value for name, value in settings.items() if name not in shown and not (parts and "__" in name)}
 
 
 def _first_of(models: Sequence[Mapping[str, Any]]) -> Any:
