@@ -17,7 +17,7 @@ from assay.ports.formats import Format
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
 from assay.service.registry import Registry
-from assay.spec.inspection import Inspection
+from assay.spec.inspection import Inspection, run_json
 from assay.spec.json import Json
 from assay.spec.manifest import Entry, Manifest, build
 from assay.spec.records import Version
@@ -185,11 +185,4 @@ def _run(inspection: Inspection, given: str | None) -> Mapping[str, Json] | None
     found = inspection.first("run")
     if found is None:
         return None
-    body: dict[str, Json] = {"system": found.system, "source": "files"}
-    if found.run_id:
-        body["run_id"] = found.run_id
-    if found.uri:
-        body["uri"] = found.uri
-    if found.extra:
-        body["extra"] = dict(found.extra)
-    return body
+    return {**run_json(found), "source": "files"}

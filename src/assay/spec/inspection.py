@@ -137,7 +137,7 @@ def description_json(found: Description) -> dict[str, Json]:
         "base_models": list(found.base_models),
         "languages": list(found.languages),
         "licenses": list(found.licenses),
-        "run": _run(found.run) if found.run else None,
+        "run": run_json(found.run) if found.run else None,
         "metadata": dict(found.metadata),
         "findings": [finding.to_json() for finding in found.findings],
         "tensor_count": len(found.tensors),
@@ -176,7 +176,8 @@ def _component(part: Component) -> dict[str, Json]:
     return body
 
 
-def _run(run: RunLink) -> dict[str, Json]:
+def run_json(run: RunLink) -> dict[str, Json]:
+    """The link to a training run as a JSON object; absent fields are left out."""
     body: dict[str, Json] = {"system": run.system}
     if run.run_id:
         body["run_id"] = run.run_id
