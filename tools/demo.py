@@ -138,6 +138,7 @@ def real_models() -> list[str]:
 def main() -> None:
     """Run it all and sum up."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir()

@@ -6,7 +6,8 @@ refused here before TensorFlow sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,7 +64,7 @@ class GraphSignatures:
     def __init__(self, tf: Any, home: Path) -> None:
         self._tf = tf
         v1 = tf.compat.v1
-        with tf.Graph().as_default() as graph:
+        with _without_advice(tf), tf.Graph().as_default() as graph:
             self._session = v1.Session(graph=graph)
             meta = v1.saved_model.load(self._session, _tags(v1, home), str(home))
         # TensorFlow adds a signature of its own that names the initialisation operation, not a tensor.
@@ -91,6 +92,18 @@ class GraphSignatures:
     def close(self) -> None:
         """Free the session."""
         self._session.close()
+
+
+@contextmanager
+def _without_advice(tf: Any) -> Iterator[None]:
+    """Keep TensorFlow from advising its newer loader: that one was tried first."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class CheckpointLoader:
