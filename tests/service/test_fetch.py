@@ -99,10 +99,11 @@ def test_a_flipped_bit_in_the_store_never_reaches_the_destination(
 
 def test_an_interrupted_pull_goes_on_where_it_stopped(push, registry: Registry, model: Path, tmp_path: Path) -> None:
     version = push(model).version
-    damaged = damage(registry, b"# A model\n")
+    last = (model / "settings.json").read_bytes()  # by path: what comes before it is written before it fails
+    damaged = damage(registry, last)
     with pytest.raises(IntegrityError):
         fetch.pull(registry, version, tmp_path / "out")
-    damaged.write_bytes(b"# A model\n")
+    damaged.write_bytes(last)
 
     pulled = fetch.pull(registry, version, tmp_path / "out")
 

@@ -9,7 +9,7 @@ import pytest
 from store_faults import contents, damage
 
 from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
-from assay.service import fetch, transfer
+from assay.service import browse, fetch, transfer
 from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.settings import Settings
@@ -227,3 +227,54 @@ def test_who_may_only_read_a_home_copies_from_it(
 
     assert transfer.copy_out(registry, version, blobs, index, tag="v1").tag == "v1"
     assert list(index.tags()) == ["v1"]
+
+
+def _attached(layout: Path, blobs, version, registry: Registry, layers: list[dict], artifact_type: str) -> None:
+    """List a foreign referrer of *version* in a layout."""
+    empty = blobs.add(b"{}")
+    subject = registry.manifest(version).data
+    body = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": artifact_type,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": str(empty), "size": 2},
+        "layers": layers,
+        "subject": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": str(version.manifest),
+            "size": len(subject),
+        },
+    }
+    data = json.dumps(body).encode()
+    listed = json.loads((layout / "index.json").read_text())
+    listed["manifests"].append(
+        {
+            "mediaType": body["mediaType"],
+            "digest": str(blobs.add(data)),
+            "size": len(data),
+            "artifactType": artifact_type,
+        }
+    )
+    (layout / "index.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_what_others_attached_comes_along_and_shows_whatever_its_form(
+    push, registry: Registry, model: Path, tmp_path: Path, count: int
+) -> None:
+    layout = tmp_path / "layout"
+    blobs, index = open_layout(layout)
+    version = push(model).version
+    transfer.copy_out(registry, version, blobs, index, tag="v1")
+    layers = [{"mediaType": "text/plain", "digest": str(blobs.add(b"sbom %d" % at)), "size": 6} for at in range(count)]
+    _attached(layout, blobs, version, registry, layers, "application/spdx+json")
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"), create=True)
+
+    copied = transfer.copy_in(other, "imported", blobs, index)
+
+    assert copied.version is not None
+    assert copied.statements == 2
+    said = browse.show(other, copied.version)
+    assert said["description"] is not None
+    assert any(found["kind"] == "application/spdx+json" for found in said["statements"])
+    assert browse.list_versions(other, "imported")["versions"][0]["summary"]["parameters"] == 6

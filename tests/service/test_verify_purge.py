@@ -9,6 +9,7 @@ from store_faults import contents, damage
 
 from assay.errors import InvalidInput, NotFound
 from assay.service import browse, fetch, purge, transfer, verify
+from assay.service.loading import snapshot
 from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.service.verify import State
@@ -134,3 +135,24 @@ def test_purging_without_a_reason_is_refused(push, registry: Registry, model: Pa
     with pytest.raises(InvalidInput):
         purge.purge(registry, version, reason="  ")
     assert verify.verify(registry, version).ok
+
+
+def test_no_byte_of_a_purged_file_is_left_anywhere_in_the_home(
+    push, registry: Registry, model: Path, home: Path
+) -> None:
+    secret = b"a key that must not be kept " * 40
+    (model / "leaked.bin").write_bytes(secret)
+    version = push(model).version
+    snapshots = home / "snapshots"
+    with snapshot(registry.blobs, registry.manifest(version), snapshots):
+        pass  # as loading does; the snapshot stays for the next load
+    damage(registry, (model / "settings.json").read_bytes())
+    verify.verify(registry, version)  # sets the damaged blob aside
+    blob = registry.blobs.local_file(Digest.of(secret))
+    assert blob is not None
+    (home / "damaged" / f"{blob.name}-1").write_bytes(secret)
+
+    purge.purge(registry, version, reason="leaked", snapshots=snapshots)
+
+    assert [file for file in home.rglob("*") if file.is_file() and secret[:28] in file.read_bytes()] == []
+    assert list((home / "damaged").iterdir()) == []

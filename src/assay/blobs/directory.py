@@ -168,12 +168,14 @@ class DirectoryStore:
         return stored
 
     def delete(self, digest: Digest) -> bool:
-        """Remove a blob; whether it was here.
+        """Remove a blob, and what was set aside under its digest; whether it was here.
 
         Raises:
             StorageError: it cannot be removed.
         """
         try:
+            for aside in (self.root / "damaged").glob(f"{digest.hex}-*"):
+                aside.unlink()
             self._path(digest).unlink()
             self._flush_folder(digest)
         except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -19,6 +20,7 @@ from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring import places
+from assay.wiring.places import SNAPSHOTS
 
 
 @click.command()
@@ -65,7 +67,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
         if not sys.stdin.isatty():
             raise click.UsageError("purging cannot be undone, and nobody can be asked here: add --yes")
         click.confirm(f"Remove {size(planned.freed)} of {names} for good? This cannot be undone.", abort=True, err=True)
-    done = purging.purge(registry, version, reason=reason)
+    done = purging.purge(registry, version, reason=reason, snapshots=Path(registry.place) / SNAPSHOTS)
     if as_json:
         print_json(
             {

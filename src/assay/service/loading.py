@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from assay.errors import AssayError, CouldNot, NotFound
+from assay.errors import AssayError, CouldNot, NotFound, StorageError
 from assay.ports.blobs import BlobReader
 from assay.ports.formats import Format
 from assay.ports.loaders import Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.registry import Registry
 from assay.spec.description import Description
+from assay.spec.digest import Digest
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Entry, Manifest
 from assay.spec.records import Version
@@ -157,7 +158,7 @@ def snapshot(blobs: BlobReader, manifest: Manifest, snapshots: Path) -> Iterator
     Raises:
         NotFound: blobs are missing.
     """
-    folder = snapshots / manifest.digest.hex
+    folder = _place(snapshots, manifest.digest)
     entries = manifest.entries()
     if not _current(blobs, folder, entries) and not _make(blobs, folder, entries):
         with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
@@ -165,6 +166,24 @@ def snapshot(blobs: BlobReader, manifest: Manifest, snapshots: Path) -> Iterator
             yield Path(scratch)
         return
     yield folder
+
+
+def drop_snapshot(snapshots: Path, artifact: Digest) -> None:
+    """Remove the snapshot of an artifact, if there is one.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        shutil.rmtree(_place(snapshots, artifact))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError.of(error, f"cannot remove the snapshot of {artifact.short}") from error
+
+
+def _place(snapshots: Path, artifact: Digest) -> Path:
+    return snapshots / artifact.hex
 
 
 def _make(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from assay.errors import AssayError, InvalidInput
+from assay.service.loading import drop_snapshot
 from assay.service.registry import Registry, read_manifest
 from assay.service.verify import known_copies
 from assay.spec.digest import Digest
@@ -47,11 +49,17 @@ def plan(registry: Registry, version: Version) -> Purged:
     return Purged(versions, doomed, freed, shared, known_copies(registry, version.manifest))
 
 
-def purge(registry: Registry, version: Version, *, reason: str) -> Purged:
+def purge(registry: Registry, version: Version, *, reason: str, snapshots: Path | None = None) -> Purged:
     """Remove the bytes of *version* for good.
 
     The record is written first: a crash in between leaves a version that says it is purged while some bytes are still
     there, and running purge again finishes it.
+
+    Args:
+        registry: where.
+        version: what; every version that is the same artifact goes with it.
+        reason: why, kept for good.
+        snapshots: the folder of snapshots for loading, whose links keep bytes too.
 
     Raises:
         InvalidInput: no reason was given.
@@ -63,6 +71,8 @@ def purge(registry: Registry, version: Version, *, reason: str) -> Purged:
         )
     planned = plan(registry, version)
     registry.catalog.mark_purged(version.manifest, reason=reason, actor=registry.actor)
+    if snapshots is not None:
+        drop_snapshot(snapshots, version.manifest)
     for digest in planned.removed:
         registry.blobs.delete(digest)
     return planned

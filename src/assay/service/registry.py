@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from posixpath import basename
 
@@ -10,10 +11,11 @@ from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound
 from assay.ports.blobs import BlobReader, BlobStore
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
+from assay.spec.json import Json
 from assay.spec.manifest import MAX_MANIFEST, Entry, Manifest
 from assay.spec.records import Referrer, Version
 from assay.spec.reference import Reference
-from assay.spec.statement import Statement
+from assay.spec.statement import LAYER_TYPE, Statement
 from assay.trees import Tree
 
 MAX_STATEMENT = 256 << 20
@@ -124,15 +126,22 @@ class Registry:
     def statement(self, referrer: Referrer) -> Statement:
         """One statement.
 
+        What others attached in another form (a signature, a bill of materials) is told as what it is: its kind is its
+        artifact type, its predicate lists its layers.
+
         Raises:
             NotFound: its bytes are missing.
-            BadFormat: it is larger than a statement may be.
+            IntegrityError: its bytes are damaged.
         """
         manifest = read_manifest(self.blobs, referrer.manifest)
-        (layer,) = manifest.layers or (None,)
-        if layer is None or layer.size > MAX_STATEMENT:
-            raise BadFormat(f"statement {referrer.manifest.short} has no document that can be read")
-        return Statement.parse(read_small(self.blobs, layer.digest, MAX_STATEMENT), created=referrer.created)
+        layers = manifest.layers
+        if len(layers) == 1 and layers[0].media_type == LAYER_TYPE and layers[0].size <= MAX_STATEMENT:
+            with suppress(InvalidInput):
+                document = read_small(self.blobs, layers[0].digest, MAX_STATEMENT)
+                return Statement.parse(document, created=referrer.created)
+        attached: Json = [layer.to_json() for layer in layers]
+        kind = manifest.artifact_type or manifest.config.media_type
+        return Statement(referrer.subject, kind, {"layers": attached}, referrer.created)
 
     def attach(self, statement: Statement, subject: Manifest) -> bool:
         """Keep a statement beside its subject; False when the very same claim is already there."""

@@ -141,8 +141,6 @@ def copy_in(
     statements = 0
     for referrer in index.referrers(manifest.digest):
         statement = read_manifest(blobs, referrer.digest)
-        if sum(layer.size for layer in statement.layers) > MAX_STATEMENT:
-            continue
         _copy_artifact(blobs, registry.blobs, statement, totals, SILENT)
         statements += registry.catalog.add_referrer(
             manifest.digest,

@@ -6,7 +6,6 @@ content repairs it; where a copy was made earlier, the report says where.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,8 @@ from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.manifest import Manifest
 from assay.spec.records import EventKind, Version
-from assay.trees import Source
+from assay.streams.copying import digest_source
 
-BLOCK = 4 << 20
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -164,16 +162,6 @@ def _check(registry: Registry, path: str, digest: Digest, size: int, *, progress
     if source.size != size:
         progress.advance(size)
         return Checked(path, digest, size, State.WRONG_SIZE, f"{source.size} bytes")
-    found = _hash(source, digest.algorithm, progress)
+    found = digest_source(source, algorithm=digest.algorithm, progress=progress)
     state = State.OK if found == digest else State.DAMAGED
     return Checked(path, digest, size, state, "" if state is State.OK else str(found))
-
-
-def _hash(source: Source, algorithm: str, progress: Progress) -> Digest:
-    state = hashlib.new(algorithm)
-    offset = 0
-    while block := source.read(offset, BLOCK):
-        state.update(block)
-        offset += len(block)
-        progress.advance(len(block))
-    return Digest(algorithm, state.hexdigest())

@@ -21,6 +21,7 @@ from pathlib import Path
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.writeback import start_writing
+from assay.trees import Source
 
 BLOCK = 1 << 20
 """Bytes read per step when hashing: fits the processor's cache, and is large enough that threads rarely meet."""
@@ -68,6 +69,21 @@ def digest_descriptor(descriptor: int, *, algorithm: str = "sha256", progress: P
         hasher.update(buffer[:count])
         offset += count
         progress.advance(count)
+    return Digest(algorithm, hasher.hexdigest())
+
+
+def digest_source(source: Source, *, algorithm: str = "sha256", progress: Progress = SILENT) -> Digest:
+    """The digest of bytes wherever they lie, read once from their beginning.
+
+    Raises:
+        StorageError: the place failed.
+    """
+    hasher = hashlib.new(algorithm)
+    offset = 0
+    while block := source.read(offset, STEP):
+        hasher.update(block)
+        offset += len(block)
+        progress.advance(len(block))
     return Digest(algorithm, hasher.hexdigest())
 
 
