@@ -1,4 +1,4 @@
-"""What was observed about foreign bytes: one observation, and all of them for one artifact."""
+"""What was observed about foreign bytes: one observation, and how much it weighs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Finding:
         path: the entry it is about, or empty for the whole tree.
         offset: byte offset in the entry, where known.
         evidence: what was seen there, shortened.
+        effect: what loading would do, completing "loading this would …" (``start a process``); empty where the
+            severity says it all.
     """
 
     rule: str
@@ -49,6 +51,7 @@ class Finding:
     path: str = ""
     offset: int | None = None
     evidence: str = ""
+    effect: str = ""
 
     def to_json(self) -> Mapping[str, Json]:
         """The finding as a JSON object; absent fields are left out."""
@@ -63,4 +66,6 @@ class Finding:
             body["offset"] = self.offset
         if self.evidence:
             body["evidence"] = self.evidence
+        if self.effect:
+            body["effect"] = self.effect
         return body
