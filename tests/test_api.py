@@ -100,8 +100,8 @@ def test_a_metric_that_is_no_number_is_refused(weights: dict[str, np.ndarray], v
 
 
 def test_what_has_no_loader_says_so_and_how_to_get_the_files(tmp_path: Path) -> None:
-    (tmp_path / "mystery.dat").write_bytes(b"\x07mystery" * 100)
-    assay.push(tmp_path / "mystery.dat", "toys/mystery")
+    (tmp_path / "mystery.txt").write_text("a mystery\n" * 100)
+    assay.push(tmp_path / "mystery.txt", "toys/mystery")
 
     with pytest.raises(assay.AssayError) as caught:
         assay.load("toys/mystery")

@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assay.api import inspect, load, open, pull, push, show, verify, versions  # noqa: A004 - assay.open is the name
+    from assay.api import inspect, load, open, pull, push, scan, show, verify, versions  # noqa: A004 - assay.open is the name
     from assay.errors import AssayError
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["AssayError", "inspect", "load", "open", "pull", "push", "show", "verify", "versions"]
+__all__ = ["AssayError", "inspect", "load", "open", "pull", "push", "scan", "show", "verify", "versions"]
 
 
 def __getattr__(name: str) -> object:

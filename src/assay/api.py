@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,16 @@ from assay.service import verify as verifying
 from assay.service.examine import inspect as look_at
 from assay.service.publish import Claims
 from assay.service.registry import Registry
+from assay.service.scan import Scanned
 from assay.settings import read_settings
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference, check_alias, check_name, is_path
+from assay.wiring.auditing import guard_of
 from assay.wiring.looking import look, open_artifact
 from assay.wiring.places import SNAPSHOTS, open_registry
+from assay.wiring.scanning import Failed, scan_one
 
 PathLike = str | Path
 
@@ -46,6 +50,7 @@ def push(
     base: str | None = None,
     run: str | None = None,
     note: str | None = None,
+    policy: PathLike | None = None,
     home: PathLike | None = None,
 ) -> Version:
     """Make a model an artifact and number it.
@@ -61,6 +66,7 @@ def push(
         base: what it was made from: a reference, or any name or URI.
         run: URI or id of the training run.
         note: free text.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder; as the settings say when None.
 
     Returns:
@@ -69,17 +75,20 @@ def push(
     Raises:
         InvalidInput: the name, what is said about the model, the files or the object cannot be accepted; nothing is
             stored.
+        Refused: the policy does not allow it; the message says where the files are kept.
         Conflict, StorageError: as the message says; nothing is half-visible.
     """
     check_name(_text("name", name))
     claims = _claims(metrics, params, base, run, note)
     if alias is not None:
         check_alias(_text("alias", alias))
-    registry = _registry(home, create=True)
+    settings = read_settings(home=home, policy=policy)
+    guard = guard_of(settings, warn=_warn)
+    registry = open_registry(settings, create=True)
     if isinstance(model, (str, Path)):
         files = collect(Path(model).expanduser())
         claims = replace(claims, environment=_environment(files))
-        return publish.push(registry, files, name, formats=all_formats(), claims=claims, alias=alias).version
+        return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version
     saver = choose_saver(model)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         saved = saver.save(model, Path(scratch))
@@ -89,7 +98,7 @@ def push(
             environment=capture(model, saved.modules),
         )
         files = collect(Path(scratch))
-        return publish.push(registry, files, name, formats=all_formats(), claims=claims, alias=alias).version
+        return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version
 
 
 def pull(
@@ -123,29 +132,59 @@ def pull(
     return fetch.pull(registry, version, Path(folder).expanduser(), only=patterns, link=link, progress=progress).folder
 
 
-def load(reference: PathLike, *, part: str | None = None, home: PathLike | None = None) -> object:
+def load(
+    reference: PathLike, *, part: str | None = None, policy: PathLike | None = None, home: PathLike | None = None
+) -> object:
     """The framework's own object for a version or a path, built without running foreign code.
 
     Args:
         reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
         part: one model of several, by the name of its file or folder; or a part beside the model (``"tokenizer"``).
+        policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder.
 
     Raises:
-        Refused: loading would run code, or cannot be shown not to; the hint says the way out.
+        Refused: it is not safe under the policy, or cannot be shown to be; the hint says the way out.
         MissingDependency: the framework is not installed; the hint says what to install.
         NotFound: no such thing, or no loader for its format.
     """
+    settings = read_settings(home=home, policy=policy)
+    guard = guard_of(settings, warn=_warn)
     if _is_path(reference):
         path = Path(reference).expanduser()
         folder = path if path.is_dir() else path.parent
-        return loading.load_files(
-            tree_of(collect(path)), folder, formats=all_formats(), choose=choose_loader, part=part
-        )
-    registry = _registry(home)
+        tree = tree_of(collect(path))
+        return loading.load_files(tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part)
+    registry = open_registry(settings)
     version = _version(registry, str(reference))
-    snapshots = Path(registry.place) / SNAPSHOTS
-    return loading.load(registry, version, formats=all_formats(), choose=choose_loader, snapshots=snapshots, part=part)
+    snapshots = settings.home / SNAPSHOTS
+    return loading.load(registry, version, guard=guard, choose=choose_loader, snapshots=snapshots, part=part)
+
+
+def scan(
+    reference: PathLike, *, policy: PathLike | None = None, fresh: bool = False, home: PathLike | None = None
+) -> Scanned:
+    """Say what loading would do, without running any of it.
+
+    Args:
+        reference: a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``), a reference, or
+            ``oci:DIR[:TAG]``.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
+        fresh: read everything again, also what was read with these rules before.
+        home: the registry's folder.
+
+    Returns:
+        ``decision.verdict`` is ``safe``, ``unsafe`` or ``unverified``; ``decision.summary`` says it in a sentence;
+        ``decision.judged`` and ``report`` hold every finding. The report of a version is recorded beside it.
+
+    Raises:
+        NotFound, InvalidInput, StorageError: it cannot be looked at.
+    """
+    settings = read_settings(home=home, policy=policy)
+    outcome = scan_one(str(reference), settings, paths=isinstance(reference, Path), fresh=fresh)
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
 
 def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # noqa: A001 - assay.open is the name
@@ -205,6 +244,10 @@ def show(reference: str, *, home: PathLike | None = None) -> dict[str, Json]:
     """
     registry = _registry(home)
     return browse.show(registry, _version(registry, reference))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
 
 
 def _registry(home: PathLike | None, *, create: bool = False) -> Registry:

@@ -1,12 +1,13 @@
 """Where things are and who is asking: an option beats the environment, that beats the project file, that the user file.
 
     option    --home DIR
-    env       ASSAY_HOME or ASSAY_REGISTRY, ASSAY_ACTOR
+    env       ASSAY_HOME or ASSAY_REGISTRY, ASSAY_ACTOR, ASSAY_POLICY
     project   assay.toml in the current folder or one above it
     user      config.toml in the user's configuration folder
 
-Both files are TOML with the keys ``home`` and ``actor``. The path that a command is given is never searched for
-settings: nothing inside an artifact configures us.
+Both files are TOML with the keys ``home`` and ``actor``; the user's also with ``policy``. The path that a command is
+given is never searched for settings: nothing inside an artifact configures us. A project file may lie in the folder of
+a model that somebody sent, so it cannot name a policy.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from platformdirs import user_config_path, user_data_path
 from assay.errors import InvalidInput
 
 _KEYS = frozenset({"home", "actor"})
+_USER_KEYS = _KEYS | {"policy"}
 PROJECT_FILE = "assay.toml"
 
 
@@ -33,19 +35,26 @@ class Settings:
     Args:
         home: the registry's folder.
         actor: who is asking, as written to history.
+        policy: name of a built-in policy, or the file of one; None for the default.
     """
 
     home: Path
     actor: str
+    policy: str | None = None
 
 
 def read_settings(
-    *, home: str | Path | None = None, environ: Mapping[str, str] | None = None, folder: Path | None = None
+    *,
+    home: str | Path | None = None,
+    policy: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Settings:
     """Settle what applies.
 
     Args:
         home: as given on the command line or to the API.
+        policy: the same.
         environ: the environment; the process's own when None.
         folder: where to look for the project file from; the current folder when None.
 
@@ -54,12 +63,13 @@ def read_settings(
             that this release cannot reach (code ``remote-not-supported``).
     """
     env = os.environ if environ is None else environ
-    files = [_project_file(folder), user_config_path("assay", appauthor=False) / "config.toml"]
-    stated = [_read(file) for file in files if file is not None and file.is_file()]
+    files = {_project_file(folder): _KEYS, user_config_path("assay", appauthor=False) / "config.toml": _USER_KEYS}
+    stated = [_read(file, keys) for file, keys in files.items() if file is not None and file.is_file()]
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
     actor = env.get("ASSAY_ACTOR") or _first(stated, "actor") or _user()
+    rules = str(policy) if policy else env.get("ASSAY_POLICY") or _first(stated, "policy")
     if place is None:
-        return Settings(user_data_path("assay", appauthor=False), actor)
+        return Settings(user_data_path("assay", appauthor=False), actor, rules)
     if "://" in str(place):
         raise InvalidInput(
             f"registry {str(place).partition('://')[0]}:// is not supported yet; expected a folder",
@@ -67,7 +77,7 @@ def read_settings(
             hint="set ASSAY_HOME to a folder on a local disk",
         )
     try:
-        return Settings(Path(place).expanduser().absolute(), actor)
+        return Settings(Path(place).expanduser().absolute(), actor, rules)
     except (RuntimeError, OSError) as error:
         raise InvalidInput(
             f"the registry's folder {str(place)!r} cannot be found from here: {error}",
@@ -85,7 +95,7 @@ def _project_file(folder: Path | None) -> Path | None:
     return next((at / PROJECT_FILE for at in (folder, *folder.parents) if (at / PROJECT_FILE).is_file()), None)
 
 
-def _read(file: Path) -> dict[str, str]:
+def _read(file: Path, keys: frozenset[str]) -> dict[str, str]:
     try:
         body = tomllib.loads(file.read_text("utf-8"))
     except (ValueError, OSError) as error:
@@ -94,15 +104,17 @@ def _read(file: Path) -> dict[str, str]:
             code="bad-settings",
             hint="it is TOML, such as: home = '/data/models'",
         ) from error
-    unknown = sorted(set(body) - _KEYS)
+    unknown = sorted(set(body) - keys)
     if unknown or not all(isinstance(value, str) for value in body.values()):
         raise InvalidInput(
-            f"settings file {file}: expected text for the keys {', '.join(sorted(_KEYS))}, found {', '.join(body)}",
+            f"settings file {file}: expected text for the keys {', '.join(sorted(keys))}, found {', '.join(body)}",
             code="bad-settings",
             hint=f"remove {', '.join(unknown)} from it" if unknown else "write the values in quotes",
         )
     if "home" in body:
         body["home"] = str(file.parent / Path(body["home"]).expanduser())
+    if body.get("policy", "").endswith(".toml"):
+        body["policy"] = str(file.parent / Path(body["policy"]).expanduser())
     return body
 
 

@@ -34,7 +34,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
-    (tmp_path / "model/weights.bin").write_bytes(bytes(range(256)) * 10)
+    (tmp_path / "model/weights.bin").write_bytes(safetensors(weight=("U8", [2560], bytes(range(256)) * 10)))
     return tmp_path / "model"
 
 

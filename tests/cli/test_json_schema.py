@@ -38,19 +38,36 @@ DESCRIPTION = exactly(schema=NUMBER, summary=OBJECT, models=LIST, unknown=LIST, 
 VERIFIED = exactly(
     reference=TEXT, digest=DIGEST, ok=FLAG, blobs=NUMBER, bytes=NUMBER, bad=LIST, set_aside=LIST, copies=LIST
 )
+POLICIES = items(exactly(name=TEXT, digest=DIGEST))
+DECISION = exactly(verdict={"enum": ["safe", "unsafe", "unverified"]}, summary=TEXT, policies=POLICIES)
+FINDING = exactly(
+    ("path", "offset", "evidence", "effect", "because"),
+    rule=TEXT, severity=TEXT, message=TEXT, path=TEXT, offset=NUMBER, evidence=TEXT, effect=TEXT, because=TEXT,
+)  # fmt: skip
+FINDINGS = {"type": "array", "items": FINDING}
+SCANNED = exactly(
+    ("digest",), target=TEXT, digest=DIGEST, verdict=TEXT, summary=TEXT, policies=POLICIES, refused=FINDINGS, warned=FINDINGS,
+    report=exactly(
+        ("left_out",), schema=NUMBER, ruleset=TEXT, complete=FLAG, formats=LIST, files=NUMBER, size=NUMBER,
+        findings=FINDINGS, left_out=NUMBER,
+    ),
+)  # fmt: skip
 SCHEMAS = {
     "push ./model m --alias a --json": exactly(
         reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, new=FLAG, size=NUMBER, files=NUMBER, created=TIME,
-        alias={"type": ["string", "null"]}, statements=LIST, summary=OBJECT, findings=LIST,
+        alias={"type": ["string", "null"]}, statements=LIST, summary=OBJECT, findings=LIST, audit=DECISION,
     ),
     "pull m out --json": exactly(
         reference=TEXT, digest=DIGEST, folder=TEXT, files=NUMBER, size=NUMBER, resumed=NUMBER, linked=FLAG
     ),
     "ls --json": items(exactly(name=TEXT, versions=NUMBER, latest=exactly(**VERSION), aliases=OBJECT)),
     "ls m --json": exactly(name=TEXT, versions=items(exactly(("metrics",), **VERSION, summary=OBJECT, metrics=OBJECT))),
-    "show m --json": exactly(**VERSION, files=items(FILE), description=DESCRIPTION, statements=items(STATEMENT)),
+    "show m --json": exactly(**VERSION, files=items(FILE), description=DESCRIPTION, audit=OBJECT, statements=items(STATEMENT)),
     "history m --json": items(exactly(sequence=NUMBER, kind=TEXT, name=TEXT, at=TIME, actor=TEXT, data=OBJECT)),
     "inspect ./model --json": DESCRIPTION,
+    "scan ./model --json": SCANNED,
+    "scan m --json": SCANNED,
+    "scan m ./nowhere --json": exactly(results=LIST),
     "verify m --json": VERIFIED,
     "verify --all --json": items(VERIFIED),
     "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),

@@ -9,11 +9,11 @@ import pytest
 from rows import ROWS, Row
 
 from assay.artifact.collect import collect
-from assay.formats.registry import all_formats
 from assay.service import fetch, publish, verify
 from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.spec.finding import Severity
+from assay.wiring.auditing import guard_of
 from assay.wiring.places import open_registry
 
 pytestmark = pytest.mark.real
@@ -31,7 +31,7 @@ def test_a_real_model_goes_there_and_back(
     path = real_model(row.package, row.path, row.sha) if row.sha else real_folder(row.package, row.path)
     files = collect(path)
 
-    pushed = publish.push(registry, files, "real/model", formats=all_formats())
+    pushed = publish.push(registry, files, "real/model", guard=guard_of(Settings(Path(registry.place), "tester")))
     summary = pushed.inspection.summary()
     fetch.pull(registry, pushed.version, tmp_path / "out")
 
@@ -48,7 +48,12 @@ def test_the_same_bytes_of_two_releases_are_stored_once(registry: Registry, real
         next(row for row in ROWS if row.package == package) for package in ("chgnet==0.4.2", "chgnet==0.2.2")
     )
     pushed = [
-        publish.push(registry, collect(real_model(row.package, row.path, row.sha)), "twins", formats=all_formats())
+        publish.push(
+            registry,
+            collect(real_model(row.package, row.path, row.sha)),
+            "twins",
+            guard=guard_of(Settings(Path(registry.place), "tester")),
+        )
         for row in (newer, older)
     ]
 

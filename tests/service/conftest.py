@@ -9,11 +9,11 @@ import pytest
 from model_files import safetensors
 
 from assay.artifact.collect import collect
-from assay.formats.registry import all_formats
 from assay.service import publish
 from assay.service.publish import Claims, Pushed
 from assay.service.registry import Registry
 from assay.settings import Settings
+from assay.wiring.auditing import guard_of
 from assay.wiring.places import open_registry
 
 
@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Path:
     (folder / "settings.json").write_text('{"threshold": 0.5}')
     (folder / "README.md").write_text("# A model\n")
     (folder / "extra" / "empty.bin").write_bytes(b"")
-    (folder / "extra" / "größe 名.bin").write_bytes(b"\x00\x01\x02")
+    (folder / "extra" / "größe 名.bin").write_bytes(b"abc")
     return folder
 
 
@@ -46,6 +46,13 @@ def push(registry: Registry):
 
     def do(path: Path, name: str = "team/model", **options) -> Pushed:
         claims = options.pop("claims", Claims())
-        return publish.push(registry, collect(path), name, formats=all_formats(), claims=claims, **options)
+        return publish.push(
+            registry,
+            collect(path),
+            name,
+            guard=guard_of(Settings(Path(registry.place), "tester")),
+            claims=claims,
+            **options,
+        )
 
     return do

@@ -35,7 +35,7 @@ def test_pushing_the_same_content_again_gives_the_same_version_and_attaches_what
     assert not again.new
     assert again.statements == ("note",)
     kinds = [statement.kind for statement in registry.statements(first.version.manifest)]
-    assert kinds == ["description", "metrics", "note"]
+    assert kinds == ["description", "metrics", "audit", "note"]
 
 
 def test_another_model_with_the_same_content_shares_the_digest_but_has_its_own_number(push, model: Path) -> None:

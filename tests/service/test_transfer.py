@@ -64,7 +64,7 @@ def test_copying_again_moves_nothing_and_lists_nothing_twice(
 
     assert first.moved > 0
     assert again.moved == 0
-    assert again.skipped == first.moved
+    assert again.skipped == first.moved + first.skipped
     assert sorted(json.loads(before)["manifests"], key=str) == sorted(
         json.loads((tmp_path / "layout/index.json").read_bytes())["manifests"], key=str
     )
@@ -273,7 +273,7 @@ def test_what_others_attached_comes_along_and_shows_whatever_its_form(
     copied = transfer.copy_in(other, "imported", blobs, index)
 
     assert copied.version is not None
-    assert copied.statements == 2
+    assert copied.statements == 3
     said = browse.show(other, copied.version)
     assert said["description"] is not None
     assert any(found["kind"] == "application/spdx+json" for found in said["statements"])

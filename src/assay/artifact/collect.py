@@ -30,10 +30,15 @@ _SPECIAL = {
 }
 
 
-def collect(path: Path) -> dict[str, Path]:
+def collect(path: Path, *, everything: bool = False) -> dict[str, Path]:
     """The entries of a file or folder: entry path to the file that holds its bytes, sorted.
 
     A single file becomes one entry under its base name.
+
+    Args:
+        path: the file or folder.
+        everything: whether what an ignore file in it leaves out is taken, too: whoever judges a folder must not be told
+            by the folder where not to look.
 
     Raises:
         NotFound: there is nothing at *path* (code ``path-not-found``).
@@ -55,7 +60,7 @@ def collect(path: Path) -> dict[str, Path]:
         return {check_path(path.name, hint="rename the file"): path}
     if not stat.S_ISDIR(mode):
         raise _special(path, mode)
-    files = dict(sorted(_Walk(path).files()))
+    files = dict(sorted(_Walk(path, everything=everything).files()))
     if not files:
         raise InvalidInput(
             f"there is nothing to pack in {path}: no files",
@@ -83,10 +88,10 @@ def tree_of(files: Mapping[str, Path]) -> Tree:
 class _Walk:
     """One walk over a folder; remembers real folders on the way down, so that link cycles are found."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, everything: bool) -> None:
         self._root = root
         self._real = Path(os.path.realpath(root))
-        self._spec = _read_ignore(root)
+        self._spec = None if everything else _read_ignore(root)
         self._snapshot_blobs = _snapshot_blobs(self._real)
 
     def files(self) -> Iterator[tuple[str, Path]]:

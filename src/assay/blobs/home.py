@@ -8,6 +8,8 @@
       journal.jsonl      what happened to names
       catalog.sqlite3    rows made from the journal
       backups/           journal and rows as they were before a migration
+      audits/            findings remembered per rule set and blob; may be removed
+      policy.toml        what holds for this registry, whoever uses it; optional
 
 Rule for editors: a change of anything drawn here raises ``FORMAT`` and adds a step to ``MIGRATIONS``.
 
@@ -44,7 +46,7 @@ _MARKER_HINT = 'put it back from a backup; it reads {"created":"2026-01-31T12:00
 
 _OURS = frozenset(
     "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
-    "catalog.sqlite3-shm backups damaged snapshots lost+found".split()
+    "catalog.sqlite3-shm backups damaged snapshots audits policy.toml lost+found".split()
 )
 _OCI_LAYOUT: Json = {"imageLayoutVersion": "1.0.0"}
 _OCI_INDEX: Json = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}

@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from assay.cli.text import styled
+from assay.cli.text import coloured, styled, visible
 from assay.errors import StorageError
 from assay.spec.json import Json
 
@@ -64,6 +64,11 @@ def say(text: str) -> None:
 def talk() -> Console:
     """Where everything else goes."""
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Say what a gate lets through although it is not safe."""
+    talk().print(f"{coloured('warning:', 'yellow')} {visible(message)}")
 
 
 def print_json(body: Json) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from assay.cli.console import Command
 from assay.errors import AssayError, NotFound
 from assay.service.registry import Registry
 from assay.settings import Settings, read_settings
@@ -22,13 +23,17 @@ def registry_of(context: click.Context, *, create: bool = False) -> Registry:
     return open_registry(settings_of(context), create=create)
 
 
-def settings_of(context: click.Context) -> Settings:
+def settings_of(context: click.Context, *, policy: str | None = None) -> Settings:
     """What applies to this invocation.
+
+    Args:
+        context: of the command.
+        policy: as given to the command.
 
     Raises:
         AssayError: settings cannot be read.
     """
-    return read_settings(home=context.find_root().obj)
+    return read_settings(home=context.find_root().obj, policy=policy)
 
 
 def local_path(text: str, what: str) -> Path:
@@ -48,6 +53,13 @@ def local_path(text: str, what: str) -> Path:
             code="path-not-found",
             hint=f"write ./{text} for a file of that name",
         ) from None
+
+
+def policy_option(command: Command) -> Command:
+    """Add ``--policy``."""
+    return click.option(
+        "--policy", metavar="FILE|NAME", help="The policy: default, strict, audit-only or a file (else ASSAY_POLICY)."
+    )(command)
 
 
 class Named(click.types.StringParamType):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import click
 
 from assay.cli.console import Bar, json_option, print_json, say, talk
@@ -14,10 +11,7 @@ from assay.errors import InvalidInput
 from assay.service import transfer
 from assay.service.transfer import Copied
 from assay.spec.reference import Reference
-from assay.wiring.places import open_layout
-
-_SCHEME = "oci:"
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+from assay.wiring.places import LAYOUT_SCHEME, open_layout, parse_layout
 
 
 @click.command()
@@ -31,14 +25,14 @@ def copy(context: click.Context, source: str, destination: str, *, as_json: bool
     One of SOURCE and DESTINATION is oci:DIR[:TAG], the other a reference. Everything said about the version goes along.
     Without a tag, a copy out is tagged with the version's number. Only what is missing is moved.
     """
-    outward, inward = destination.startswith(_SCHEME), source.startswith(_SCHEME)
+    outward, inward = destination.startswith(LAYOUT_SCHEME), source.startswith(LAYOUT_SCHEME)
     if outward == inward:
         raise InvalidInput(
             f"cannot copy {source} to {destination}: one of the two must be oci:DIR[:TAG], the other a reference",
             code="copy-not-supported",
             hint="assay copy NAME:1 oci:./layout",
         )
-    folder, tag = _parse(destination if outward else source)
+    folder, tag = parse_layout(destination if outward else source)
     blobs, index = open_layout(folder)
     registry = registry_of(context, create=inward)
     if outward:
@@ -75,16 +69,3 @@ def _report(copied: Copied, place: str, *, as_json: bool) -> None:
         f"{size(copied.moved)} moved, {size(copied.skipped)} were there already, "
         f"{plural(copied.statements, 'statement')} along"
     )
-
-
-def _parse(text: str) -> tuple[Path, str | None]:
-    """``oci:DIR[:TAG]``; a trailing part that holds a slash belongs to the folder."""
-    rest = text.removeprefix(_SCHEME)
-    folder, colon, tag = rest.rpartition(":")
-    if colon and "/" not in tag:
-        if not _TAG.fullmatch(tag):
-            raise InvalidInput(f"not an OCI tag: {tag!r}", code="invalid-tag", hint="letters, digits, '_', '.', '-'")
-        return Path(folder).expanduser(), tag
-    if not rest:
-        raise InvalidInput("oci: needs a folder: oci:DIR or oci:DIR:TAG", code="invalid-reference")
-    return Path(rest).expanduser(), None

@@ -32,6 +32,7 @@ _COMMANDS = {
     "purge": "upkeep",
     "push": "moving",
     "reindex": "upkeep",
+    "scan": "scan",
     "show": "browse",
     "verify": "upkeep",
 }

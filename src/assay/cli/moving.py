@@ -8,16 +8,21 @@ from pathlib import Path
 import click
 
 from assay.artifact.collect import IGNORE_FILE, collect
-from assay.cli.console import Bar, json_option, print_json, say, talk
-from assay.cli.context import NAME, REFERENCE, local_path, registry_of
+from assay.cli.console import Bar, json_option, print_json, say, talk, warn
+from assay.cli.context import NAME, REFERENCE, local_path, policy_option, registry_of, settings_of
 from assay.cli.render import headline
-from assay.cli.text import plural, size
+from assay.cli.text import plural, size, visible
 from assay.errors import InvalidInput
-from assay.formats.registry import all_formats
+from assay.policy.policy import Action, Gate
 from assay.service import browse, fetch, publish
+from assay.service.gate import located
 from assay.service.publish import Claims, Pushed
+from assay.service.scan import admit
 from assay.spec.json import Json
 from assay.spec.reference import Reference
+from assay.spec.report import Verdict
+from assay.wiring.auditing import guard_of
+from assay.wiring.places import AUDITS
 
 _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 
@@ -32,6 +37,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 @click.option("--run", metavar="URI", help="The training run (else read from the files).")
 @click.option("--note", metavar="TEXT", help="Free text.")
 @click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
+@policy_option
 @json_option
 @click.pass_context
 def push(
@@ -46,6 +52,7 @@ def push(
     run: str | None,
     note: str | None,
     move: bool,
+    policy: str | None,
     as_json: bool,
 ) -> None:
     """Make the model at PATH a numbered version of NAME.
@@ -59,35 +66,49 @@ def push(
         talk().print(
             f"note: files under {', '.join(strays)} are packed too; {IGNORE_FILE} (gitignore rules) leaves them out"
         )
+    guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context, create=True)
-    pushed = publish.push(
-        registry, files, name, formats=all_formats(), claims=claims, alias=alias, move=move, progress=Bar()
-    )
+    pushed = publish.push(registry, files, name, guard=guard, claims=claims, alias=alias, move=move, progress=Bar())
     if as_json:
         print_json(_pushed_json(pushed))
         return
     say(f"{pushed.version.reference} {pushed.version.manifest}")
     state = "new version" if pushed.new else "already here: the same files are the same version"
     talk().print(f"{state} · {headline(pushed.inspection.summary())}")
-    if said := [kind for kind in pushed.statements if kind != "description" and (kind != "run" or run)]:
+    if said := [kind for kind in pushed.statements if kind not in {"description", "audit"} and (kind != "run" or run)]:
         talk().print(f"recorded {', '.join(said)}")
     if alias:
         talk().print(f"{name}:{alias} -> {pushed.version.reference}")
-    for finding in pushed.inspection.all_findings[:5]:
-        talk().print(f"{finding.severity.value}: {finding.message}" + (f" ({finding.path})" if finding.path else ""))
+    if pushed.decision.verdict is not Verdict.SAFE:
+        talk().print(f"{pushed.decision.verdict.value}: {visible(pushed.decision.summary)}")
+    shown = [item.finding for item in pushed.decision.judged if item.action is not Action.ALLOW]
+    for finding in shown[:5]:
+        talk().print(f"{finding.severity.value}: {visible(located(finding))}")
+    if len(shown) > 5:
+        talk().print(f"{len(shown) - 5} more findings; assay scan {pushed.version.reference} shows them")
 
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
 @click.argument("folder", metavar="[DEST]", required=False, type=click.Path(readable=False))
 @click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
+@click.option("--require-audit", is_flag=True, help="Write nothing unless it is safe under the policy.")
+@policy_option
 @click.option(
     "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."
 )
 @json_option
 @click.pass_context
 def pull(
-    context: click.Context, reference: str, folder: str | None, only: tuple[str, ...], *, link: bool, as_json: bool
+    context: click.Context,
+    reference: str,
+    folder: str | None,
+    *,
+    only: tuple[str, ...],
+    require_audit: bool,
+    policy: str | None,
+    link: bool,
+    as_json: bool,
 ) -> None:
     """Write a version's files into a folder, verified.
 
@@ -98,6 +119,8 @@ def pull(
     parsed = Reference.parse(reference)
     version = registry.resolve(parsed)
     target = Path(parsed.name.rpartition("/")[2]) if folder is None else local_path(folder, "DEST")
+    guard = guard_of(settings_of(context, policy=policy), warn=warn)
+    admit(registry, version, guard, Gate.PULL, memory=Path(registry.place) / AUDITS, required=require_audit)
     pulled = fetch.pull(registry, version, target, only=only, link=link, progress=Bar())
     if as_json:
         print_json(
@@ -133,6 +156,7 @@ def _pushed_json(pushed: Pushed) -> Json:
         "alias": pushed.alias,
         "statements": list(pushed.statements),
         "summary": pushed.inspection.summary(),
+        "audit": pushed.decision.to_json(),
         "findings": [finding.to_json() for finding in pushed.inspection.all_findings],
     }
 

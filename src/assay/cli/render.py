@@ -121,6 +121,11 @@ def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> Render
     if body.get("purged"):
         rows.add_row("Purged", f"the bytes were removed for good: {body['purged']}")
         return Group(*parts, rows)
+    if body.get("audit"):
+        try:
+            rows.add_row("Audit", _audit(body["audit"]))
+        except _UNDOCUMENTED:
+            rows.add_row("Audit", _STRANGE)
     for label, text in _said(body["statements"]):
         rows.add_row(label, text)
     parts.append(rows)
@@ -226,6 +231,11 @@ def _said(statements: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
     others = sorted(set(newest) - set(_WRITTEN))
     if others:
         yield "Also said", ", ".join(others)
+
+
+def _audit(body: Mapping[str, Any]) -> str:
+    policies = ", ".join(str(policy["name"]) for policy in body["policies"])
+    return f"{body['verdict']} by policy {policies}: {body['summary']}"
 
 
 def _base(body: Mapping[str, Any]) -> str:

@@ -19,6 +19,10 @@ def list_models(registry: Registry, prefix: str = "") -> list[dict[str, Json]]:
     return [_model(model) for model in registry.catalog.models(prefix=prefix)]
 
 
+_APART = frozenset({"description", "audit"})
+"""Kinds of statement that a card shows apart from what people and processes said."""
+
+
 def list_versions(registry: Registry, name: str, *, limit: int | None = None) -> dict[str, Json]:
     """A model's versions, newest first, with what their descriptions and metrics say.
 
@@ -50,7 +54,8 @@ def show(registry: Registry, version: Version) -> dict[str, Json]:
     statements = registry.statements(version.manifest)
     body["files"] = _files(manifest)
     body["description"] = _latest(statements, "description")
-    body["statements"] = [_statement(statement) for statement in statements if statement.kind != "description"]
+    body["audit"] = _latest(statements, "audit")
+    body["statements"] = [_statement(statement) for statement in statements if statement.kind not in _APART]
     return body
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from assay.errors import AssayError
 from assay.ports.formats import Format
@@ -11,16 +11,29 @@ from assay.spec.finding import Finding, Severity
 from assay.spec.inspection import Inspection
 from assay.trees import Tree
 
+Describe = Callable[[Tree, Format, tuple[str, ...]], Description]
+"""How one group is described: by its format, or from what is known of it already."""
+
 MAX_GROUPS = 10_000
 """Models described per tree; more than an artifact's manifest holds files."""
 
 
-def inspect(tree: Tree, formats: Sequence[Format]) -> Inspection:
+def describe(tree: Tree, form: Format, group: tuple[str, ...]) -> Description:
+    """Describe one group afresh.
+
+    Raises:
+        BadFormat: nothing useful could be understood.
+    """
+    return form.describe(tree, group)
+
+
+def inspect(tree: Tree, formats: Sequence[Format], *, describing: Describe = describe) -> Inspection:
     """Understand everything in *tree*, without running any of it.
 
     Args:
         tree: what to look at.
         formats: in order of preference; an entry that several file formats recognise belongs to the first.
+        describing: how one group is described.
 
     Returns:
         Directory descriptions first (outermost folder first), then file descriptions in the order of *formats*, larger
@@ -34,7 +47,7 @@ def inspect(tree: Tree, formats: Sequence[Format]) -> Inspection:
         for group in _groups(tree, form, findings):
             if form.covers == "file" and any(path in taken for path in group):
                 continue
-            described = _describe(tree, form, group, findings)
+            described = _describe(describing, tree, form, group, findings)
             if described is None:
                 continue
             if form.covers == "file":
@@ -72,9 +85,11 @@ def _groups(tree: Tree, form: Format, findings: list[Finding]) -> Iterable[tuple
     return groups[:MAX_GROUPS]
 
 
-def _describe(tree: Tree, form: Format, group: tuple[str, ...], findings: list[Finding]) -> Description | None:
+def _describe(
+    describing: Describe, tree: Tree, form: Format, group: tuple[str, ...], findings: list[Finding]
+) -> Description | None:
     try:
-        return form.describe(tree, group)
+        return describing(tree, form, group)
     except AssayError as error:
         findings.append(_failure(form, group[0], error))
         return None

@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from assay.errors import AssayError, CouldNot, NotFound, StorageError
+from assay.policy.policy import Gate
 from assay.ports.blobs import BlobReader
-from assay.ports.formats import Format
 from assay.ports.loaders import Loader, PartLoader
 from assay.service.examine import inspect
+from assay.service.gate import Guard
 from assay.service.registry import Registry
 from assay.spec.description import Description
 from assay.spec.digest import Digest
@@ -50,7 +51,7 @@ def load(
     registry: Registry,
     version: Version,
     *,
-    formats: Sequence[Format],
+    guard: Guard,
     choose: Choose,
     snapshots: Path,
     part: str | None = None,
@@ -60,35 +61,48 @@ def load(
     Args:
         registry: where from.
         version: what.
-        formats: what to understand it with; it is looked at afresh, no earlier description is trusted.
+        guard: what to understand it with, and the policies; it is looked at afresh, no earlier description or report
+            is trusted.
         choose: picks the loader.
         snapshots: folder for shared snapshots, on the store's file system.
         part: as in ``build``.
 
     Raises:
-        Refused: loading would run code, or what was found cannot be shown not to.
+        Refused: the policies do not let it be loaded (code ``not-safe``), or a loader cannot build it without more
+            than it allows.
         NotFound: no loader for this format (code ``no-loader``), or bytes are missing or purged.
         MissingDependency: the framework is not installed.
     """
     manifest = registry.manifest(version)
-    inspection = inspect(registry.tree(manifest), formats)
+    tree = registry.tree(manifest)
+    inspection = inspect(tree, guard.auditing.formats)
+    _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
+    guard.admit(Gate.LOAD, decision, version.reference)
     with snapshot(registry.blobs, manifest, snapshots) as folder:
         return build(folder, inspection, choose=choose, what=version.reference, part=part)
 
 
-def load_files(
-    tree: Tree, folder: Path, *, formats: Sequence[Format], choose: Choose, part: str | None = None
-) -> object:
+def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: str, part: str | None = None) -> object:
     """The framework's own object for files that were not pushed.
 
     Frameworks see the entries of *tree* and nothing else: what ``.assayignore`` hides was not looked at.
 
+    Args:
+        tree: the files.
+        folder: where they lie.
+        guard: what to understand them with, and the policies.
+        choose: picks the loader.
+        what: how messages call it.
+        part: as in ``build``.
+
     Raises:
         As ``load``.
     """
-    inspection = inspect(tree, formats)
+    inspection = inspect(tree, guard.auditing.formats)
+    _, decision = guard.judge(tree, inspection, subject=None)
+    guard.admit(Gate.LOAD, decision, what)
     if not _holds_more(folder, set(tree.paths)):
-        return build(folder, inspection, choose=choose, what=str(folder), part=part)
+        return build(folder, inspection, choose=choose, what=what, part=part)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         for entry in tree.paths:
             source = tree.source(entry)
@@ -98,7 +112,7 @@ def load_files(
                 target.symlink_to(source.file.absolute())
             else:
                 target.write_bytes(source.read(0, source.size))
-        return build(Path(scratch), inspection, choose=choose, what=str(folder), part=part)
+        return build(Path(scratch), inspection, choose=choose, what=what, part=part)
 
 
 def _holds_more(folder: Path, entries: Collection[str]) -> bool:

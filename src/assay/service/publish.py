@@ -1,5 +1,9 @@
 """Push: files become blobs, blobs an artifact, the artifact a version, and what is known of it is written beside.
 
+What the policies make of the files is recorded as an ``audit`` statement. An alias is a promise to those who load by
+it, so setting one is a gate. Under a policy that quarantines, what is not safe becomes a version of
+``quarantine/NAME``.
+
 Order, so that a crash at any point leaves nothing half-visible: blobs, config and manifest first (unreachable until
 named), then statements (reachable from the manifest only), then the version, last the alias. Pushing the same files
 again finds the same manifest, and therefore the same version.
@@ -7,15 +11,17 @@ again finds the same manifest, and therefore the same version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay.errors import InvalidInput, StorageError
-from assay.ports.formats import Format
+from assay.errors import InvalidInput, Refused, StorageError
+from assay.policy.deciding import Decision
+from assay.policy.policy import Gate, Handling
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
+from assay.service.gate import Guard, audit_predicate, refusal
 from assay.service.registry import Registry
 from assay.spec.inspection import Inspection, run_json
 from assay.spec.json import Json
@@ -23,6 +29,9 @@ from assay.spec.manifest import Entry, Manifest, build
 from assay.spec.records import Version
 from assay.spec.reference import Reference, check_alias, check_name
 from assay.spec.statement import Statement
+
+QUARANTINE = "quarantine"
+"""First part of the names under which a policy keeps what it does not let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class Pushed:
         inspection: what was understood.
         statements: kinds of statement that were attached just now.
         alias: the alias that points at it now, if one was asked for.
+        decision: what the policies make of it.
     """
 
     version: Version
@@ -63,6 +73,7 @@ class Pushed:
     inspection: Inspection
     statements: tuple[str, ...]
     alias: str | None
+    decision: Decision
 
 
 def push(
@@ -70,7 +81,7 @@ def push(
     files: Mapping[str, Path],
     name: str,
     *,
-    formats: Sequence[Format],
+    guard: Guard,
     claims: Claims = Claims(),
     alias: str | None = None,
     move: bool = False,
@@ -82,7 +93,7 @@ def push(
         registry: where to.
         files: entry path to local file, as ``assay.artifact.collect`` gives them.
         name: the model.
-        formats: what to understand the files with.
+        guard: what to understand the files with, and the policies.
         claims: what to say about it.
         alias: a movable name to point at the version.
         move: take the files over by link where that can be, and remove the originals once the version has its number.
@@ -90,6 +101,8 @@ def push(
 
     Raises:
         InvalidInput: the name, the alias, the files or the base cannot be accepted; nothing is stored.
+        Refused: the policies do not allow it: the files are kept as a version of ``quarantine/NAME`` (code
+            ``quarantined``), or as the version they are while the alias stays where it was (code ``not-safe``).
         Conflict: a file changed while it was read, or the alias was moved by somebody else meanwhile.
         StorageError: the store is full or read-only; nothing is visible.
     """
@@ -103,22 +116,41 @@ def push(
     manifest, config = build(entries)
     registry.blobs.add(config)
     registry.blobs.add(manifest.data)
-    inspection = inspect(registry.tree(manifest), formats)
-    attached = tuple(
-        statement.kind
-        for statement in _statements(manifest, inspection, claims, base)
-        if registry.attach(statement, manifest)
-    )
+    tree = registry.tree(manifest)
+    inspection = inspect(tree, guard.auditing.formats)
+    report, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
+    handling = decision.handling(Gate.PUSH)
+    if handling is Handling.WARN:
+        guard.admit(Gate.PUSH, decision, name)
+    given = name
+    if handling is Handling.QUARANTINE:
+        name, alias, move = check_name(f"{QUARANTINE}/{name}"), None, False
+    said = {**_said(inspection, claims, base), "audit": audit_predicate(report, decision)}
+    attached = _attach(registry, manifest, said)
     version, new = registry.catalog.add_version(
         name, manifest.digest, size=manifest.size, entries=len(entries), actor=registry.actor
     )
+    if handling is Handling.QUARANTINE:
+        raise _quarantined(given, version, decision)
     if alias is not None:
+        kept = f"the files are stored as {version.reference}; alias {alias} was not moved"
+        guard.admit(Gate.PROMOTE, decision, version.reference, instead=kept)
         registry.catalog.move_alias(
             name, alias, version.number, expect=expect, actor=registry.actor, reason="pushed with --alias"
         )
     if move:
         _remove(files)
-    return Pushed(version, new, inspection, attached, alias)
+    return Pushed(version, new, inspection, attached, alias, decision)
+
+
+def _quarantined(name: str, version: Version, decision: Decision) -> Refused:
+    error = refusal(Gate.PUSH, decision, name, instead=f"the files are kept as {version.reference}")
+    return Refused(
+        error.message,
+        code="quarantined",
+        hint=f"assay scan {version.reference} shows every finding; an exception in the policy lets it be pushed again",
+        **error.details,
+    )
 
 
 def _store(registry: Registry, files: Mapping[str, Path], *, move: bool, progress: Progress) -> list[Entry]:
@@ -160,21 +192,29 @@ def _base(registry: Registry, text: str | None) -> Mapping[str, Json] | None:
     }
 
 
-def _statements(
-    manifest: Manifest, inspection: Inspection, claims: Claims, base: Mapping[str, Json] | None
-) -> list[Statement]:
-    run = _run(inspection, (claims.run or "").strip() or None)
-    said: list[tuple[str, Mapping[str, Json] | None]] = [
-        ("description", inspection.to_json()),
-        ("run", run),
-        ("params", {"params": dict(claims.params)} if claims.params else None),
-        ("metrics", {"metrics": dict(claims.metrics)} if claims.metrics else None),
-        ("base", base),
-        ("environment", claims.environment),
-        ("note", {"text": claims.note} if claims.note else None),
-    ]
+def _said(
+    inspection: Inspection, claims: Claims, base: Mapping[str, Json] | None
+) -> dict[str, Mapping[str, Json] | None]:
+    """Kind of statement to what it says."""
+    return {
+        "description": inspection.to_json(),
+        "run": _run(inspection, (claims.run or "").strip() or None),
+        "params": {"params": dict(claims.params)} if claims.params else None,
+        "metrics": {"metrics": dict(claims.metrics)} if claims.metrics else None,
+        "base": base,
+        "environment": claims.environment,
+        "note": {"text": claims.note} if claims.note else None,
+    }
+
+
+def _attach(registry: Registry, manifest: Manifest, said: Mapping[str, Mapping[str, Json] | None]) -> tuple[str, ...]:
+    """Attach what is said and was not said before; the kinds of it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    return [Statement(manifest.digest, kind, predicate, now) for kind, predicate in said if predicate]
+    return tuple(
+        kind
+        for kind, predicate in said.items()
+        if predicate and registry.attach(Statement(manifest.digest, kind, predicate, now), manifest)
+    )
 
 
 def _run(inspection: Inspection, given: str | None) -> Mapping[str, Json] | None:

@@ -88,7 +88,7 @@ class Registry:
 
     def tree(self, manifest: Manifest) -> Tree:
         """The files of an artifact as a tree."""
-        return Tree({entry.path: self.blobs.open(entry.digest) for entry in manifest.entries()})
+        return files_of(self.blobs, manifest)
 
     def check_present(self, version: Version, entries: Sequence[Entry]) -> None:
         """Make sure that the bytes of *entries* are here.
@@ -221,6 +221,11 @@ def read_small(blobs: BlobReader, digest: Digest, limit: int) -> bytes:
             hint="assay verify says what is damaged and what can be done",
         )
     return data
+
+
+def files_of(blobs: BlobReader, manifest: Manifest) -> Tree:
+    """The files of an artifact in any store, as a tree."""
+    return Tree({entry.path: blobs.open(entry.digest) for entry in manifest.entries()})
 
 
 def read_manifest(blobs: BlobReader, digest: Digest) -> Manifest:

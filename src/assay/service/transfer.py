@@ -113,7 +113,7 @@ def copy_in(
         IntegrityError: bytes there do not match their digests; nothing is numbered.
     """
     check_name(name)
-    chosen, descriptor = _choose(index, tag)
+    chosen, descriptor = choose_tag(index, tag)
     if blobs.size(descriptor.digest) is None:
         raise NotFound(
             f"{index.place}:{chosen} is not whole: its manifest {descriptor.digest.short} is missing there",
@@ -155,7 +155,13 @@ def copy_in(
     return Copied(manifest.digest, chosen, version, totals.moved, totals.skipped, statements)
 
 
-def _choose(index: TagIndex, tag: str | None) -> tuple[str, Descriptor]:
+def choose_tag(index: TagIndex, tag: str | None) -> tuple[str, Descriptor]:
+    """The tag that is meant, and what it points at: the only one when none is named.
+
+    Raises:
+        NotFound: there is no such tag, or none at all (code ``tag-not-found``).
+        InvalidInput: none is named and there are several (code ``tag-ambiguous``).
+    """
     tags = index.tags()
     if tag is not None:
         if tag not in tags:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home
 from assay.catalog.opening import open_catalog
-from assay.errors import StorageError
+from assay.errors import InvalidInput, StorageError
 from assay.remote.oci_layout import OciLayoutIndex
 from assay.service.registry import Registry, read_small
 from assay.settings import Settings
@@ -17,6 +18,11 @@ from assay.spec.manifest import MAX_MANIFEST
 
 SNAPSHOTS = "snapshots"
 """Folder in a home for what frameworks load from."""
+AUDITS = "audits"
+"""Folder in a home for findings that are remembered."""
+LAYOUT_SCHEME = "oci:"
+"""How a text begins that names an OCI image layout."""
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
 def open_registry(settings: Settings, *, create: bool = False) -> Registry:
@@ -74,3 +80,20 @@ def open_layout(folder: Path) -> tuple[DirectoryStore, OciLayoutIndex]:
         return read_small(store, digest, MAX_MANIFEST)
 
     return store, OciLayoutIndex(folder, read)
+
+
+def parse_layout(text: str) -> tuple[Path, str | None]:
+    """Folder and tag of ``oci:DIR[:TAG]``; a trailing part that holds a slash belongs to the folder.
+
+    Raises:
+        InvalidInput: there is no folder, or the tag cannot be one (codes ``invalid-reference``, ``invalid-tag``).
+    """
+    rest = text.removeprefix(LAYOUT_SCHEME)
+    folder, colon, tag = rest.rpartition(":")
+    if colon and "/" not in tag:
+        if not _TAG.fullmatch(tag):
+            raise InvalidInput(f"not an OCI tag: {tag!r}", code="invalid-tag", hint="letters, digits, '_', '.', '-'")
+        return Path(folder).expanduser(), tag
+    if not rest:
+        raise InvalidInput("oci: needs a folder: oci:DIR or oci:DIR:TAG", code="invalid-reference")
+    return Path(rest).expanduser(), None
