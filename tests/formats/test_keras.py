@@ -273,8 +273,18 @@ HOSTILE: list[tuple[str, Any, str, Severity]] = [
         "keras-foreign-op",
         Severity.EXECUTE,
     ),
-    ("a registered class", _object("My", None, {}, registered_name="pkg>My"), "keras-custom-object", Severity.NOTE),
-    ("a function of the author's", _object("function", "builtins", "my_loss"), "keras-custom-object", Severity.NOTE),
+    (
+        "a registered class",
+        _object("My", None, {}, registered_name="pkg>My"),
+        "keras-custom-object",
+        Severity.INCOMPLETE,
+    ),
+    (
+        "a function of the author's",
+        _object("function", "builtins", "my_loss"),
+        "keras-custom-object",
+        Severity.INCOMPLETE,
+    ),
 ]
 
 

@@ -58,6 +58,9 @@ MAX_FINDINGS = 200
 """Findings of one file; more of them say nothing new."""
 
 
+_EFFECTS = {Severity.READ: "read a file outside the artifact", Severity.EXHAUST: "use up memory"}
+
+
 class File:
     """An HDF5 file.
 
@@ -125,7 +128,9 @@ class File:
         """Keep a finding about the object called *name*, unless there are too many already."""
         if len(self.findings) < MAX_FINDINGS:
             text = f"{message}: {name[:200]}" if name else message
-            self.findings.append(Finding(rule, severity, text, self.reader.window.path, evidence=evidence[:200]))
+            effect = _EFFECTS.get(severity, "")
+            path = self.reader.window.path
+            self.findings.append(Finding(rule, severity, text, path, evidence=evidence[:200], effect=effect))
 
     def _members(self, group: Group) -> dict[str, Group | Dataset]:
         members: dict[str, Group | Dataset] = {}

@@ -8,9 +8,10 @@ assets/…           vocabularies and the like
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
-from assay.containers.archive import Archive, is_archive
+from assay.containers.archive import Archive, is_archive, open_archive
 from assay.containers.guard import guarded
 from assay.containers.hdf5.file import File
 from assay.errors import BadFormat
@@ -29,7 +30,11 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 MAX_TEXT_MEMBER = 64 << 20
 """Bytes of a JSON member that are read."""
 
+MAX_EXTRA = 20
+"""Members that are none of Keras' and are named one by one."""
+
 _TAIL = 1 << 16
+_SHARD = re.compile(r"model_\d{1,6}\.weights\.h5")
 
 
 class KerasArchiveFormat:
@@ -50,7 +55,7 @@ class KerasArchiveFormat:
         """
         path = paths[0]
         with guarded("a Keras archive", path):
-            archive = Archive(tree.open(path))
+            archive = open_archive(tree, path)
             findings: list[Finding] = []
             metadata = document_of(_member(archive, METADATA, path, findings), "metadata.json", path, findings)
             config = document_of(_member(archive, CONFIG, path, findings), "config.json", path, findings)
@@ -59,7 +64,7 @@ class KerasArchiveFormat:
             compiled = config.get("compile_config") if isinstance(config, Mapping) else None
             training, task = read_training(compiled)
             version = _text(metadata, "keras_version")
-            findings[:0] = archive.findings
+            findings[:0] = [*archive.findings, *_extra_members(archive, path)]
             return Description(
                 format=self.name,
                 paths=(path,),
@@ -87,7 +92,7 @@ class KerasArchiveFormat:
         """
 
         def weights(path: str) -> File | None:
-            archive = Archive(tree.open(path))
+            archive = open_archive(tree, path)
             return File(archive.open(WEIGHTS)) if WEIGHTS in archive else None
 
         return sought_tensor(tree, spec, self.detect, weights)
@@ -95,17 +100,21 @@ class KerasArchiveFormat:
 
 def _is_keras(tree: Tree, path: str) -> bool:
     window = tree.open(path)
-    # Most zip archives are something else: look for the name before reading the directory.
-    if METADATA.encode() not in tree.head(path) + window.read(max(0, window.size - _TAIL)):
+    # Most zip archives are something else: look for the names before reading the directory. Keras itself needs the
+    # configuration alone, so an archive without metadata is one of its models too.
+    seen = tree.head(path) + window.read(max(0, window.size - _TAIL))
+    if CONFIG.encode() not in seen or not (METADATA.encode() in seen or WEIGHTS.encode() in seen):
         return False
     try:
         with guarded("a Keras archive", path):
             archive = Archive(window)
             findings: list[Finding] = []
+            if CONFIG not in archive or WEIGHTS in archive:
+                return CONFIG in archive
             metadata = document_of(_member(archive, METADATA, path, findings), METADATA, path, findings)
     except BadFormat:
         return False
-    return CONFIG in archive and (WEIGHTS in archive or _text(metadata, "keras_version") is not None)
+    return _text(metadata, "keras_version") is not None
 
 
 def _member(archive: Archive, name: str, path: str, findings: list[Finding]) -> str | None:
@@ -118,6 +127,24 @@ def _member(archive: Archive, name: str, path: str, findings: list[Finding]) -> 
         message = f"{name} cannot be read"
         findings.append(Finding("keras-unreadable-member", Severity.INCOMPLETE, message, path, evidence=error.message))
         return None
+
+
+def _extra_members(archive: Archive, path: str) -> list[Finding]:
+    """Findings about members that are none of Keras': nobody has looked into them."""
+    known = {CONFIG, METADATA, WEIGHTS, "model.weights.json"}
+    names = [
+        member.name
+        for member in archive.members
+        if member.name not in known
+        and not member.name.startswith("assets/")
+        and not _SHARD.fullmatch(member.name)
+        and not (member.name.endswith("/") and not member.size)
+    ]
+    text = "the archive has a member that Keras does not have, which was not read"
+    return [
+        Finding("keras-extra-member", Severity.INCOMPLETE, text, path, evidence=name[:200])
+        for name in names[:MAX_EXTRA]
+    ]
 
 
 def _weights(

@@ -1,30 +1,50 @@
 """What a Keras configuration can make a loader do: an allow-list look at every serialised object in it.
 
 Concept: Keras rebuilds a model by importing ``module`` and calling ``class_name`` of every dictionary that has them,
-wherever it stands in the configuration. So everything is looked at, not only the layers. What belongs to Keras and is
-not known to do harm is silent; everything else is a finding.
+wherever it stands in the configuration. So everything is looked at, not only the layers. What Keras has by itself and
+is not known to do harm (``classes``) is silent; everything else is a finding.
 
 Rule for editors: no schema. A dictionary with ``class_name`` counts wherever it is found.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
+from assay.formats.keras.classes import has_class, has_function, has_part, is_family, part_of
+from assay.formats.keras.symbols import judge_symbol
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
 
 MAX_FINDINGS = 200
 """Findings about one configuration; more of them say nothing new."""
 
-_KERAS_ROOTS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "tensorflow_core.python.keras")
-_KERAS_FAMILY = ("keras_hub", "keras_nlp", "keras_cv", "keras_tuner", "keras_rs", "tensorflow_addons")
-"""Packages by the Keras authors that are imported when named: worth knowing, not foreign."""
-
 _LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"})
-_INERT = frozenset(
-    {"__keras_tensor__", "__tuple__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
+_PATHS = ("vocabulary", "idf_weights", "file_path", "vocabulary_file", "filename")
+_PLAIN = frozenset(
+    {"__keras_tensor__", "__tuple__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__set__"}
+    | {"TensorShape", "TypeSpec", "CompositeTensor", "tuple", "ellipsis", "slice", "ListWrapper", "type"}
 )
+"""Words for values, not for classes."""
+
+_SPECS = frozenset({"TensorSpec", "RaggedTensorSpec", "SparseTensorSpec", "IndexedSlicesSpec", "VariableSpec"})
+_CODE = re.compile(r"(?:4w|Yw)[A-Z]AAA[A-Za-z0-9+/=\s]{30,}")
+"""Base64 text of a marshalled Python function: the mark of a code object, then its number of arguments."""
+
+_RUNNING: Mapping[str, tuple[str, str, str]] = {
+    "Lambda": ("keras-lambda", "runs a Python function of the file", "run Python code from the artifact"),
+    "TorchModuleWrapper": ("keras-torch-module", "unpickles a torch module", "unpickle bytes of the artifact"),
+    "TFSMLayer": (
+        "keras-saved-model-layer",
+        "loads a SavedModel from a path",
+        "run a TensorFlow graph from a path that the artifact names",
+    ),
+    "JaxLayer": ("keras-jax-layer", "runs a function that the file names", "call a function that the artifact names"),
+    "FlaxLayer": ("keras-jax-layer", "runs a module that the file names", "call a module that the artifact names"),
+}
+"""Layers that run more than numbers: rule, what they do, what loading would do."""
+
 _DANGEROUS = {
     "get_file": Severity.NETWORK,
     "enable_unsafe_deserialization": Severity.EXECUTE,
@@ -36,38 +56,29 @@ _DANGEROUS = {
     "plot_model": Severity.WRITE,
     "run_script_remote": Severity.EXECUTE,
     "decode_predictions": Severity.NETWORK,
+    "func_load": Severity.EXECUTE,
 }
 """Functions of Keras itself that a model has no reason to name, with what they can do."""
 
-_FUNCTION_HOMES = frozenset(
-    {"activations", "constraints", "initializers", "losses", "metrics", "ops", "quantizers", "random", "regularizers"}
-)
-"""Parts of Keras whose functions compute; others (``applications``, ``datasets``, ``utils``) fetch, read and write."""
-
-_FOREIGN_OPS = (
-    "io.",
-    "raw_ops.",
-    "compat.",
-    "data.",
-    "saved_model.",
-    "load_",
-    "py_function",
-    "numpy_function",
-    "keras.",
-)
-"""Beginnings of TensorFlow symbols that reach beyond numbers."""
+_REACHES = {
+    Severity.NETWORK: "fetch from the network",
+    Severity.READ: "read a file outside the artifact",
+    Severity.WRITE: "write a file outside the artifact",
+    Severity.EXECUTE: "call a function that the artifact names",
+}
 
 
-def audit(config: Json, path: str) -> list[Finding]:
+def audit(config: Json, path: str, *, needed: bool = True) -> list[Finding]:
     """Findings about everything that *config* would build.
 
     Args:
         config: a parsed model or training configuration.
         path: the entry it came from.
+        needed: whether loading fails without the classes that are named; the notes in a SavedModel are advice.
     """
     findings: list[Finding] = []
     for item in _objects(config):
-        for finding in _judge(item, path):
+        for finding in _judge(item, path, needed=needed):
             if finding not in findings:
                 findings.append(finding)
             if len(findings) >= MAX_FINDINGS:
@@ -82,97 +93,99 @@ def _objects(config: Json) -> Iterator[Mapping[str, Json]]:
     while stack:
         value = stack.pop()
         if isinstance(value, Mapping):
-            if "class_name" in value or "function_type" in value:
+            if not _MARKS.isdisjoint(value):
                 yield value
             stack.extend(reversed(list(value.values())))
         elif isinstance(value, list):
             stack.extend(reversed(value))
+        elif isinstance(value, str) and _CODE.fullmatch(value[:400]):
+            yield {"class_name": "__lambda__", "config": {}}
 
 
-def _judge(item: Mapping[str, Json], path: str) -> Iterator[Finding]:
-    name = _text(item.get("class_name"))
-    config = item.get("config")
+_MARKS = frozenset({"class_name", "function_type", "registered_name"})
+
+
+def _judge(item: Mapping[str, Json], path: str, *, needed: bool) -> Iterator[Finding]:
+    name, config = _text(item.get("class_name")), item.get("config")
     inner = config if isinstance(config, Mapping) else {}
     label = _text(inner.get("name")) or name
-    short = name.rpartition(">")[2].rpartition(".")[2]
+    shorts = {_short(name), _short(_text(item.get("registered_name")))}
     if name == "__lambda__" or item.get("function_type") == "lambda":
-        yield _finding("keras-lambda-code", Severity.EXECUTE, "holds marshalled Python bytecode", path, label)
-    if short == "Lambda":
-        yield _finding(
-            "keras-lambda", Severity.EXECUTE, f"layer {label!r} runs a Python function of the file", path, name
-        )
-    elif short == "TorchModuleWrapper":
-        yield _finding("keras-torch-module", Severity.EXECUTE, f"layer {label!r} unpickles a torch module", path, name)
-    elif short == "TFSMLayer":
-        source = _text(inner.get("filepath"))
-        yield _finding(
-            "keras-saved-model-layer", Severity.EXECUTE, f"layer {label!r} loads a SavedModel from a path", path, source
-        )
-    elif short in _LOOKUPS:
+        text = "Keras configuration: holds marshalled Python bytecode"
+        effect = "run Python code from the artifact"
+        yield Finding("keras-lambda-code", Severity.EXECUTE, text, path, evidence=label[:200], effect=effect)
+    running = [_RUNNING[short] for short in sorted(shorts) if short in _RUNNING]
+    for rule, does, effect in running:
+        seen = (_text(inner.get("filepath")) or name)[:200]
+        yield _running(rule, f"Keras configuration: layer {label!r} {does}", path, seen, effect)
+    if shorts & _LOOKUPS:
         yield from _vocabulary(inner, label, path)
-    elif short in {"TFOpLambda", "SlicingOpLambda"}:
-        function = _text(inner.get("function"))
-        if function.startswith(_FOREIGN_OPS):
-            yield _finding(
-                "keras-foreign-op", Severity.EXECUTE, f"layer {label!r} calls a TensorFlow symbol", path, function
-            )
-    if name not in _INERT:
-        yield from _origin(item, name, config, path)
+    if shorts & {"TFOpLambda", "SlicingOpLambda"}:
+        yield from judge_symbol(_text(inner.get("function")), label, path)
+    elif "TensorFlowOpLayer" in shorts:
+        text = f"Keras configuration: layer {label!r} holds a TensorFlow operation that was not read"
+        yield Finding("keras-graph-layer", Severity.INCOMPLETE, text, path)
+    if name not in _PLAIN and not running:
+        yield from _origin(item, name, path, needed=needed)
+
+
+def _running(rule: str, message: str, path: str, evidence: str, effect: str) -> Finding:
+    return Finding(rule, Severity.EXECUTE, message, path, evidence=evidence, effect=effect)
 
 
 def _vocabulary(config: Mapping[str, Json], label: str, path: str) -> Iterator[Finding]:
-    for key in ("vocabulary", "idf_weights", "file_path"):
+    for key in _PATHS:
         value = config.get(key)
         if isinstance(value, str) and value:
             severity = Severity.NETWORK if "://" in value else Severity.READ
-            yield _finding(
-                "keras-vocabulary-path", severity, f"layer {label!r} reads its {key} from a path", path, value
-            )
+            text = f"Keras configuration: layer {label!r} reads its {key} from a path"
+            effect = _REACHES[severity]
+            yield Finding("keras-vocabulary-path", severity, text, path, evidence=value[:200], effect=effect)
 
 
-def _origin(item: Mapping[str, Json], name: str, config: Json, path: str) -> Iterator[Finding]:
+def _origin(item: Mapping[str, Json], name: str, path: str, *, needed: bool) -> Iterator[Finding]:
     """Findings about where an object would be taken from."""
     module, registered = _text(item.get("module")), _text(item.get("registered_name"))
-    function = config if isinstance(config, str) else name
-    dotted = f"{module}.{function}" if module else function
-    last = function.rpartition(".")[2]
+    config = item.get("config")
+    function = _text(config) if name in {"function", "class_method"} and isinstance(config, str) else ""
+    if name == "__typespec__":
+        if module.startswith("tensorflow.") and _text(item.get("spec_name")) in _SPECS:
+            return
+        function = _text(item.get("spec_name"))
+    symbol = function or name
+    dotted = f"{module}.{symbol}"[:200] if module else symbol[:200]
+    last = symbol.rpartition(".")[2]
+    part = part_of(module)
     if last in _DANGEROUS:
-        yield _finding(
-            "keras-dangerous-function", _DANGEROUS[last], "names a function that reaches outside", path, dotted
-        )
-    elif module and name == "function" and _under(module, _KERAS_ROOTS) and not _computes(module):
-        text = "names a function of a part of Keras that reads, writes or fetches files"
-        yield _finding("keras-dangerous-function", Severity.EXECUTE, text, path, dotted)
-    if module == "builtins" and name == "function":
-        yield _finding(
-            "keras-custom-object", Severity.NOTE, "needs a function that the file does not hold", path, function
-        )
-    elif module and not _under(module, _KERAS_ROOTS):
-        if _under(module, _KERAS_FAMILY):
-            yield _finding("keras-custom-object", Severity.NOTE, "needs a package beside Keras", path, dotted)
-        else:
-            yield _finding(
-                "keras-foreign-module", Severity.EXECUTE, "a loader imports a module outside Keras", path, dotted
-            )
+        text = "Keras configuration: names a function that reaches outside"
+        severity = _DANGEROUS[last]
+        effect = _REACHES[severity]
+        yield Finding("keras-dangerous-function", severity, text, path, evidence=dotted, effect=effect)
     elif ">" in name or ">" in registered:
-        custom = registered if ">" in registered else name
-        yield _finding("keras-custom-object", Severity.NOTE, "needs a class that the file does not hold", path, custom)
+        yield _custom("needs a class", registered if ">" in registered else name, path, needed=needed)
+    elif module and part is None and not (module == "builtins" and function):
+        if is_family(module):
+            yield _custom("needs a package beside Keras for a class", dotted, path, needed=needed)
+        else:
+            text = "Keras configuration: a loader imports a module outside Keras"
+            effect = "import a Python module that the artifact names"
+            yield Finding("keras-foreign-module", Severity.EXECUTE, text, path, evidence=dotted, effect=effect)
+    elif part is not None and not has_part(part):
+        text = "Keras configuration: names a part of Keras that reads, writes or fetches files"
+        effect = "call a function that the artifact names"
+        yield Finding("keras-dangerous-function", Severity.EXECUTE, text, path, evidence=dotted, effect=effect)
+    elif symbol and not (has_function(_short(symbol), part) if function else has_class(_short(symbol), part)):
+        yield _custom("needs a function" if function else "needs a class", dotted, path, needed=needed)
 
 
-def _computes(module: str) -> bool:
-    parts = module.split(".")
-    inner = parts[next((index for index, part in enumerate(parts) if part in {"keras", "tf_keras"}), 0) + 1 :]
-    if inner[:1] == ["src"]:
-        inner = inner[1:]
-    return bool(inner) and inner[0] in _FUNCTION_HOMES
+def _custom(what: str, name: str, path: str, *, needed: bool) -> Finding:
+    severity = Severity.INCOMPLETE if needed else Severity.NOTE
+    text = f"Keras configuration: {what} that the file does not hold and Keras does not have"
+    return Finding("keras-custom-object", severity, text, path, evidence=name[:200])
 
 
-def _under(module: str, roots: tuple[str, ...]) -> bool:
-    return any(module == root or module.startswith(f"{root}.") for root in roots)
-
-
-def _finding(rule: str, severity: Severity, message: str, path: str, evidence: str) -> Finding:
-    return Finding(rule, severity, f"Keras configuration: {message}", path, evidence=evidence[:200])
+def _short(name: str) -> str:
+    return name.rpartition(">")[2].rpartition(".")[2]
 
 
 def _text(value: Json) -> str:

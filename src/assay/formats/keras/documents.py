@@ -32,8 +32,16 @@ def model_of(
     return model
 
 
-def document_of(text: str | None, what: str, path: str, findings: list[Finding]) -> Json:
-    """The parsed and audited configuration; unreadable ones are findings, and then, as when absent, None."""
+def document_of(text: str | None, what: str, path: str, findings: list[Finding], *, needed: bool = True) -> Json:
+    """The parsed and audited configuration; unreadable ones are findings, and then, as when absent, None.
+
+    Args:
+        text: the configuration.
+        what: what to call it.
+        path: the entry it stands in.
+        findings: takes what is odd, without repeating itself.
+        needed: whether loading fails without the classes it names (``audit``).
+    """
     if text is None:
         return None
     if len(text) > MAX_CONFIG:
@@ -45,7 +53,7 @@ def document_of(text: str | None, what: str, path: str, findings: list[Finding])
         message = f"{what} is not readable JSON"
         findings.append(Finding("keras-config", Severity.INCOMPLETE, message, path, evidence=str(error)[:200]))
         return None
-    findings.extend(audit(document, path))
+    findings += [found for found in audit(document, path, needed=needed) if found not in findings]
     return document
 
 

@@ -41,6 +41,9 @@ from assay.trees import Tree
 MAX_GRAPHS = 100
 """Graphs of one SavedModel."""
 
+MAX_FINDINGS = 500
+"""Findings about one SavedModel's objects."""
+
 _MAIN = "saved_model.pb"
 _BEGINNING = b"\x08\x01\x12"
 _VARIABLES = "variables/variables.index"
@@ -191,8 +194,14 @@ def _objects(tree: Tree, path: str, paths: Sequence[str], meta: MetaGraph, findi
 
 
 def _keras(objects: Objects, path: str, findings: list[Finding]) -> tuple[Model | None, dict[str, Json], str | None]:
-    """The Keras model at the root of the objects, if there is one."""
-    document = document_of(objects.notes.get(0), "the notes of the root object", path, findings)
+    """The Keras model at the root of the objects, if there is one; the notes about all objects are audited."""
+    document = document_of(objects.notes.get(0), "the notes of the root object", path, findings, needed=False)
+    for number, text in sorted(objects.notes.items()):
+        if len(findings) >= MAX_FINDINGS:
+            findings.append(_incomplete("tensorflow-limit", "more findings about the objects than are kept", path))
+            break
+        if number:
+            document_of(text, f"the notes of object {number}", path, findings, needed=False)
     if not isinstance(document, Mapping) or not is_layer(document):
         return None, {}, None
     training, task = read_training(document.get("training_config"))
@@ -220,7 +229,7 @@ def _layers(objects: Objects) -> tuple[Component, ...]:
     """Layers by the notes about each, for models that have no configuration of their own."""
     layers: list[Component] = []
     for number, text in sorted(objects.notes.items()):
-        document = document_of(text, "", "", []) if number else None
+        document = document_of(text, "", "", [], needed=False) if number else None
         if isinstance(document, Mapping) and is_layer(document):
             layer = read_model({"class_name": "Notes", "config": {"layers": [document]}}, {})
             layers += layer.components if layer else ()
