@@ -44,7 +44,7 @@ class Handling(StrEnum):
     WARN = "warn"
     """let it through and say so"""
     REFUSE = "refuse"
-    """stop it; at push: before anything is stored"""
+    """stop it"""
     QUARANTINE = "quarantine"
     """push only: keep it as a version of ``quarantine/NAME`` instead, so that nothing is lost"""
 

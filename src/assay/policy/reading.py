@@ -25,7 +25,7 @@ _RULE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*(?:-?\*)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GLOBAL = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _GATE_WORDS: Mapping[Gate, frozenset[Handling]] = {
-    Gate.PUSH: frozenset({Handling.RECORD, Handling.WARN, Handling.REFUSE, Handling.QUARANTINE}),
+    Gate.PUSH: frozenset({Handling.RECORD, Handling.WARN, Handling.QUARANTINE}),
     Gate.PULL: frozenset({Handling.RECORD, Handling.WARN, Handling.REFUSE}),
     Gate.LOAD: frozenset({Handling.WARN, Handling.REFUSE}),
     Gate.PROMOTE: frozenset({Handling.RECORD, Handling.WARN, Handling.REFUSE}),
