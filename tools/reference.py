@@ -14,6 +14,7 @@ import click
 from finding_rules import rules
 
 from assay import errors
+from assay.audit.advice import advice
 from assay.cli.main import main as command_line
 from assay.formats.registry import all_formats
 from assay.loaders.registry import all_loaders, all_savers
@@ -68,19 +69,21 @@ def error_codes() -> str:
 
 
 def findings() -> str:
-    """`findings.md`: every rule of findings with how it can weigh, where it is reported and what it says."""
+    """`findings.md`: every rule of findings a section each: how it can weigh, where it is reported, what it says, what it means and what to do."""
     text = (
         "# Findings\n\nWritten by `make docs` from the code: do not edit. Rule ids are stable. What severities mean is "
         "in [the description](../spec/description.md#a-finding); `…` stands for what the file says.\n\n"
         "Every format has one rule more, its name and `-unreadable` (`incomplete`): the files look like that format, "
-        "and nothing could be understood.\n\n"
-        "| rule | severity | reported in | for example |\n|---|---|---|---|\n"
+        "and nothing could be understood.\n"
     )
     for rule_id, rule in rules(ROOT / "src" / "assay").items():
         severities = ", ".join(rule.severities) or "as found"
         where = ", ".join(f"`{module}`" for module in rule.modules)
-        example = rule.messages[0].replace("|", "\\|") if rule.messages else "*says what failed*"
-        text += f"| `{rule_id}` | {severities} | {where} | {example} |\n"
+        said = advice(rule_id)
+        text += f"\n## {rule_id}\n\n**{severities}** · reported in {where}\n\n"
+        if rule.messages:
+            text += f"> {rule.messages[0]}\n\n"
+        text += f"{said.means} *What to do:* {said.do}\n"
     return text
 
 

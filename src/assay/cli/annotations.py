@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from assay.audit.advice import advice
 from assay.policy.deciding import Judged
 from assay.policy.policy import Action
 from assay.service.scan import Scanned
@@ -84,8 +85,12 @@ def github(outcomes: Sequence[Scanned | Failed]) -> Iterator[str]:
 
 
 def _rule(finding: Finding) -> Json:
+    said = advice(finding.rule)
     return {
         "id": finding.rule,
+        "shortDescription": {"text": finding.rule.replace("-", " ")},
+        "fullDescription": {"text": said.means},
+        "help": {"text": said.do},
         "helpUri": f"{_RULES}#{finding.rule}",
         "properties": {"severity": finding.severity.value, "security-severity": f"{_RANKS[finding.severity] / 10:.1f}"},
     }

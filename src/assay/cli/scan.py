@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from assay.audit.advice import advice
 from assay.cli.annotations import github, sarif
 from assay.cli.console import json_option, print_json, say, show, talk
 from assay.cli.context import REFERENCE, policy_option, settings_of
@@ -24,6 +25,7 @@ from assay.wiring.scanning import scan as scan_targets
 _EXIT = {Verdict.SAFE: 0, Verdict.UNSAFE: 1, Verdict.UNVERIFIED: 2}
 _COLOUR = {Verdict.SAFE: "green", Verdict.UNSAFE: "red", Verdict.UNVERIFIED: "yellow"}
 _SHOWN = 20
+_ADVISED = 2
 Form = Literal["text", "json", "sarif", "github"]
 
 
@@ -107,12 +109,20 @@ def _tell(outcome: Scanned | Failed, *, verbose: bool) -> None:
     items = [item for item in decision.judged if verbose or item.action is not Action.ALLOW]
     if items:
         show(_findings(items if verbose else items[:_SHOWN]))
+    for text in _advice(items):
+        show(Text(text))
     if not verbose and len(items) > _SHOWN:
         talk().print(f"{len(items) - _SHOWN} more findings; --verbose shows all")
     if verbose:
         policies = ", ".join(f"{name} ({digest[7:19]})" for name, digest in decision.policies)
         talk().print(f"{known} · {plural(report.files, 'file')}, {size(report.size)} · policy {policies}")
         talk().print(f"rules {report.ruleset}" + (f" · {outcome.known} groups known already" if outcome.known else ""))
+
+
+def _advice(items: Sequence[Judged]) -> list[str]:
+    """What to do about the gravest findings that stop something, each thing once."""
+    rules = [item.finding.rule for item in items if item.action is Action.REFUSE]
+    return [f"  {text}" for text in list(dict.fromkeys(advice(rule).do for rule in rules))[:_ADVISED]]
 
 
 def _findings(items: Sequence[Judged]) -> Table:
