@@ -69,7 +69,7 @@ def error_codes() -> str:
 
 
 def findings() -> str:
-    """`findings.md`: every rule of findings a section each: how it can weigh, where it is reported, what it says, what it means and what to do."""
+    """`findings.md`: a section per rule: how it weighs, where it is reported, what it says, means, and what to do."""
     text = (
         "# Findings\n\nWritten by `make docs` from the code: do not edit. Rule ids are stable. What severities mean is "
         "in [the description](../spec/description.md#a-finding); `…` stands for what the file says.\n\n"
