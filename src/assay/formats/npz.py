@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from assay.containers.archive import Archive, Member, is_archive
+from assay.containers.archive import Archive, Member, is_archive, open_archive
 from assay.containers.guard import guarded
 from assay.containers.npy import MAX_HEADER, NpyHeader, is_npy, parse_npy
 from assay.errors import AssayError, BadFormat, NotFound
@@ -52,7 +52,7 @@ class NpzFormat:
                 findings: list[Finding] = []
                 specs = [_spec("array", window, parse_npy(window), findings, size=window.size, stored=True)]
                 return _description("npy", path, specs, findings)
-            return _archive(path, window)
+            return _archive(open_archive(tree, path))
 
     def tensor(self, tree: Tree, spec: TensorSpec) -> bytes:
         """The elements of one array in C order, little-endian; it is sought in every archive of the tree.
@@ -67,7 +67,7 @@ class NpzFormat:
                 if is_npy(tree.head(path)):
                     member: Window | None = window if spec.name == "array" else None
                 else:
-                    archive = Archive(window)
+                    archive = open_archive(tree, path)
                     name = f"{spec.name}.npy"
                     member = archive.open(name, MAX_ARRAY) if name in archive else None
                 if member is not None:
@@ -85,13 +85,13 @@ def _is_npz(tree: Tree, path: str) -> bool:
     if not head[30 : 30 + length].endswith(b".npy"):
         return False
     try:
-        return all(member.name.endswith(".npy") for member in Archive(tree.open(path)).members)
+        return all(member.name.endswith(".npy") for member in open_archive(tree, path).members)
     except AssayError:
         return path.endswith(".npz")  # truncated: the first member and the name agree, describing it says what is wrong
 
 
-def _archive(path: str, window: Window) -> Description:
-    archive = Archive(window)
+def _archive(archive: Archive) -> Description:
+    path = archive.window.path
     if len(archive.members) > MAX_ARRAYS:
         raise BadFormat(f"{path}: {len(archive.members):,} arrays, at most {MAX_ARRAYS:,} are read", path=path)
     findings = list(archive.findings)

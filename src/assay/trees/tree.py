@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from posixpath import basename, dirname
+from typing import TypeVar, cast
 
 from assay.errors import NotFound
 from assay.trees.window import Budget, MemorySource, Source, Window
 
 HEAD = 4096
 """Bytes of an entry's beginning that ``Tree.head`` gives; enough for every magic number."""
+
+_T = TypeVar("_T")
 
 DEFAULT_LIMIT = 4 << 30
 """Default byte budget of one tree: no description needs more."""
@@ -27,11 +30,12 @@ class Tree:
         limit: byte budget shared by everything that reads through this tree.
     """
 
-    __slots__ = ("_heads", "_sources", "budget", "paths")
+    __slots__ = ("_heads", "_memory", "_sources", "budget", "paths")
 
     def __init__(self, sources: Mapping[str, Source], *, limit: int = DEFAULT_LIMIT) -> None:
         self._sources = dict(sources)
         self._heads: dict[str, bytes] = {}
+        self._memory: dict[Hashable, object] = {}
         self.budget = Budget(limit)
         self.paths: tuple[str, ...] = tuple(sorted(self._sources))
 
@@ -72,6 +76,12 @@ class Tree:
         if found is None:
             found = self._heads[path] = self.open(path).read(0, HEAD)
         return found
+
+    def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What *make* gave when it was first asked for under *key*: what several readers need is made once."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return cast("_T", self._memory[key])
 
     def source(self, path: str) -> Source:
         """Where an entry's bytes lie, for readers outside the budget (loaders, lazy tensors)."""

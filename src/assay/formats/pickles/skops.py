@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from assay.containers.archive import Archive, is_archive
+from assay.containers.archive import Archive, is_archive, open_archive
 from assay.containers.documents import parse_json
 from assay.containers.guard import guarded
 from assay.errors import AssayError, BadFormat
@@ -38,7 +38,7 @@ class SkopsFormat:
 
     def detect(self, tree: Tree) -> Sequence[tuple[str, ...]]:
         """One group per archive that has a skops schema."""
-        return [(path,) for path in tree if is_archive(tree.head(path)) and _is_skops(tree.open(path))]
+        return [(path,) for path in tree if is_archive(tree.head(path)) and _is_skops(tree, path)]
 
     def describe(self, tree: Tree, paths: tuple[str, ...]) -> Description:
         """The estimators of one archive, as for pickles; ``untrusted_types`` are those skops asks a person about.
@@ -48,7 +48,7 @@ class SkopsFormat:
         """
         window = tree.open(paths[0])
         with guarded("a skops archive", paths[0]):
-            archive = Archive(window)
+            archive = open_archive(tree, paths[0])
             document = parse_json(archive.read(_SCHEMA, MAX_SCHEMA), window.path).value
             if not isinstance(document, dict) or "__loader__" not in document:
                 raise BadFormat(f"{window.path}: its schema holds no object", path=window.path)
@@ -81,9 +81,9 @@ def _described(archive: Archive, document: dict[str, Json], window: Window, path
     )
 
 
-def _is_skops(window: Window) -> bool:
+def _is_skops(tree: Tree, path: str) -> bool:
     try:
-        archive = Archive(window)
+        archive = open_archive(tree, path)
         if _SCHEMA not in archive:
             return False
         head = archive.open(_SCHEMA, MAX_SCHEMA).read(0, 65536)

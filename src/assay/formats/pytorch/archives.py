@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from enum import StrEnum
 
-from assay.containers.archive import Archive, is_archive
+from assay.containers.archive import Archive, is_archive, open_archive
 from assay.errors import BadFormat
 from assay.trees import Tree
 
@@ -77,15 +77,6 @@ def _marked_folders(archive: Archive) -> list[str]:
             if len(found) >= _MAX_FOLDERS:
                 break
     return list(found)
-
-
-def open_archive(tree: Tree, path: str) -> Archive:
-    """The entry as a zip archive.
-
-    Raises:
-        BadFormat: it is damaged.
-    """
-    return Archive(tree.open(path))
 
 
 def find_archives(tree: Tree, *kinds: Kind) -> list[str]:
