@@ -27,6 +27,7 @@ _COMMANDS = {
     "copy": "copy",
     "history": "browse",
     "inspect": "inspect",
+    "key": "sign",
     "ls": "browse",
     "pull": "moving",
     "purge": "upkeep",
@@ -34,7 +35,8 @@ _COMMANDS = {
     "reindex": "upkeep",
     "scan": "scan",
     "show": "browse",
-    "verify": "upkeep",
+    "sign": "sign",
+    "verify": "verify",
 }
 """Command to the module of ``assay.cli`` it lives in."""
 
