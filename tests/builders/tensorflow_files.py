@@ -123,11 +123,13 @@ def signature(
 
 
 def meta_graph(graph_def: bytes, *, tags: tuple[str, ...] = ("serve",), version: str = "2.9.1", **more: Any) -> bytes:
-    """A MetaGraphDef; ``signatures`` and ``objects`` may be given."""
+    """A MetaGraphDef; ``signatures``, ``objects``, ``assets`` (tensor to file name) and ``saver`` (a tensor) may be given."""
     info = proto(*((4, tag) for tag in tags), (5, version), (6, "v2.9.1-git"))
     signatures = [(5, proto((1, name), (2, value))) for name, value in more.get("signatures", {}).items()]
     objects = [(7, more["objects"])] if "objects" in more else []
-    return proto((1, info), (2, graph_def), *signatures, *objects)
+    assets = [(6, proto((1, proto((1, name))), (2, file))) for name, file in more.get("assets", {}).items()]
+    saver = [(3, proto((1, more["saver"])))] if "saver" in more else []
+    return proto((1, info), (2, graph_def), *saver, *signatures, *assets, *objects)
 
 
 def saved_model(*metas: bytes) -> bytes:

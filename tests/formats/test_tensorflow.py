@@ -62,7 +62,8 @@ def rules(found: Description) -> set[tuple[str, Severity]]:
 
 
 def test_a_saved_model_tells_versions_signature_ops_and_variables() -> None:
-    pb = saved_model(meta_graph(PLAIN, signatures={"serving_default": SERVING}))
+    assets = {"file:0": "vocabulary.txt"}
+    pb = saved_model(meta_graph(PLAIN, signatures={"serving_default": SERVING}, assets=assets))
 
     found = describe(model(pb, **{"assets/vocabulary.txt": b"a", "fingerprint.pb": proto((7, "id"))}))
 
@@ -153,13 +154,13 @@ def test_an_operation_that_reaches_outside_is_found_in_graph_library_checkpoint_
         assert rules(found) == {("tensorflow-risky-op", severity)}
 
 
-def test_saving_and_restoring_its_own_variables_is_no_finding_and_unknown_operations_are_a_note() -> None:
+def test_saving_and_restoring_its_own_variables_is_no_finding_and_unknown_operations_are() -> None:
     ops = graph(node("a", "SaveV2"), node("b", "RestoreV2"), node("c", "MyCustomOp"))
 
     found = describe(model(saved_model(meta_graph(ops))))
 
     assert [(f.rule, f.severity, f.evidence) for f in found.findings] == [
-        ("tensorflow-custom-op", Severity.NOTE, "MyCustomOp")
+        ("tensorflow-custom-op", Severity.INCOMPLETE, "MyCustomOp")
     ]
     assert {"SaveV2", "MatMul", "ReadFile"} <= known_ops()
     assert "SaveV2" not in RISKY

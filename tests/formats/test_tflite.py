@@ -129,9 +129,9 @@ def test_buffers_behind_the_flatbuffer_are_found_and_those_outside_are_a_finding
 
 
 @pytest.mark.parametrize(("change", "rule", "severity"), [
-    ({"code": (32, "MyOp")}, "tflite-custom-op", Severity.NOTE),
+    ({"code": (32, "MyOp")}, "tflite-custom-op", Severity.INCOMPLETE),
     ({"code": (32, "FlexWriteFile")}, "tensorflow-risky-op", Severity.WRITE),
-    ({"code": (32, "FlexNobodyKnows")}, "tensorflow-custom-op", Severity.NOTE),
+    ({"code": (32, "FlexNobodyKnows")}, "tensorflow-custom-op", Severity.INCOMPLETE),
     ({"sizes": (2, 4)}, "tflite-size", Severity.MISLEAD),
     ({"opcode": 9}, "tflite-damaged", Severity.MISLEAD),
     ({"signature_tensor": 9}, "tflite-damaged", Severity.MISLEAD),

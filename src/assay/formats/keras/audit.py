@@ -32,18 +32,8 @@ _SPECS = frozenset({"TensorSpec", "RaggedTensorSpec", "SparseTensorSpec", "Index
 _CODE = re.compile(r"(?:4w|Yw)[A-Z]AAA[A-Za-z0-9+/=\s]{30,}")
 """Base64 text of a marshalled Python function: the mark of a code object, then its number of arguments."""
 
-_RUNNING: Mapping[str, tuple[str, str, str]] = {
-    "Lambda": ("keras-lambda", "runs a Python function of the file", "run Python code from the artifact"),
-    "TorchModuleWrapper": ("keras-torch-module", "unpickles a torch module", "unpickle bytes of the artifact"),
-    "TFSMLayer": (
-        "keras-saved-model-layer",
-        "loads a SavedModel from a path",
-        "run a TensorFlow graph from a path that the artifact names",
-    ),
-    "JaxLayer": ("keras-jax-layer", "runs a function that the file names", "call a function that the artifact names"),
-    "FlaxLayer": ("keras-jax-layer", "runs a module that the file names", "call a module that the artifact names"),
-}
-"""Layers that run more than numbers: rule, what they do, what loading would do."""
+_RUNNING = frozenset({"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"})
+"""Layers that run more than numbers."""
 
 _DANGEROUS = {
     "get_file": Severity.NETWORK,
@@ -114,10 +104,8 @@ def _judge(item: Mapping[str, Json], path: str, *, needed: bool) -> Iterator[Fin
         text = "Keras configuration: holds marshalled Python bytecode"
         effect = "run Python code from the artifact"
         yield Finding("keras-lambda-code", Severity.EXECUTE, text, path, evidence=label[:200], effect=effect)
-    running = [_RUNNING[short] for short in sorted(shorts) if short in _RUNNING]
-    for rule, does, effect in running:
-        seen = (_text(inner.get("filepath")) or name)[:200]
-        yield _running(rule, f"Keras configuration: layer {label!r} {does}", path, seen, effect)
+    if shorts & _RUNNING:
+        yield from _running(shorts, label, _text(inner.get("filepath")) or name, path)
     if shorts & _LOOKUPS:
         yield from _vocabulary(inner, label, path)
     if shorts & {"TFOpLambda", "SlicingOpLambda"}:
@@ -125,12 +113,25 @@ def _judge(item: Mapping[str, Json], path: str, *, needed: bool) -> Iterator[Fin
     elif "TensorFlowOpLayer" in shorts:
         text = f"Keras configuration: layer {label!r} holds a TensorFlow operation that was not read"
         yield Finding("keras-graph-layer", Severity.INCOMPLETE, text, path)
-    if name not in _PLAIN and not running:
+    if name not in _PLAIN and not shorts & _RUNNING:
         yield from _origin(item, name, path, needed=needed)
 
 
-def _running(rule: str, message: str, path: str, evidence: str, effect: str) -> Finding:
-    return Finding(rule, Severity.EXECUTE, message, path, evidence=evidence, effect=effect)
+def _running(shorts: set[str], label: str, seen: str, path: str) -> Iterator[Finding]:
+    """Findings about layers that run more than numbers."""
+    about, seen = f"Keras configuration: layer {label!r}", seen[:200]
+    if "Lambda" in shorts:
+        text, effect = f"{about} runs a Python function of the file", "run Python code from the artifact"
+        yield Finding("keras-lambda", Severity.EXECUTE, text, path, evidence=seen, effect=effect)
+    if "TorchModuleWrapper" in shorts:
+        text, effect = f"{about} unpickles a torch module", "unpickle bytes of the artifact"
+        yield Finding("keras-torch-module", Severity.EXECUTE, text, path, evidence=seen, effect=effect)
+    if "TFSMLayer" in shorts:
+        text, effect = f"{about} loads a SavedModel from a path", "run a graph from a path that the artifact names"
+        yield Finding("keras-saved-model-layer", Severity.EXECUTE, text, path, evidence=seen, effect=effect)
+    if shorts & {"JaxLayer", "FlaxLayer"}:
+        text, effect = f"{about} runs a function that the file names", "call a function that the artifact names"
+        yield Finding("keras-jax-layer", Severity.EXECUTE, text, path, evidence=seen, effect=effect)
 
 
 def _vocabulary(config: Mapping[str, Json], label: str, path: str) -> Iterator[Finding]:

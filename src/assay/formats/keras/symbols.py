@@ -18,20 +18,20 @@ _COMPUTING = frozenset(
 
 _PLAIN = frozenset(
     """
-    abs acos acosh add add_n argmax argmin argsort as_string asin asinh atan atan2 atanh batch_to_space
-    boolean_mask broadcast_dynamic_shape broadcast_static_shape broadcast_to bitcast cast clip_by_global_norm
-    clip_by_norm clip_by_value complex concat constant convert_to_tensor cos cosh cumsum cumprod div divide
-    dynamic_partition dynamic_stitch edit_distance eig eigvals einsum ensure_shape equal exp expand_dims
-    extract_volume_patches eye fill fingerprint floor foldl foldr gather gather_nd greater greater_equal hessians histogram_fixed_width
-    identity identity_n image_gradients invert_permutation less less_equal linspace logical_and logical_not logical_or
-    matmul maximum meshgrid minimum mod multiply negative norm not_equal one_hot ones ones_like pad pow range rank
-    realdiv reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat
+    abs acos acosh add add_n argmax argmin argsort as_string asin asinh atan atan2 atanh batch_to_space bitcast
+    boolean_mask broadcast_dynamic_shape broadcast_static_shape broadcast_to cast clip_by_global_norm clip_by_norm
+    clip_by_value complex concat constant convert_to_tensor cos cosh cumprod cumsum div divide dynamic_partition
+    dynamic_stitch edit_distance eig eigvals einsum ensure_shape equal exp expand_dims extract_volume_patches eye
+    fill fingerprint floor gather gather_nd greater greater_equal histogram_fixed_width identity identity_n
+    image_gradients invert_permutation less less_equal linspace logical_and logical_not logical_or matmul maximum
+    meshgrid minimum mod multiply negative norm not_equal one_hot ones ones_like pad pow range rank realdiv
+    reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum repeat
     required_space_to_batch_paddings reshape reverse reverse_sequence roll round rsqrt saturate_cast scalar_mul
-    searchsorted sequence_mask shape shape_n sigmoid sign sin sinh size slice sort space_to_batch
-    space_to_batch_nd split sqrt square squeeze stack stop_gradient strided_slice subtract switch_case tan tanh
-    tensor_scatter_nd_add tensor_scatter_nd_max tensor_scatter_nd_min tensor_scatter_nd_sub
-    tensor_scatter_nd_update tensordot tile timestamp transpose truediv truncatediv truncatemod unique
-    unique_with_counts unravel_index unstack where zeros zeros_like
+    searchsorted sequence_mask shape shape_n sigmoid sign sin sinh size slice sort space_to_batch space_to_batch_nd
+    split sqrt square squeeze stack stop_gradient strided_slice subtract tan tanh tensor_scatter_nd_add
+    tensor_scatter_nd_max tensor_scatter_nd_min tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile
+    transpose truediv truncatediv truncatemod unique unique_with_counts unravel_index unstack where zeros
+    zeros_like
     """.split()
 )
 

@@ -117,7 +117,9 @@ def _graph(tree: Tree, path: str, paths: Sequence[str], findings: list[Finding])
     if path not in paths:
         return MetaGraph()
     meta = read_meta_graph(message(tree.open(path)))
-    findings += [*judge_ops(meta.graph.ops, path), *meta.graph.findings]
+    graph = meta.graph
+    findings += [*judge_ops(graph.ops, path, graph.library), *graph.findings]
+    findings += graph.names.judge(meta.given, path)
     return meta
 
 

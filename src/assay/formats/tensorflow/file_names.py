@@ -18,6 +18,8 @@ MAX_NODES = 3_000_000
 """Nodes of one graph, functions included, that are kept."""
 
 _NAMED: dict[str, tuple[Severity, tuple[int, ...]]] = {
+    "Save": (Severity.WRITE, (0,)),
+    "SaveSlices": (Severity.WRITE, (0,)),
     "SaveV2": (Severity.WRITE, (0,)),
     "MergeV2Checkpoints": (Severity.WRITE, (0, 1)),
     "RestoreV2": (Severity.READ, (0,)),
@@ -27,10 +29,16 @@ _NAMED: dict[str, tuple[Severity, tuple[int, ...]]] = {
     "InitializeTableFromTextFileV2": (Severity.READ, (1,)),
 }
 # Operation: what it does to a file, and which of its inputs name it.
+_EFFECTS = {
+    Severity.WRITE: "write a file that the artifact names",
+    Severity.READ: "read a file that the artifact names",
+}
 _GIVEN = frozenset({"Placeholder", "PlaceholderWithDefault", "Arg", "_Arg"})
 _BUILDING = frozenset(
     {"Identity", "StringJoin", "ShardedFilename", "Select", "SelectV2", "StaticRegexFullMatch", "Pack", "NoOp"}
 )
+_DEFAULT = "model"
+"""The file name of TensorFlow 1's savers until they are given another one."""
 _CONSTANTS = frozenset({"Const", "HostConst"})
 
 
@@ -68,7 +76,7 @@ class FileNames:
         """Findings about file names that the graph brings along.
 
         Args:
-            assets: tensors that the loader fills with the names of assets.
+            assets: tensors that the loader fills with the names of assets, or of the checkpoint.
             path: the entry the graph stands in.
         """
         known = {name.partition(":")[0] for name in assets}
@@ -91,7 +99,8 @@ class FileNames:
                 for reason in reasons:
                     text = f"operation {node.op} uses a file name that comes with the model: {reason}"
                     key = (node.op, severity.value, reason)
-                    found.setdefault(key, Finding("tensorflow-file-name", severity, text, path))
+                    effect = _EFFECTS[severity]
+                    found.setdefault(key, Finding("tensorflow-file-name", severity, text, path, effect=effect))
         return list(found.values())[:100]
 
     def _reaching(self) -> set[str]:
@@ -131,7 +140,9 @@ def _odd(nodes: dict[str, Node], names: list[str], assets: set[str], *, strict: 
         if node is None or node.op in _GIVEN or name in assets:
             given = True
         elif node.op in _CONSTANTS:
-            if node.texts is None:
+            if node.texts == [_DEFAULT]:
+                given = True
+            elif node.texts is None:
                 yield "text that was not read"
             else:
                 yield from (f"{text!r:.120}" for text in node.texts if leads_away(text))

@@ -40,7 +40,7 @@ class FrozenGraphFormat:
                 text = "the graph ends early"
                 graph.findings.append(Finding("tensorflow-unreadable", Severity.INCOMPLETE, text, path))
             tensors = tuple(graph.constants.values())
-            findings = [*judge_ops(graph.ops, path), *graph.findings, *graph.names.judge((), path)]
+            findings = [*judge_ops(graph.ops, path, graph.library), *graph.findings, *graph.names.judge((), path)]
             return Description(
                 format=self.name,
                 paths=(path,),

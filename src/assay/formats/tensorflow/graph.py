@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from assay.containers.protobuf.message import BYTES, Field
 from assay.errors import BadFormat
 from assay.formats.tensorflow.file_names import FileNames, Node
+from assay.formats.tensorflow.nodes import MAX_TEXT, attributes, calls, pair, reaching, texts
 from assay.formats.tensorflow.types import dtype_name, fixed_shape, read_shape
 from assay.spec.description import Port
 from assay.spec.finding import Finding, Severity
@@ -29,13 +28,6 @@ MAX_CONSTANTS = 200_000
 MAX_PORTS = 10_000
 """Inputs and outputs of one signature, and signatures of one graph."""
 
-MAX_TEXT = 1000
-"""Characters of a name."""
-
-MAX_TEXTS = 10_000
-"""Elements of a constant of text that are read."""
-
-_STRING = 7  # DT_STRING
 _VERSION = re.compile(r"\d+(\.\d+)+", re.ASCII)
 MAX_SINKS = 100
 """Outputs that are guessed."""
@@ -53,6 +45,7 @@ class Graph:
         ops: operation to how often it occurs, functions included.
         nodes: number of nodes of the main graph.
         functions: number of functions in its library.
+        library: their names.
         constants: by name (``function/node`` in a function), with extents where they lie plainly.
         placeholders: inputs of the main graph.
         findings: what is odd.
@@ -64,6 +57,7 @@ class Graph:
     ops: Counter[str] = field(default_factory=Counter)
     nodes: int = 0
     functions: int = 0
+    library: set[str] = field(default_factory=set)
     constants: dict[str, TensorSpec] = field(default_factory=dict)
     placeholders: list[Port] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -119,6 +113,7 @@ class MetaGraph:
         signatures: by name.
         assets: file names below ``assets``.
         asset_tensors: what takes their names when the graph is loaded.
+        saver_tensor: what takes the name of the checkpoint when the saver is called.
         objects: the object graph, unread.
     """
 
@@ -129,7 +124,13 @@ class MetaGraph:
     signatures: dict[str, Signature] = field(default_factory=dict)
     assets: list[str] = field(default_factory=list)
     asset_tensors: list[str] = field(default_factory=list)
+    saver_tensor: str = ""
     objects: Field | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """Tensors that the loader fills with names of files."""
+        return [*self.asset_tensors, *([self.saver_tensor] if self.saver_tensor else [])]
 
     @property
     def main(self) -> Signature | None:
@@ -157,8 +158,10 @@ def read_meta_graph(source: Field, *, constants: bool = False) -> MetaGraph:
                 _read_info(part, meta)
             elif part.number == 2:
                 meta.graph = read_graph(part, constants=constants)
+            elif part.number == 3 and part.wire == BYTES:
+                meta.saver_tensor = next((inner.text(MAX_TEXT) for inner in part if inner.number == 1), "")
             elif part.number == 5 and len(meta.signatures) < MAX_PORTS:
-                name, value = _pair(part)
+                name, value = pair(part)
                 if value is not None:
                     meta.signatures[name] = _signature(value)
             elif part.number == 6 and len(meta.assets) < MAX_PORTS:
@@ -244,7 +247,9 @@ def _read_function(source: Field, graph: Graph, *, constants: bool) -> None:
     prefix = ""
     for part in source:
         if part.number == 1:
-            prefix = next((inner.text(MAX_TEXT) for inner in part if inner.number == 1), "") + "/"
+            name = next((inner.text(MAX_TEXT) for inner in part if inner.number == 1), "")
+            graph.library.add(name)
+            prefix = f"{name}/"
         elif part.number == 3:
             _read_node(part, graph, prefix, constants=constants)
 
@@ -263,8 +268,8 @@ def _read_node(source: Field, graph: Graph, prefix: str, *, constants: bool) -> 
         graph.consumed.update(given.removeprefix("^").partition(":")[0] for given in inputs)
     graph.ops[op] += 1
     data = [given.partition(":")[0] for given in inputs if not given.startswith("^")]
-    texts = _texts(source) if op in _CONSTANTS else []
-    graph.names.add(prefix.removesuffix("/"), name, Node(op, data, texts, _calls(source)))
+    words = texts(source) if op in _CONSTANTS else []
+    graph.names.add(prefix.removesuffix("/"), name, Node(op, data, words, calls(source)))
     if constants and not prefix:
         graph.produced[name] = (op, source)
     if op in _CONSTANTS and constants and len(graph.constants) < MAX_CONSTANTS:
@@ -273,67 +278,11 @@ def _read_node(source: Field, graph: Graph, prefix: str, *, constants: bool) -> 
             graph.constants.setdefault(spec.name, spec)
     elif op == "Placeholder" and not prefix and len(graph.placeholders) < MAX_PORTS:
         graph.placeholders.append(_placeholder(source, name))
-    elif op == "PrintV2":
-        for key, value in _attributes(source):
-            stream = next((inner.text(MAX_TEXT) for inner in value if inner.number == 2), "")
-            if key == "output_stream" and stream.startswith("file:"):
-                text = "operation PrintV2 writes to a file"
-                path = source.reader.window.path
-                graph.findings.append(
-                    Finding("tensorflow-risky-op", Severity.WRITE, text, path, source.offset, stream[:200])
-                )
-
-
-def _calls(node: Field) -> list[str]:
-    """Functions that a node's attributes name, alone or in lists."""
-    found: list[str] = []
-    for _, value in _attributes(node):
-        for part in value:
-            if part.number == 10 and part.wire == BYTES:
-                found += [inner.text(MAX_TEXT) for inner in part if inner.number == 1 and inner.wire == BYTES]
-            elif part.number == 1 and part.wire == BYTES:
-                functions = [inner for inner in part if inner.number == 9 and inner.wire == BYTES]
-                found += [last.text(MAX_TEXT) for inner in functions for last in inner if last.number == 1]
-    return found
-
-
-def _texts(node: Field) -> list[str] | None:
-    """Elements of a constant of text that may be a name of a file; None when they are stored in another way."""
-    found: list[str] = []
-    for key, value in _attributes(node):
-        for tensor in value if key == "value" else ():
-            if tensor.number != 8 or tensor.wire != BYTES:
-                continue
-            parts = list(islice(tensor, MAX_TEXTS))
-            if not any(part.number == 1 and part.wire != BYTES and part.integer == _STRING for part in parts):
-                continue
-            if len(parts) == MAX_TEXTS or any(part.number == 4 for part in parts):
-                return None
-            found += [part.text(MAX_TEXT) for part in parts if part.number == 8 and part.wire == BYTES]
-    return found
-
-
-def _attributes(node: Field) -> Iterator[tuple[str, Field]]:
-    for part in node:
-        if part.number == 5:
-            key, value = _pair(part)
-            if value is not None:
-                yield key, value
-
-
-def _pair(entry: Field) -> tuple[str, Field | None]:
-    """Key and value of an entry of a map."""
-    key, value = "", None
-    for part in entry:
-        if part.number == 1:
-            key = part.text(MAX_TEXT)
-        elif part.number == 2:
-            value = part
-    return key, value
+    graph.findings += reaching(op, source)
 
 
 def _constant(node: Field, name: str) -> TensorSpec | None:
-    for key, value in _attributes(node):
+    for key, value in attributes(node):
         if key == "value":
             for part in value:
                 if part.number == 8:
@@ -361,7 +310,7 @@ def _tensor(source: Field, name: str) -> TensorSpec:
 
 
 def _result_type(node: Field) -> str:
-    for key, value in _attributes(node):
+    for key, value in attributes(node):
         if key in {"T", "dtype", "Tout", "DstT", "out_type"}:
             number = next((part.integer for part in value if part.number == 6 and part.wire != BYTES), 0)
             if number:
@@ -371,7 +320,7 @@ def _result_type(node: Field) -> str:
 
 def _placeholder(node: Field, name: str) -> Port:
     dtype, shape = "float32", None
-    for key, value in _attributes(node):
+    for key, value in attributes(node):
         for part in value:
             if key == "dtype" and part.number == 6:
                 dtype = dtype_name(part.integer)
@@ -385,7 +334,7 @@ def _signature(source: Field) -> Signature:
     method = ""
     for part in source:
         if part.number in ports and len(ports[part.number]) < MAX_PORTS:
-            name, value = _pair(part)
+            name, value = pair(part)
             if value is not None:
                 ports[part.number].append(_port(name, value))
         elif part.number == 3:

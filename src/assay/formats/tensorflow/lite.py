@@ -14,7 +14,27 @@ from assay.trees import Tree
 
 IDENTIFIER = b"TFL3"
 
+MAX_CUSTOM = 100
+"""Custom operators that are looked at one by one."""
+
+MAX_FINDINGS = 300
+
 _SELECT_PREFIX = "Flex"
+_RUNTIME_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+"""Operators without a number that the runtime registers by itself."""
+
+_MEDIAPIPE = frozenset(
+    {
+        "Convolution2DTransposeBias",
+        "MaxPoolingWithArgmax2D",
+        "MaxUnpooling2D",
+        "Resampler",
+        "TransformTensorBilinear",
+        "TransformLandmarks",
+        "Landmarks2TransformMatrix",
+        "KmeansEmbeddingLookup",
+    }
+)
 
 
 class TensorFlowLiteFormat:
@@ -54,14 +74,26 @@ class TensorFlowLiteFormat:
 
 def _judge(model: LiteModel, path: str) -> list[Finding]:
     findings = []
-    for name in sorted(set(model.custom))[:100]:
+    for name in sorted(set(model.custom))[:MAX_CUSTOM]:
         if name.startswith(_SELECT_PREFIX):
             # TensorFlow's own operations inside a Lite model: judged as in a graph.
             findings += judge_ops({name.removeprefix(_SELECT_PREFIX): model.ops[name]}, path)
+        elif name in _RUNTIME_CUSTOM:
+            continue
+        elif name in _MEDIAPIPE:
+            text = "an operator that the library mediapipe has"
+            findings.append(Finding("tflite-library-op", Severity.NOTE, text, path, evidence=name))
         else:
             text = "an operator that the runtime does not have by itself"
-            findings.append(Finding("tflite-custom-op", Severity.NOTE, text, path, evidence=name[:200]))
-    return findings
+            findings.append(Finding("tflite-custom-op", Severity.INCOMPLETE, text, path, evidence=name[:200]))
+    if len(set(model.custom)) > MAX_CUSTOM:
+        text = f"more than {MAX_CUSTOM} operators that the runtime does not have by itself"
+        findings.append(Finding("tflite-custom-op", Severity.INCOMPLETE, text, path))
+    for name in sorted(model.ops):
+        if name.startswith("BUILTIN_") or name == "STABLEHLO_CUSTOM_CALL":
+            text = "an operator that is not known here, or calls native code by name"
+            findings.append(Finding("tflite-unknown-op", Severity.INCOMPLETE, text, path, evidence=name[:200]))
+    return findings[:MAX_FINDINGS]
 
 
 def _metadata(model: LiteModel) -> dict[str, Json]:

@@ -13,8 +13,9 @@ Source: the field numbers of ``saved_model.proto`` and ``fingerprint.proto``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from posixpath import basename, dirname
+from posixpath import basename
 
+from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
 from assay.containers.protobuf.message import BYTES, message
 from assay.errors import BadFormat
@@ -41,6 +42,9 @@ from assay.trees import Tree
 MAX_GRAPHS = 100
 """Graphs of one SavedModel."""
 
+MAX_ASSETS = 10_000
+"""Names of assets that are looked for."""
+
 MAX_FINDINGS = 500
 """Findings about one SavedModel's objects."""
 
@@ -48,7 +52,6 @@ _MAIN = "saved_model.pb"
 _BEGINNING = b"\x08\x01\x12"
 _VARIABLES = "variables/variables.index"
 _SIDE_FILES = ("keras_metadata.pb", "fingerprint.pb", "saved_model.pbtxt")
-_SIDE_FOLDERS = ("assets", "assets.extra", "variables")
 
 
 class SavedModelFormat:
@@ -62,11 +65,11 @@ class SavedModelFormat:
         groups = []
         for path in tree:
             if tree.head(path).startswith(_BEGINNING) and _is_saved_model(tree, path):
-                folder = dirname(path)
                 side = [tree.sibling(path, name) for name in _SIDE_FILES]
                 files = [name for name in side if name in tree]
-                for name in _SIDE_FOLDERS:
-                    files += tree.under(f"{folder}/{name}" if folder else name)
+                index = tree.sibling(path, _VARIABLES)
+                files += [name for name in (index,) if name in tree] + list(shard_paths(tree, index))
+                files += _assets(tree, path)
                 # A renamed file is a SavedModel too, but only the right name has a directory around it.
                 groups.append((path, *files) if basename(path) == _MAIN else (path,))
         return groups
@@ -86,7 +89,11 @@ class SavedModelFormat:
             objects = _objects(tree, path, paths, meta, findings)
             model, training, task = _keras(objects, path, findings)
             for graph in graphs:
-                found = [*judge_ops(graph.graph.ops, path), *graph.graph.findings, *_names(graph, path)]
+                found = [
+                    *judge_ops(graph.graph.ops, path, graph.graph.library),
+                    *graph.graph.findings,
+                    *_names(graph, path),
+                ]
                 findings += [finding for finding in found if finding not in findings]
             tensors = bundle.tensors or tuple(meta.graph.constants.values())
             signature = meta.main
@@ -114,13 +121,30 @@ class SavedModelFormat:
             )
 
 
+def _assets(tree: Tree, path: str) -> list[str]:
+    """Files that the graphs name as assets; others of the folder, and files of other kinds, stand for themselves."""
+    names: set[str] = set()
+    try:
+        for graph in message(tree.open(path), clip=True):
+            for part in graph if graph.number == 2 and graph.wire == BYTES else ():
+                if part.number == 6 and part.wire == BYTES and len(names) < MAX_ASSETS:
+                    names.update(inner.text(1000) for inner in part if inner.number == 2 and inner.wire == BYTES)
+    except BadFormat:
+        pass  # describing the file says so
+    found = (tree.sibling(path, f"assets/{name}") for name in sorted(names) if name and not leads_away(name))
+    return [name for name in found if name in tree and not is_foreign(tree.head(name))]
+
+
 def _names(meta: MetaGraph, path: str) -> list[Finding]:
     """Findings about files that the graph names: assets outside their folder, and names it brings along."""
-    found = meta.graph.names.judge(meta.asset_tensors, path)
+    found = meta.graph.names.judge(meta.given, path)
     for name in meta.assets:
         if leads_away(name):
             text = "an asset lies outside the folder of assets"
-            found.append(Finding("tensorflow-asset-escape", Severity.READ, text, path, evidence=name[:200]))
+            effect = "read a file outside the artifact"
+            found.append(
+                Finding("tensorflow-asset-escape", Severity.READ, text, path, evidence=name[:200], effect=effect)
+            )
     return found
 
 
