@@ -5,9 +5,6 @@ could really be shut is written as JSON to a pipe; a door that the kernel does n
 an error. Layout and order of the mounts follow what ``bubblewrap`` does.
 """
 
-# Only os: little is imported before the doors are shut.
-# ruff: noqa: PTH, S108
-
 import contextlib
 import ctypes
 import json
