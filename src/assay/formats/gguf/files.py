@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from assay.audit.jinja import judge_templates
 from assay.containers.documents import plain
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
@@ -65,6 +66,7 @@ class GgufFormat:
             findings = list(header.findings)
             findings += _read_parts(tree, paths[1:], tensors)
             findings += _check_parts(header, paths, len(tensors))
+            findings += _judge_templates(header, paths[0])
             return _describe(header, paths, tuple(tensors.values()), findings)
 
 
@@ -183,6 +185,15 @@ def _named_templates(values: Mapping[str, Value]) -> dict[str, Json]:
         for key, value in values.items()
         if key.startswith(prefix) and isinstance(value, str)
     }
+
+
+def _judge_templates(header: Header, path: str) -> list[Finding]:
+    """What the chat templates can do: the default one, and every other text whose key ends or begins like one."""
+    stated = {key: value for key, value in header.values.items() if "chat_template" in key and isinstance(value, str)}
+    return judge_templates(
+        (("chat template" if key == _TEMPLATE else f"chat template {key!r:.60}", text) for key, text in stated.items()),
+        path,
+    )
 
 
 def _base_models(values: Mapping[str, Value]) -> tuple[str, ...]:

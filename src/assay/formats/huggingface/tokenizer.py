@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from assay.audit.jinja import judge_templates
 from assay.containers.documents import plain
 from assay.errors import AssayError
 from assay.formats.huggingface.code import report_code
@@ -23,6 +24,7 @@ from assay.spec.json import Json
 MAX_TOKENIZER = 128 << 20
 """Bytes of tokenizer.json that are read; the largest known take about 35 million."""
 MAX_TEMPLATE = 1 << 20
+MAX_TEMPLATES = 64
 MAX_TOKENS = 4_000_000
 """Lines of a vocab.txt; the largest vocabularies have a million."""
 _UNLIMITED = 1e18
@@ -222,21 +224,44 @@ def _chat_template(folder: Folder, settings: Mapping[str, Json]) -> tuple[str | 
     jinja = folder.text("chat_template.jinja", MAX_TEMPLATE)
     if jinja is not None:
         found.append(jinja)
-    for value in (folder.object("chat_template.json").get("chat_template"), settings.get("chat_template")):
-        if isinstance(value, str):
-            found.append(value[:MAX_TEMPLATE])
-        for item in _list(value):
-            if isinstance(item, Mapping) and isinstance(item.get("template"), str):
-                named.setdefault(str(item.get("name"))[:100], str(item["template"])[:MAX_TEMPLATE])
+        folder.findings += judge_templates([("chat template", jinja)], folder.path("chat_template.jinja"))
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        value = (settings if name == "tokenizer_config.json" else folder.object(name)).get("chat_template")
+        listed = _templates(value)
+        folder.findings += judge_templates(((_called(what), text) for what, text in listed), folder.path(name))
+        for what, text in listed:
+            if what:
+                named.setdefault(what[:100], text[:MAX_TEMPLATE])
+            else:
+                found.append(text[:MAX_TEMPLATE])
     extra = folder.sub("additional_chat_templates")
-    for name in extra.names[:64]:
+    for name in extra.names[:MAX_TEMPLATES]:
         if name.endswith(".jinja"):
-            named[name.removesuffix(".jinja")] = extra.text(name, MAX_TEMPLATE)
+            text = extra.text(name, MAX_TEMPLATE) or ""
+            named[name.removesuffix(".jinja")] = text
+            folder.findings += judge_templates([("chat template", text)], extra.path(name))
+    if len(extra.names) > MAX_TEMPLATES:
+        message = f"{len(extra.names):,} chat templates, {MAX_TEMPLATES} are looked at"
+        folder.report("many-templates", Severity.INCOMPLETE, message, "additional_chat_templates")
     if len({template.strip() for template in found}) > 1:
         message = f"{len(found)} chat templates differ; {'chat_template.jinja' if jinja else 'chat_template.json'} wins"
         folder.report("two-chat-templates", Severity.MISLEAD, message)
     default = found[0] if found else named.get("default")
     return (default if isinstance(default, str) else None), named
+
+
+def _templates(value: Json) -> list[tuple[str, str]]:
+    """Templates by name, as a list or mapping states them; the default one has none."""
+    if isinstance(value, str):
+        return [("", value)]
+    if isinstance(value, Mapping):
+        return [(str(name), text) for name, text in value.items() if isinstance(text, str)]
+    items = [item for item in _list(value) if isinstance(item, Mapping)]
+    return [(str(item.get("name")), text) for item in items if isinstance(text := item.get("template"), str)]
+
+
+def _called(name: str) -> str:
+    return f"chat template {name!r:.60}" if name else "chat template"
 
 
 def _list(value: Json) -> Sequence[Json]:
