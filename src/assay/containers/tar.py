@@ -122,6 +122,7 @@ def read_tar(window: Window) -> tuple[list[Member], list[Finding]]:
         if len(members) > MAX_MEMBERS:
             raise LimitExceeded(f"{window.path}: more than {MAX_MEMBERS:,} tar members", path=window.path)
         position = data + size + -size % _BLOCK
+    say("tar-broken", Severity.INCOMPLETE, "the archive has no end: members may be missing")
     return members, findings
 
 

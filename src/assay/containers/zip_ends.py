@@ -48,10 +48,12 @@ def find_end(window: Window) -> End:
     Raises:
         BadFormat: there is none, or the central directory it names does not lie before it.
     """
-    base = max(0, window.size - _FURTHEST)
+    base = max(0, window.size - _END.size)
     tail = window.read(base)
-    at = len(tail) - _END.size
-    if at < 0 or tail[at : at + 4] != SIGNATURE or tail[-2:] != b"\0\0":
+    at = 0
+    if len(tail) < _END.size or tail[:4] != SIGNATURE or tail[-2:] != b"\0\0":
+        base = max(0, window.size - _FURTHEST)
+        tail = window.read(base)
         at = tail.rfind(SIGNATURE)
     if at < 0 or at + _END.size > len(tail):
         raise BadFormat("no end of central directory", path=window.path, offset=window.size)

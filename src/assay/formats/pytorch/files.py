@@ -7,7 +7,6 @@ Not here: TorchScript (``script``), ``torch.export`` (``export``), the byte layo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from posixpath import basename
 
 from assay.containers.documents import read_json
@@ -18,10 +17,11 @@ from assay.formats.pytorch.checkpoints import Story, read_story
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import Index, build_index
 from assay.formats.pytorch.legacy import is_legacy, read_legacy
+from assay.formats.pytorch.members import storage_keys, unread_members
 from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.state import Found, find_tensors
 from assay.formats.pytorch.values import TensorValue, shorten
-from assay.formats.pytorch.zip import extra_members, read_zip
+from assay.formats.pytorch.zip import read_zip
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -109,8 +109,17 @@ def read_saved(tree: Tree, path: str) -> Saved:
     kind = archive_kind(archive)
     if kind is None or kind[0] is not Kind.PICKLE:
         raise BadFormat(f"{path}: not an archive of torch.save", path=path)
-    saved = read_zip(archive, kind[1])
-    return replace(saved, findings=(*saved.findings, *extra_members(archive, kind[1])))
+    return read_zip(archive, kind[1])
+
+
+def _unread(tree: Tree, path: str, saved: Saved) -> list[Finding]:
+    """What lies in a file beside what was read."""
+    if is_legacy(tree.head(path)):
+        return []
+    archive = open_archive(tree, path)
+    prefix = (archive_kind(archive) or ("", ""))[1]
+    read = {f"{prefix}data.pkl", *(f"{prefix}data/{key}" for key in storage_keys(saved.value))}
+    return unread_members(archive, prefix, read.__contains__, plain=True)
 
 
 def _read_all(tree: Tree, shards: Sequence[str]) -> tuple[list[tuple[Saved, Found]], list[Finding]]:
@@ -126,6 +135,7 @@ def _read_all(tree: Tree, shards: Sequence[str]) -> tuple[list[tuple[Saved, Foun
             continue
         parts.append((saved, find_tensors(saved.value)))
         findings.extend(saved.findings)
+        findings.extend(_unread(tree, path, saved))
     return parts, findings
 
 

@@ -26,6 +26,7 @@ from assay.errors import BadFormat, LimitExceeded
 from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.graph import as_json, attributes_of, key_text
 from assay.formats.pytorch.index import build_index
+from assay.formats.pytorch.members import storage_keys, unread_members
 from assay.formats.pytorch.rebuild import tensor_of
 from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, note_reaching, plain_class
@@ -69,6 +70,7 @@ class TorchScriptFormat:
             if f"{prefix}data.pkl" not in archive:
                 return _older(archive, prefix, script, findings)
             saved, parts = _read_parts(archive, prefix, script, findings)
+            findings += _unread(archive, prefix, parts)
             return _assemble(archive, prefix, saved, parts, script, findings)
 
     def tensor(self, tree: Tree, spec: TensorSpec) -> bytes:
@@ -86,6 +88,19 @@ class TorchScriptFormat:
             return ((located.name, saved, located.tensor) for saved, found in parts for located in found.tensors)
 
         return sought_elements(spec, find_archives(tree, Kind.SCRIPT), "a TorchScript archive", tensors)
+
+
+def _unread(archive: Archive, prefix: str, parts: list[tuple[Saved, Found]]) -> list[Finding]:
+    """What lies in the archive beside modules, constants, their storages and the code."""
+    read = {f"{prefix}data.pkl"}
+    for folder, (saved, _) in zip(("data", "constants"), parts, strict=False):
+        read |= {f"{prefix}{folder}.pkl", *(f"{prefix}{folder}/{key}" for key in storage_keys(saved.value))}
+    code = f"{prefix}code/"
+
+    def known(name: str) -> bool:
+        return name in read or (name.startswith(code) and name.endswith(".py"))
+
+    return unread_members(archive, prefix, known, plain=False)
 
 
 def _prefix(archive: Archive) -> str:

@@ -20,8 +20,6 @@ from assay.spec.json import Json
 MAX_INFLATED = 1 << 28
 """Bytes of a compressed member that are inflated."""
 
-_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
-
 _MAX_NOTE = 256
 # Bytes of the small text members (version, byteorder) that are read.
 
@@ -88,6 +86,7 @@ def read_zip(
     path = archive.window.path
     version = note(archive, f"{prefix}version") or note(archive, f"{prefix}.data/version")
     order = note(archive, f"{prefix}byteorder")
+    parsed = pickles.parse(archive.open(f"{prefix}{pickle}", MAX_INFLATED))
     findings = list(archive.findings)
     if order not in (None, "little", "big"):
         findings.append(
@@ -102,7 +101,6 @@ def read_zip(
         findings.append(
             Finding("pytorch-no-version", Severity.MISLEAD, "the archive has no version record; torch refuses it", path)
         )
-    parsed = pickles.parse(archive.open(f"{prefix}{pickle}", MAX_INFLATED))
     return Saved(
         path=path,
         version=f"zip {version}" if version else "zip",
@@ -138,20 +136,6 @@ def note(archive: Archive, name: str) -> str | None:
         return archive.read(name, _MAX_NOTE).decode("utf-8", "replace").strip()
     except BadFormat:
         return None
-
-
-def extra_members(archive: Archive, prefix: str) -> list[Finding]:
-    """Report members of a ``torch.save`` archive that torch neither writes nor reads."""
-    known = {prefix + name for name in _RECORDS}
-    inside = (f"{prefix}data/", f"{prefix}.data/")
-    names = [member.name for member in archive.members]
-    extra = [name for name in names if name not in known and not name.startswith(inside)]
-    if not extra:
-        return []
-    message = f"the archive holds {len(extra):,} members that torch.save does not write"
-    return [
-        Finding("pytorch-extra-member", Severity.NOTE, message, archive.window.path, None, ", ".join(extra[:5])[:200])
-    ]
 
 
 def _facts(archive: Archive, prefix: str, order: str | None) -> dict[str, Json]:

@@ -1,0 +1,178 @@
+"""Torch archives that two readers see differently, or that hold more than torch reads; and their honest twins."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+
+import pytest
+from hostile_archives import EMPTY, PRINTS, Entry, changed, state_dict, tensor_pickle, zip_of
+
+from assay.audit.archives import ArchivesAuditor
+from assay.audit.polyglots import PolyglotsAuditor
+from assay.containers.archive import Archive
+from assay.formats.registry import all_formats
+from assay.service.examine import inspect
+from assay.spec.finding import Finding, Severity
+from assay.trees import BytesWindow, Tree
+
+ONES = struct.pack("<4f", 1, 1, 1, 1)
+
+
+def found(data: bytes, name: str = "model.pt") -> list[Finding]:
+    """Everything formats and the auditors of structure find."""
+    tree = Tree.of({name: data})
+    inspection = inspect(tree, all_formats())
+    findings = list(inspection.all_findings)
+    for auditor in (ArchivesAuditor(), PolyglotsAuditor()):
+        findings += auditor.audit(tree, inspection)
+    if inspection.unknown:
+        findings.append(Finding("file-unknown", Severity.INCOMPLETE, "nobody knows it", name))
+    return findings
+
+
+def grave(data: bytes, name: str = "model.pt") -> set[str]:
+    return {finding.rule for finding in found(data, name) if finding.severity is not Severity.NOTE}
+
+
+CRC = zlib.crc32(ONES)
+DESCRIBED = {"flags": 0x808, "local_crc": 0, "local_size": 0, "local_packed": 0}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(zip_of(state_dict()), id="plain"),
+        pytest.param(zip_of(changed(state_dict(storage=ONES), 0, method=8)), id="deflated pickle"),
+        pytest.param(zip_of(state_dict(), comment=b"made on a Tuesday"), id="comment"),
+        pytest.param(
+            zip_of(
+                changed(
+                    state_dict(storage=ONES), 2, **DESCRIBED, descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 16, 16)
+                )
+            ),
+            id="data descriptor",
+        ),
+        pytest.param(
+            zip_of(changed(state_dict(storage=ONES), 2, **DESCRIBED, descriptor=struct.pack("<3L", CRC, 16, 16))),
+            id="data descriptor without signature",
+        ),
+        pytest.param(
+            zip_of(changed(state_dict(), 2, local_extra=b"FB" + struct.pack("<H", 40) + bytes(40))), id="padded"
+        ),
+        pytest.param(zip_of(changed(state_dict(), 2, before=bytes(64))), id="zeros between members"),
+        pytest.param(zip_of(state_dict(Entry(b"m/note.txt", b"trained on Tuesday"))), id="a text"),
+    ],
+)
+def test_honest_archives_have_no_finding_above_a_note(data: bytes) -> None:
+    assert grave(data) == set()
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        pytest.param(zip_of(changed(state_dict(), 0, local_name=b"m/dota.pkl")), "zip-header-mismatch", id="local name"),
+        pytest.param(zip_of(changed(state_dict(), 0, local_method=8)), "zip-header-mismatch", id="local method"),
+        pytest.param(zip_of(changed(state_dict(), 0, local_flags=0x801)), "zip-header-mismatch", id="local encrypted bit"),
+        pytest.param(zip_of(changed(state_dict(), 0, local_flags=0)), "zip-header-mismatch", id="local UTF-8 bit"),
+        pytest.param(zip_of(changed(state_dict(), 0, local_size=3, local_packed=3)), "zip-header-mismatch", id="local size"),
+        pytest.param(zip_of(changed(state_dict(), 0, local_crc=3)), "zip-header-mismatch", id="local checksum"),
+        pytest.param(zip_of(changed(state_dict(), 0, packed=3)), "zip-header-mismatch", id="stored in another size"),
+        pytest.param(
+            zip_of(changed(state_dict(storage=ONES), 2, **DESCRIBED, descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 16, 9))),
+            "zip-header-mismatch",
+            id="lying data descriptor",
+        ),
+        pytest.param(zip_of(changed(state_dict(), 0, name=b"m/data.pkl\0.txt")), "zip-header-mismatch", id="NUL in a name"),
+        pytest.param(
+            zip_of(changed(state_dict(), 0, extra=struct.pack("<HHBL", 0x7075, 14, 1, zlib.crc32(b"m/data.pkl")) + b"evil.name")),
+            "zip-header-mismatch",
+            id="another name in the Unicode path",
+        ),
+        pytest.param(zip_of(changed(state_dict(), 0, crc=7, local_crc=7)), "zip-crc", id="checksum"),
+        pytest.param(zip_of(changed(state_dict(), 0, crc=7, local_crc=7, method=8)), "zip-crc", id="checksum, deflated"),
+        pytest.param(zip_of(changed(state_dict(), 0, size=5, local_size=5, method=8)), "zip-crc", id="size, deflated"),
+        pytest.param(zip_of(changed(state_dict(), 0, flags=0x801)), "zip-encrypted", id="encrypted bit"),
+        pytest.param(zip_of(changed(state_dict(), 0, method=99)), "zip-method", id="unknown method"),
+        pytest.param(zip_of(state_dict(Entry(b"m/data.pkl", EMPTY))), "zip-duplicate-member", id="two data.pkl"),
+        pytest.param(zip_of(state_dict(Entry(b"m/DATA.pkl", EMPTY))), "name-twins", id="case twins"),
+        pytest.param(zip_of(state_dict(Entry(b"m/../../x", b"x"))), "name-parent", id="traversal"),
+        pytest.param(zip_of(changed(state_dict(), 2, before=PRINTS)), "zip-hidden-bytes", id="pickle between members"),
+        pytest.param(zip_of(state_dict(Entry(b"m/x.pkl", PRINTS, listed=False))), "zip-hidden-bytes", id="unlisted member"),
+        pytest.param(zip_of(state_dict(), gap=PRINTS), "zip-hidden-bytes", id="bytes before the directory"),
+        pytest.param(zip_of(state_dict(), trailing=PRINTS), "zip-ends", id="pickle behind"),
+        pytest.param(zip_of(state_dict(), count=2), "zip-ends", id="lying count"),
+        pytest.param(zip_of(state_dict(), comment=zip_of([Entry(b"x", b"x")])), "zip-ends", id="archive in the comment"),
+        pytest.param(
+            zip_of(state_dict(), comment=zip_of([Entry(b"x", b"x")])[:-2] + b"\1\0."), "zip-ends", id="two fitting ends"
+        ),
+        pytest.param(
+            zip_of(state_dict(), wide=struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 20, 20, 0, 0, 9, 9, 9, 9)
+                   + struct.pack("<4sLQL", b"PK\6\7", 0, 9, 1)),
+            "zip64",
+            id="zip64 records that contradict",
+        ),
+    ],
+)  # fmt: skip
+def test_archives_that_readers_see_differently_are_found(data: bytes, rule: str) -> None:
+    rules = grave(data)
+    assert rule in rules or (rule == "zip64" and rules), rules
+
+
+def test_members_that_share_bytes_are_found() -> None:
+    one = zip_of(state_dict())
+    # The last member's offset is turned to that of the member before it.
+    at = one.rfind(b"PK\1\2")
+    before = one.rfind(b"PK\1\2", 0, at)
+    shared = one[: at + 42] + one[before + 42 : before + 46] + one[at + 46 :]
+    assert {"zip-overlap"} <= {finding.rule for finding in Archive(BytesWindow(shared)).findings}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_pickle_before_the_archive_is_a_contradiction(counted: bool) -> None:
+    data = zip_of(state_dict(), prefix=PRINTS, counted=counted)
+    assert grave(data) & {"polyglot-zip", "zip-ends", "zip-hidden-bytes"}
+
+
+@pytest.mark.parametrize(
+    "name", [b"m/extra.pkl", b"m/notes.txt", b"m/data/9", b"other/data.pkl", b"m/.data/x", b"x", b"m/constants.pkl2"]
+)
+@pytest.mark.parametrize("method", [0, 8])
+def test_a_pickle_under_any_name_is_found(name: bytes, method: int) -> None:
+    for pickle in (PRINTS, EMPTY[:2] + PRINTS):
+        rules = grave(zip_of(state_dict(Entry(name, pickle, method=method))))
+        assert "pytorch-extra-pickle" in rules
+
+
+@pytest.mark.parametrize("name", [b"m/code.bin", b"m/data/9"])
+def test_a_program_or_an_archive_among_the_members_is_found(name: bytes) -> None:
+    for inside in (b"\x7fELF\2\1\1" + bytes(64), zip_of([Entry(b"x", b"x")]), b"#!/bin/sh\necho inert\n"):
+        assert "pytorch-foreign-member" in grave(zip_of(state_dict(Entry(name, inside))))
+
+
+@pytest.mark.parametrize(
+    ("pickle", "storage", "rule"),
+    [
+        (tensor_pickle(), bytes(12), "pytorch-storage-size"),
+        (tensor_pickle(), bytes(20), "pytorch-storage-size"),
+        (tensor_pickle(count=400), bytes(16), "pytorch-storage-size"),
+        (tensor_pickle(shape=5), bytes(16), "pytorch-view-outside"),
+        (tensor_pickle(offset=1), bytes(16), "pytorch-view-outside"),
+        (tensor_pickle("1"), bytes(16), "pytorch-missing-storage"),
+    ],
+)
+def test_tensors_that_do_not_fit_their_storage_are_found(pickle: bytes, storage: bytes, rule: str) -> None:
+    assert rule in grave(zip_of(state_dict(pickle=pickle, storage=storage)))
+
+
+def test_an_archive_without_a_directory_is_not_safe() -> None:
+    data = zip_of(state_dict())
+    assert grave(data[: data.index(b"PK\1\2")])
+
+
+def test_seventy_thousand_members_take_less_than_two_seconds() -> None:
+    data = zip_of([*state_dict(), *(Entry(b"m/data/%d" % number, b"x") for number in range(1, 70_001))])
+    begun = time.perf_counter()
+    found(data)
+    assert time.perf_counter() - begun < 2
