@@ -36,7 +36,8 @@ FILE = exactly(path=TEXT, digest=DIGEST, size=NUMBER)
 STATEMENT = exactly(kind=TEXT, predicate_type=TEXT, created=TIME, predicate=OBJECT)
 DESCRIPTION = exactly(schema=NUMBER, summary=OBJECT, models=LIST, unknown=LIST, findings=LIST)
 VERIFIED = exactly(
-    reference=TEXT, digest=DIGEST, ok=FLAG, blobs=NUMBER, bytes=NUMBER, bad=LIST, set_aside=LIST, copies=LIST
+    reference=TEXT, digest=DIGEST, ok=FLAG, blobs=NUMBER, bytes=NUMBER, bad=LIST, set_aside=LIST, copies=LIST,
+    signatures=LIST, problems=LIST,
 )
 POLICIES = items(exactly(name=TEXT, digest=DIGEST))
 DECISION = exactly(verdict={"enum": ["safe", "unsafe", "unverified"]}, summary=TEXT, policies=POLICIES)
@@ -52,6 +53,10 @@ SCANNED = exactly(
         findings=FINDINGS, left_out=NUMBER,
     ),
 )  # fmt: skip
+SIGNATURE = exactly(
+    standing=TEXT, reason=TEXT, signature=DIGEST, covers=TEXT, signer=TEXT, key=DIGEST, identity=TEXT
+)
+SIGNED = dict(reference=TEXT, signatures=items(DIGEST), added=NUMBER, key=DIGEST, identity=TEXT)
 SCHEMAS = {
     "push ./model m --alias a --json": exactly(
         reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, new=FLAG, size=NUMBER, files=NUMBER, created=TIME,
@@ -69,6 +74,15 @@ SCHEMAS = {
     "scan m --json": SCANNED,
     "scan m ./nowhere --json": exactly(results=LIST),
     "verify m --json": VERIFIED,
+    "key ./release --json": exactly(private=TEXT, public=TEXT),
+    "sign m --key ./release --json": exactly(**SIGNED, digest=DIGEST),
+    "sign ./model --key ./release --out ./model.sig --json": exactly(**SIGNED, digest={"type": "null"}),
+    "verify m --key ./release.pub --json": exactly(
+        **{**VERIFIED["properties"], "signatures": items(SIGNATURE)}
+    ),
+    "verify ./model --signature ./model.sig --key ./release.pub --json": exactly(
+        reference=TEXT, ok=FLAG, signatures=items(SIGNATURE), problems=LIST
+    ),
     "verify --all --json": items(VERIFIED),
     "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),
     "reindex --json": exactly(events=NUMBER),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,25 +12,28 @@ from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, local_path, registry_of
 from assay.cli.text import plural
 from assay.service import signatures
+from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.reference import Reference, is_path
-from assay.wiring.signing import PASSWORD, new_key, sign_path, signer_of
+from assay.wiring.signing import PASSWORD, new_key, read_bundle, sign_path, signer_of
 
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
-@click.option("--key", "private", metavar="FILE", required=True, help="Private key (PEM).")
+@click.option("--key", "private", metavar="FILE", help="Private key (PEM).")
 @click.option("--cert", "certificates", metavar="FILE", multiple=True, help="Its certificate, then the chain (PEM).")
 @click.option("--out", metavar="FILE", help="Where to write the signature of a folder.")
+@click.option("--attach", metavar="FILE", help="Keep this signature, made by another tool, instead of making one.")
 @json_option
 @click.pass_context
 def sign(
     context: click.Context,
     reference: str,
-    private: str,
+    *,
+    private: str | None,
     certificates: tuple[str, ...],
     out: str | None,
-    *,
+    attach: str | None,
     as_json: bool,
 ) -> None:
     """Sign a version, or with --out the files of a folder.
@@ -37,10 +41,17 @@ def sign(
     A version is signed from its manifest, without reading its files; verify reads them. The password of an encrypted
     key is taken from ASSAY_KEY_PASSWORD, or asked for.
     """
+    if (private is None) == (attach is None):
+        raise click.UsageError("sign with --key FILE, or keep a signature with --attach FILE")
     if is_path(reference) != (out is not None):
         raise click.UsageError("a folder is signed with --out FILE; the signatures of a version are kept beside it")
+    if attach is not None and (out is not None or certificates):
+        raise click.UsageError("--attach keeps a signature as it is: it takes neither --out nor --cert")
+    if attach is not None:
+        _keep(context, reference, local_path(attach, "--attach"), as_json=as_json)
+        return
     chain = [local_path(one, "--cert") for one in certificates]
-    signer = signer_of(local_path(private, "--key"), chain, password=_password(private))
+    signer = signer_of(local_path(private or "", "--key"), chain, password=_password(private or ""))
     body: dict[str, Json]
     if out is not None:
         place = local_path(out, "--out")
@@ -80,6 +91,20 @@ def key(path: str, *, as_json: bool) -> None:
     say(str(public))
     sealed = "encrypted" if os.environ.get(PASSWORD) else "not encrypted"
     talk().print(f"the private key {private} is {sealed}: keep it, and give the public key away")
+
+
+def _keep(context: click.Context, reference: str, file: Path, *, as_json: bool) -> None:
+    registry = registry_of(context)
+    version = registry.resolve(Reference.parse(reference))
+    data = read_bundle(file)
+    added = signatures.keep(registry, version, data)
+    digest = str(version.manifest)
+    if as_json:
+        body: dict[str, Json] = {"reference": version.reference, "digest": digest, "signatures": [str(Digest.of(data))]}
+        print_json({**body, "added": int(added), "key": "", "identity": ""})
+        return
+    say(f"{version.reference} {digest}")
+    talk().print(f"{plural(int(added), 'signature')} added; assay verify --key says whose it is")
 
 
 def _password(private: str) -> str | None:

@@ -221,6 +221,8 @@ def _fallen(check: SignatureCheck, standing: Standing, why: str) -> SignatureChe
 def _unmet(name: str, requirement: Requirement, signed: set[str], judged: Sequence[SignatureCheck]) -> str:
     wanted = f"{requirement.at_least} of {', '.join(requirement.signers)}"
     have = f"signed by {', '.join(sorted(signed))}" if signed else "signed by none of them"
+    if len(signed) >= requirement.at_least:
+        have += ", all with one key"
     others = [check.reason for check in judged if check.standing in {Standing.REVOKED, Standing.EXPIRED}]
     more = f" ({'; '.join(dict.fromkeys(others))})" if others else ""
     return f"{name} must be signed by {wanted}: it is {have}{more}"

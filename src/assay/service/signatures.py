@@ -74,6 +74,27 @@ def sign(registry: Registry, version: Version, signer: Signer) -> Signed:
     return Signed(version, signer.seal, (Digest.of(files), Digest.of(whole)), added)
 
 
+def keep(registry: Registry, version: Version, data: bytes) -> bool:
+    """Keep a signature that another tool made beside a version; False when it is there already.
+
+    Who made it is not asked: that is for those who verify.
+
+    Raises:
+        InvalidInput: it is not a signature that can be compared (codes ``invalid-bundle``, ``unsupported-bundle``,
+            ``invalid-signed-statement``).
+        VerificationFailed: it is about other files, or another artifact (code ``signature-mismatch``).
+    """
+    manifest = registry.manifest(version)
+    said = read_payload(Bundle.parse(data).payload)
+    digests = {entry.path: entry.digest for entry in manifest.entries()}
+    reason, matches = _against(said, digests, manifest.digest, Digest.of(data))
+    if not matches:
+        raise VerificationFailed(
+            f"the signature is not about {version.reference}: {reason}; it was not kept", code="signature-mismatch"
+        )
+    return _attach(registry, data, manifest, FILES_TYPE if isinstance(said, SignedFiles) else SIGNED_MANIFEST)
+
+
 def verify_signatures(registry: Registry, version: Version, verifiers: Sequence[Verifier]) -> list[SignatureCheck]:
     """Check every signature of a version against its manifest, oldest first.
 

@@ -160,8 +160,17 @@ def judge_path(path: Path, bundle: Path, trust: Trust, *, progress: Progress = S
         )
     folder = _folder(path)
     digests = signatures.digests_of(collect(folder, everything=True), progress=progress)
-    check = signatures.check_bundle(_bytes(bundle, MAX_BUNDLE), digests, verifiers_of(trust))
+    check = signatures.check_bundle(read_bundle(bundle), digests, verifiers_of(trust))
     return judge_signers(folder.resolve().name, [check], trust, datetime.now(UTC).date())
+
+
+def read_bundle(file: Path) -> bytes:
+    """The bytes of a signature's file, and no more than one can have.
+
+    Raises:
+        NotFound, StorageError: it cannot be read.
+    """
+    return _bytes(file, MAX_BUNDLE)
 
 
 def _folder(path: Path) -> Path:
