@@ -499,7 +499,7 @@ for _ in range(MAX_DEPTH + 5):
         (
             model(graph((1, node("Mine", domain="evil.corp"))), opsets=("evil.corp",)),
             "onnx-unknown-domain",
-            Severity.NOTE,
+            Severity.INCOMPLETE,
         ),
         (model(graph((1, node("Relu", domain="ai.onnx.ml")))), "onnx-domain-not-imported", Severity.MISLEAD),
         (model(graph((1, node("R")), (5, tensor("w", [2], 1, bytes(4))))), "onnx-data-length", Severity.MISLEAD),

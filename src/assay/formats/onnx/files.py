@@ -12,15 +12,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
+from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
 from assay.containers.protobuf.message import BYTES, VARINT, Field, message
 from assay.errors import BadFormat, LimitExceeded
 from assay.formats.onnx.graph import GraphFacts, GraphWalk
+from assay.formats.onnx.operators import judge_functions, judge_operators
 from assay.formats.onnx.schema import (
     CLASSICAL_DOMAIN,
     CLASSICAL_MODELS,
     EXTENSION_DOMAINS,
-    KNOWN_DOMAINS,
     QUANTISED_DTYPES,
     QUANTISING_OPERATORS,
     TASKS,
@@ -80,7 +81,8 @@ class OnnxFormat:
                 groups.append((path,))
                 continue
             walk = _walk(tree, path)[0]
-            side_files = sorted(walk.place.side_files - taken)
+            # A pickle or an archive that a model names as its data is still looked at for itself.
+            side_files = sorted(side for side in walk.place.side_files - taken if not is_foreign(tree.head(side)))
             taken.update(side_files)
             groups.append((path, *side_files))
         return groups
@@ -224,14 +226,12 @@ def _opset(part: Field, walk: GraphWalk, model: _Model) -> None:
 
 def _judge(walk: GraphWalk, model: _Model) -> None:
     """Report what only shows when the whole file was seen."""
-    own = {domain for domain, _ in walk.functions}
+    judge_operators(walk.operators, set(walk.functions), walk.report)
+    judge_functions(walk.calls, walk.report)
     used = Counter[str]()
     for (domain, _), count in walk.operators.items():
         used[domain] += count
     for domain in sorted(used):
-        if domain not in KNOWN_DOMAINS and domain not in own and domain not in EXTENSION_DOMAINS:
-            text = f"{used[domain]:,} operators of domain {domain!r} need a library that ONNX Runtime does not have"
-            walk.report("onnx-unknown-domain", Severity.NOTE, text, None, domain)
         if domain not in model.opsets and model.opsets:
             text = f"operators of domain {domain or 'ai.onnx'!r} are used, but the domain is not imported"
             walk.report("onnx-domain-not-imported", Severity.MISLEAD, text, None, domain)

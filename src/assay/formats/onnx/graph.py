@@ -35,6 +35,12 @@ MAX_FINDINGS_PER_RULE = 20
 MAX_LISTED = 64
 """Strings of a list attribute that are shown."""
 
+_EFFECTS = {
+    Severity.EXECUTE: "run code that the model brings or names",
+    Severity.NETWORK: "reach the network",
+    Severity.READ: "read a file outside the artifact",
+    Severity.EXHAUST: "use up memory or time",
+}
 _FLOATS, _INTS, _STRINGS = 7, 8, 9
 _LIST_WORDS = {_FLOATS: "float", _INTS: "int", _STRINGS: "string"}
 _PREPARING = frozenset({"TfIdfVectorizer", "StringNormalizer", "Tokenizer"})
@@ -91,6 +97,7 @@ class GraphWalk:
     Attributes:
         main: the outside of the main graph.
         operators: how often each (domain, operator) is used; a function's body counts once.
+        calls: the same for each function's body, and under None for the graphs.
         functions: names of the functions that the model defines, by (domain, name).
         domains: domains of the functions the model defines: operators of these need no library.
         tensors: every tensor, in file order.
@@ -106,6 +113,7 @@ class GraphWalk:
         self.place = Place(tree, path, self.report)
         self.main = GraphFacts()
         self.operators: Counter[tuple[str, str]] = Counter()
+        self.calls: dict[tuple[str, str] | None, Counter[tuple[str, str]]] = {None: Counter()}
         self.functions: list[tuple[str, str]] = []
         self.tensors: list[TensorSpec] = []
         self.sparse: dict[str, Json] = {}
@@ -114,6 +122,7 @@ class GraphWalk:
         self.trained = 0
         self.subgraphs = 0
         self.findings: list[Finding] = []
+        self._caller: tuple[str, str] | None = None
         self._nodes = 0
         self._names: set[str] = set()
         self._suffixes: Counter[str] = Counter()
@@ -125,7 +134,8 @@ class GraphWalk:
         """Keep a finding; of one rule only the first ``MAX_FINDINGS_PER_RULE``."""
         self._reported[rule] += 1
         if self._reported[rule] <= MAX_FINDINGS_PER_RULE:
-            self.findings.append(Finding(rule, severity, message, self.place.path, offset, evidence))
+            does = _EFFECTS.get(severity, "")
+            self.findings.append(Finding(rule, severity, message, self.place.path, offset, evidence, does))
 
     def close(self) -> None:
         """Say which rules were broken more often than was reported."""
@@ -196,9 +206,13 @@ class GraphWalk:
             raise
         except BadFormat as error:
             self._malformed(error)
+        domain = "" if domain == "ai.onnx" else domain
         self.functions.append((domain, name))
+        self._caller = (domain, name)
+        self.calls.setdefault(self._caller, Counter())
         for index, node in enumerate(nodes):
             self._tolerant_node(node, f"{domain}.{name}/" if domain else f"{name}/", index, 0)
+        self._caller = None
 
     def _malformed(self, error: BadFormat) -> None:
         offset = error.details.get("offset")
@@ -232,6 +246,7 @@ class GraphWalk:
                     node.domain = part.text(256)
         domain = "" if node.domain == "ai.onnx" else node.domain
         self.operators[domain, node.operator] += 1
+        self.calls[self._caller][domain, node.operator] += 1
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise LimitExceeded(f"{self.place.path}: more than {MAX_NODES:,} operators", path=self.place.path)

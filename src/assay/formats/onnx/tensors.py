@@ -36,6 +36,8 @@ _TYPED_WIDTHS = {4: 4, 10: 8}  # float_data, double_data: fixed-width, so packed
 _TYPED_DTYPES = {4: {"float32", "complex64"}, 10: {"float64", "complex128"}}
 _TYPED_NUMBERS = frozenset({4, 5, 6, 7, 10, 11})
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
+_PREPACKED = "prepacked_"
+"""Beginning of the keys under which ONNX Runtime keeps weights in the order it wants them."""
 
 Report = Callable[[str, Severity, str, int | None, str], None]
 """Takes rule, severity, message, offset and evidence of a finding."""
@@ -223,10 +225,16 @@ def _external_extent(tensor: RawTensor, name: str, expected: int | None, place: 
         message = f"tensor {name!r}: the location of its external data {reason}"
         report("onnx-external-escape", Severity.READ, message, offset, location[:200])
         return None
-    unknown = sorted(set(tensor.external) - _EXTERNAL_KEYS)
+    base = tensor.external.get("basepath", "")
+    if base and escaping(base):
+        message = f"tensor {name!r}: the base folder of its external data {escaping(base)}"
+        report("onnx-external-escape", Severity.READ, message, offset, base[:200])
+        return None
+    unknown = sorted(key for key in set(tensor.external) - _EXTERNAL_KEYS if not key.startswith(_PREPACKED))
     if unknown:
+        # Readers set an attribute of this name, whatever it is.
         message = f"tensor {name!r}: unknown key {unknown[0][:80]!r} in its external data"
-        report("onnx-external-key", Severity.NOTE, message, offset, "")
+        report("onnx-external-key", Severity.MISLEAD, message, offset, unknown[0][:200])
     side = posixpath.normpath(place.tree.sibling(place.path, location))
     try:
         size = place.tree.size(side)

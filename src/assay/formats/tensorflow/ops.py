@@ -70,8 +70,8 @@ PUBLISHED: Mapping[str, str] = {
             "TFText>NgramsStringJoin TFText>PhraseTokenize TFText>PhraseDetokenize TFText>RoundRobinTrim "
             "TFText>BoiseOffsetConverter TFText>UtfBinarize TFText>WhitespaceTokenizeWithOffsetsV2 "
             "RegexSplitWithOffsets RougeL SentenceFragments SentenceFragmentsV2 SentencepieceOp "
-            "SentencepieceTokenizeOp SentencepieceTokenizeWithOffsetsOp SentencepieceDetokenizeOp SentencepieceVocabSizeOp "
-            "SentencepieceIdToStringOp SentencepieceStringToIdOp SplitMergeTokenizeWithOffsets "
+            "SentencepieceTokenizeOp SentencepieceTokenizeWithOffsetsOp SentencepieceDetokenizeOp "
+            "SentencepieceVocabSizeOp SentencepieceIdToStringOp SentencepieceStringToIdOp SplitMergeTokenizeWithOffsets "
             "TokenizerFromLogits UnicodeScriptTokenizeWithOffsets WhitespaceTokenizeWithOffsets "
             "WhitespaceTokenizeWithOffsetsV2 WordpieceTokenizeWithOffsets WordshapeOp"
         ),
