@@ -12,12 +12,16 @@ from posixpath import basename
 
 from assay.containers import magic
 from assay.containers.archive import is_archive
+from assay.containers.pickle.parse import looks_like_pickle
 from assay.containers.tar import is_tar
 from assay.containers.zip_ends import SIGNATURE
 from assay.spec.finding import Finding, Severity
 from assay.spec.inspection import Inspection
 from assay.trees import Tree, Window
 
+_OUTSIDE = ("bytes", "trailing", "hole", "padding", "tail")
+# How rules end that say where bytes lie outside their format.
+_MAX_OUTSIDE = 16
 _TAIL = 22 + 0xFFFF
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -46,19 +50,18 @@ class PolyglotsAuditor:
     def audit(self, tree: Tree, inspection: Inspection) -> Sequence[Finding]:
         """Contradictions and second formats, of each entry at its path."""
         findings: list[Finding] = []
-        trailing = {
-            finding.path: finding.offset
-            for finding in inspection.all_findings
-            if "trailing" in finding.rule and finding.offset is not None
-        }
+        outside: dict[str, list[int]] = {}
+        for finding in inspection.all_findings:
+            if finding.offset is not None and finding.rule.rpartition("-")[2] in _OUTSIDE:
+                outside.setdefault(finding.path, []).append(finding.offset)
         for path in tree:
             window = tree.open(path)
             head = tree.head(path)
             findings += _disguised(path, head)
             for look in _LOOKS:
                 findings += look(window, head)
-            if path in trailing:
-                findings += _behind(window, trailing[path] or 0)
+            for offset in outside.get(path, ())[:_MAX_OUTSIDE]:
+                findings += _behind(window, offset)
         return findings
 
 
@@ -94,12 +97,15 @@ def _zip_behind(window: Window, head: bytes) -> Iterable[Finding]:
     """A zip archive at the end of something else: readers of zips look from the end."""
     if is_archive(head) or window.size < _MIN_ZIP:
         return
+    holds = is_tar(head) or looks_like_pickle(head)
     base = max(0, window.size - _TAIL)
     tail = window.read(base)
     at = tail.rfind(SIGNATURE)
     while at >= 0:
         begin = _zip_begin(window, tail, at, base)
-        if begin is not None:
+        ends = at + _MIN_ZIP + int.from_bytes(tail[at + 20 : at + 22], "little") >= len(tail)
+        # A tar's last member, or bytes inside a pickle, may be a zip; one that ends the file is not inside anything.
+        if begin is not None and (ends or not holds):
             yield from _zip_at(window, head, begin)
             return
         at = tail.rfind(SIGNATURE, 0, at)

@@ -34,6 +34,8 @@ SHOWN_ITEMS = 8
 """Items kept of a longer array."""
 MAX_FINDINGS = 50
 DEFAULT_ALIGNMENT = 32
+MAX_PADDING = 1 << 16
+"""Bytes of padding that are looked at; more is no alignment that anybody needs."""
 _MAX_SIZE = 1 << 63
 
 Scalar = bool | int | float | str
@@ -245,6 +247,8 @@ class _Parser:
         """Turn tensor infos into specifications with extents, once it is known where the data begins."""
         alignment = self.alignment()
         data = position + -position % alignment
+        if complete:
+            self.padding(position, data)
         placed: list[tuple[int, int, str]] = []
         names: set[str] = set()
         known = complete
@@ -324,6 +328,16 @@ class _Parser:
         if self.window.size > end:
             message = f"{self.window.size - end:,} bytes follow the last tensor"
             self.report("trailing-bytes", Severity.MISLEAD, message, end)
+        if placed:
+            self.padding(covered, end)
+
+    def padding(self, begin: int, end: int) -> None:
+        """Report bytes that only fill up to the alignment and are not zero; other readers may find something there."""
+        end = min(end, self.window.size)
+        rest = self.window.read(begin, min(max(0, end - begin), MAX_PADDING)).lstrip(b"\0")
+        if rest or end - begin > MAX_PADDING:
+            message = f"{end - begin:,} bytes of padding hold something, or are too many"
+            self.report("padding", Severity.MISLEAD, message, begin)
 
     def bad_tensor(self, info: _Info, reason: str) -> None:
         self.report("bad-tensor", Severity.INCOMPLETE, f"tensor {info.name!r:.120} {reason}", info.begin)
