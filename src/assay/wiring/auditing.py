@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from assay.audit.archives import ArchivesAuditor, expand
+from assay.audit.names import NamesAuditor
+from assay.audit.polyglots import PolyglotsAuditor
 from assay.audit.ruleset import ruleset
 from assay.errors import InvalidInput, NotFound
 from assay.formats.registry import all_formats
@@ -21,13 +24,13 @@ REGISTRY_POLICY = "policy.toml"
 """File in a home whose rules hold for everybody who uses it."""
 MAX_POLICY = 4 << 20
 
-_AUDITORS: tuple[type[Auditor], ...] = ()
+_AUDITORS: tuple[type[Auditor], ...] = (NamesAuditor, PolyglotsAuditor, ArchivesAuditor)
 
 
 @cache
 def auditing() -> Auditing:
     """What every audit of this process is done with."""
-    return Auditing(all_formats(), tuple(kind() for kind in _AUDITORS), lambda _tree, _path: None, ruleset())
+    return Auditing(all_formats(), tuple(kind() for kind in _AUDITORS), expand, ruleset())
 
 
 def guard_of(settings: Settings, *, warn: Callable[[str], None] = lambda _: None) -> Guard:
