@@ -131,7 +131,10 @@ def parse_npy(window: Window) -> NpyHeader:
     offset = 8 + width + length
     with guarded("a .npy header", path):
         text = window.exactly(8 + width, length).decode("utf-8" if version == 3 else "latin-1")
-        header = ast.literal_eval(_checked(text, path))
+        literal = ast.parse(_checked(text, path), mode="eval")
+        if isinstance(literal.body, ast.Dict) and len(literal.body.keys) != 3:
+            raise BadFormat(f"{path}: .npy header must hold three entries, each once", path=path)
+        header = ast.literal_eval(literal)
         if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
             raise BadFormat(f"{path}: .npy header must hold descr, fortran_order and shape", path=path)
         shape = _shape(header["shape"], path)

@@ -26,7 +26,10 @@ MAX_VALUES = 2_000_000
 MAX_DIMENSIONS = 64
 MAX_FINDINGS = 50
 """Findings kept per file; one more says how many were left out."""
+MAX_PADDING = 4096
+"""Blanks at the end of a header that are worth no word."""
 _MAX_SIZE = 1 << 63
+_FIELDS = {"dtype", "shape", "data_offsets"}
 
 DTYPES = {
     "BOOL": "bool",
@@ -96,7 +99,9 @@ def read_header(window: Window) -> Header:
     document = parse_json(raw, path, max_values=MAX_VALUES)
     if not isinstance(document.value, Mapping):
         raise BadFormat(f"{path}: header is not a JSON object", path=path, offset=8)
-    return _Check(window, 8 + length).run(document.value, document.repeated)
+    check = _Check(window, 8 + length)
+    check.padding(raw)
+    return check.run(document.value, document.repeated)
 
 
 class _Check:
@@ -129,6 +134,12 @@ class _Check:
             self.header.findings.append(Finding("safetensors-more", Severity.MISLEAD, message, self.path))
         return self.header
 
+    def padding(self, raw: bytes) -> None:
+        filled = len(raw) - len(raw.rstrip(b" "))
+        if filled > MAX_PADDING:
+            # Writers fill up to eight bytes, some to a page; blanks harm nobody.
+            self.report("padding", Severity.NOTE, f"the header ends with {filled:,} blanks", 8 + len(raw) - filled)
+
     def metadata(self, entry: Json) -> None:
         if not isinstance(entry, Mapping):
             self.report("bad-metadata", Severity.MISLEAD, "__metadata__ is not an object", 8)
@@ -143,6 +154,9 @@ class _Check:
             self.bad(name, "is not an object")
             return None
         shape, offsets, word = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
+        if len(entry) > 3 and len(entry.keys() - _FIELDS):
+            message = f"tensor {name!r:.120} has fields that the format does not know"
+            self.report("unknown-field", Severity.MISLEAD, message, 8)
         if not isinstance(word, str) or not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
             self.bad(name, "needs dtype, shape and two data_offsets")
             return None
