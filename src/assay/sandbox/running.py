@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ class _Places:
             folder.mkdir()
         self.writable = _both((writable, self.home, self.temporary))
         runtime = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, _CHILD]
-        imported = [Path(entry) for entry in sys.path if entry and Path(entry).exists()]
+        imported = [*map(Path, site.getsitepackages()), Path(__file__).parent.parent]
         system = [Path(text) for text in (*_SYSTEM, *_CONFIGURATION, _PROCESSORS)]
         self.readable = _outermost(_both((*system, *runtime, *imported, *readable)))
 
