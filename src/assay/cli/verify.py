@@ -17,6 +17,7 @@ from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.signature import SignatureCheck, Standing
+from assay.wiring.auditing import policies_of
 from assay.wiring.signing import judge_path, judge_version, trust_of, trusts_of
 
 
@@ -67,7 +68,7 @@ def verify(
         if not judged.ok:
             context.exit(VerificationFailed.exit_status)
         return
-    trusts = [*trusts_of(settings_of(context, policy=policy)), *([] if trust == NO_TRUST else [trust])]
+    trusts = [*trusts_of(policies_of(settings_of(context, policy=policy))), *([] if trust == NO_TRUST else [trust])]
     registry = registry_of(context)
     chosen = _everything(registry) if everything else [registry.resolve(Reference.parse(reference or ""))]
     found = []

@@ -12,10 +12,13 @@ from datetime import date
 from assay.errors import Refused
 from assay.policy.deciding import Decision, decide
 from assay.policy.policy import Gate, Handling, Policy
+from assay.policy.trust import NO_TRUST, Judgement, Trust
 from assay.service.audit import Auditing, report
+from assay.service.registry import Registry
 from assay.spec.finding import Finding
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
+from assay.spec.records import Version
 from assay.spec.report import Report
 from assay.trees import Tree
 
@@ -36,12 +39,14 @@ class Guard:
         policies: the person's and the registry's; the strictest word counts.
         today: gives the day that exceptions are held against.
         warn: hears of artifacts that a gate lets through although they are not safe.
+        signers: judges a version by its signatures; None where no policy is asked about them.
     """
 
     auditing: Auditing
     policies: tuple[Policy, ...]
     today: Callable[[], date]
     warn: Callable[[str], None]
+    signers: Callable[[Registry, Version, Trust], Judgement] | None = None
 
     def judge(self, tree: Tree, inspection: Inspection, *, subject: str | None) -> tuple[Report, Decision]:
         """Audit what was inspected, and decide."""
@@ -69,6 +74,39 @@ class Guard:
             self.warn(f"{what} is {decision.verdict.value}: {decision.summary}")
         if handling in (Handling.REFUSE, Handling.QUARANTINE):
             raise refusal(gate, decision, what, instead=instead)
+
+    def admit_signed(
+        self, gate: Gate, registry: Registry, version: Version, *, required: bool = False, instead: str = ""
+    ) -> None:
+        """Let a version through *gate* by who signed it, or not; each policy with trust is asked.
+
+        Args:
+            gate: which; what it does with artifacts that are not safe, it does with those that are not signed.
+            registry: where the version is.
+            version: which one.
+            required: whether the caller asks, whatever the gate says.
+            instead: what was done or not done, for the message of a refusal.
+
+        Raises:
+            Refused: a required signature is missing, or one is invalid (code ``not-signed``).
+        """
+        for policy in self.policies:
+            handling = Handling.REFUSE if required else policy.gates[gate]
+            if self.signers is None or policy.trust == NO_TRUST or handling is Handling.RECORD:
+                continue
+            judged = self.signers(registry, version, policy.trust)
+            if judged.ok:
+                continue
+            if handling is Handling.WARN:
+                self.warn(f"{version.reference} is not signed as policy {policy.name} asks: {judged.problems[0]}")
+                continue
+            raise Refused(
+                f"refused to {_DOES[gate]} {version.reference}: {judged.problems[0]}"
+                + (f"; {instead}" if instead else ""),
+                code="not-signed",
+                hint=f"assay verify {version.reference} shows every signature; assay sign adds one",
+                policy=policy.name,
+            )
 
     @property
     def globals(self) -> frozenset[str]:

@@ -68,12 +68,13 @@ def load(
         part: as in ``build``.
 
     Raises:
-        Refused: the policies do not let it be loaded (code ``not-safe``), or a loader cannot build it without more
-            than it allows.
+        Refused: the policies do not let it be loaded (codes ``not-safe``, ``not-signed``), or a loader cannot build
+            it without more than it allows.
         NotFound: no loader for this format (code ``no-loader``), or bytes are missing or purged.
         MissingDependency: the framework is not installed.
     """
     manifest = registry.manifest(version)
+    guard.admit_signed(Gate.LOAD, registry, version)
     tree = registry.tree(manifest)
     inspection = inspect(tree, guard.auditing.formats)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))

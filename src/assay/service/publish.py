@@ -102,7 +102,8 @@ def push(
     Raises:
         InvalidInput: the name, the alias, the files or the base cannot be accepted; nothing is stored.
         Refused: the policies do not allow it: the files are kept as a version of ``quarantine/NAME`` (code
-            ``quarantined``), or as the version they are while the alias stays where it was (code ``not-safe``).
+            ``quarantined``), or as the version they are while the alias stays where it was (codes
+            ``not-safe``, ``not-signed``).
         Conflict: a file changed while it was read, or the alias was moved by somebody else meanwhile.
         StorageError: the store is full or read-only; nothing is visible.
     """
@@ -135,6 +136,7 @@ def push(
     if alias is not None:
         kept = f"the files are stored as {version.reference}; alias {alias} was not moved"
         guard.admit(Gate.PROMOTE, decision, version.reference, instead=kept)
+        guard.admit_signed(Gate.PROMOTE, registry, version, instead=kept)
         registry.catalog.move_alias(
             name, alias, version.number, expect=expect, actor=registry.actor, reason="pushed with --alias"
         )

@@ -94,11 +94,12 @@ def admit(
     """Let a version through a gate, or not; nothing is read when neither the policies nor the caller ask.
 
     Raises:
-        Refused: it is not safe (code ``not-safe``).
+        Refused: it is not safe (code ``not-safe``), or not signed as it must be (``not-signed``).
     """
     asked = any(policy.gates[gate] is not Handling.RECORD for policy in guard.policies)
     if not asked and not required:
         return
+    guard.admit_signed(gate, registry, version, required=required, instead="nothing was written")
     decision = scan_version(registry, version, guard, memory=memory, record=False).decision
     if required and decision.verdict is not Verdict.SAFE:
         raise refusal(gate, decision, version.reference, instead="nothing was written")

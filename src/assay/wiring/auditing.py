@@ -19,6 +19,7 @@ from assay.ports.audit import Auditor
 from assay.service.audit import Auditing
 from assay.service.gate import Guard
 from assay.settings import Settings
+from assay.wiring.signing import judge_signed
 
 REGISTRY_POLICY = "policy.toml"
 """File in a home whose rules hold for everybody who uses it."""
@@ -44,7 +45,7 @@ def guard_of(settings: Settings, *, warn: Callable[[str], None] = lambda _: None
         NotFound: there is no such policy (code ``policy-not-found``).
         InvalidInput: a policy cannot be read or says what no policy can say (code ``bad-policy``).
     """
-    return Guard(auditing(), policies_of(settings), lambda: datetime.now(UTC).date(), warn)
+    return Guard(auditing(), policies_of(settings), lambda: datetime.now(UTC).date(), warn, judge_signed)
 
 
 def policies_of(settings: Settings) -> tuple[Policy, ...]:

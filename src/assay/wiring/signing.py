@@ -14,16 +14,15 @@ from typing import Any
 
 from assay.artifact.collect import collect
 from assay.errors import InvalidInput, MissingDependency, NotFound, StorageError, VerificationFailed
+from assay.policy.policy import Policy
 from assay.policy.trust import NO_TRUST, Judgement, Requirement, Trust, TrustedKey, join, judge_signers
 from assay.ports.progress import SILENT, Progress
 from assay.ports.signing import Signer, Verifier
 from assay.service import signatures
 from assay.service.registry import Registry
-from assay.settings import Settings
 from assay.spec.bundle import MAX_BUNDLE
 from assay.spec.digest import Digest
 from assay.spec.records import Version
-from assay.wiring.auditing import policies_of
 
 PASSWORD = "ASSAY_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 """Environment variable with the password of an encrypted private key."""
@@ -86,13 +85,9 @@ def trust_of(keys: Sequence[Path], chains: Sequence[Path] = (), *, identity: str
     return Trust(tuple(trusted), (Requirement("*", names),)) if names else NO_TRUST
 
 
-def trusts_of(settings: Settings) -> list[Trust]:
-    """What the policies that hold here say about signatures; empty when they say nothing.
-
-    Raises:
-        NotFound, InvalidInput: a policy cannot be read.
-    """
-    return [policy.trust for policy in policies_of(settings) if policy.trust != NO_TRUST]
+def trusts_of(policies: Sequence[Policy]) -> list[Trust]:
+    """What policies say about signatures; empty when they say nothing."""
+    return [policy.trust for policy in policies if policy.trust != NO_TRUST]
 
 
 def verifiers_of(trust: Trust) -> list[Verifier]:
@@ -111,18 +106,23 @@ def verifiers_of(trust: Trust) -> list[Verifier]:
     return found
 
 
-def judge_version(registry: Registry, version: Version, trusts: Sequence[Trust]) -> Judgement:
-    """What a version's signatures are worth under every one of some trusts; with none, they are only listed.
+def judge_signed(registry: Registry, version: Version, trust: Trust) -> Judgement:
+    """What a version's signatures are worth today.
 
     Raises:
         NotFound: the version was purged.
         MissingDependency, InvalidInput: as ``verifiers_of``.
     """
-    today = datetime.now(UTC).date()
-    judged = [
-        signatures.judge(registry, version, verifiers_of(trust), trust, today) for trust in (trusts or [NO_TRUST])
-    ]
-    return join(judged)
+    return signatures.judge(registry, version, verifiers_of(trust), trust, datetime.now(UTC).date())
+
+
+def judge_version(registry: Registry, version: Version, trusts: Sequence[Trust]) -> Judgement:
+    """What a version's signatures are worth under every one of some trusts; with none, they are only listed.
+
+    Raises:
+        As ``judge_signed``.
+    """
+    return join([judge_signed(registry, version, trust) for trust in (trusts or [NO_TRUST])])
 
 
 def sign_path(path: Path, out: Path, signer: Signer, *, progress: Progress = SILENT) -> Digest:
