@@ -23,7 +23,9 @@ from assay.errors import AssayError
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
 
 _COMMANDS = {
+    "bom": "bom",
     "completion": "completion",
+    "convert": "convert",
     "copy": "copy",
     "history": "browse",
     "inspect": "inspect",
@@ -37,6 +39,7 @@ _COMMANDS = {
     "show": "browse",
     "sign": "sign",
     "verify": "verify",
+    "vulns": "bom",
 }
 """Command to the module of ``assay.cli`` it lives in."""
 
