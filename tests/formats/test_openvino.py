@@ -121,7 +121,7 @@ def test_weights_of_old_versions_are_flat_arrays() -> None:
         (const("w", "f32", "-2", 0, 8), "openvino-constant", Severity.INCOMPLETE),
         (const("w", "f32", "2", "9" * 40, 8), "openvino-constant", Severity.INCOMPLETE),
         (const("w", "f33", "2", 0, 8), "openvino-unknown-dtype", Severity.INCOMPLETE),
-        (layer("c", "Custom", opset="my_extension"), "openvino-extension", Severity.NOTE),
+        (layer("c", "Custom", opset="my_extension"), "openvino-extension", Severity.INCOMPLETE),
     ],
 )
 def test_oddities_are_findings_beside_what_was_understood(constant: str, rule: str, severity: Severity) -> None:

@@ -6,6 +6,7 @@ single tag are bounded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,18 +16,31 @@ from assay.errors import BadFormat, LimitExceeded
 from assay.trees import Window
 
 MAX_SIZE = 1 << 28
-MAX_DEPTH = 64
+MAX_DEPTH = 512
 MAX_ELEMENTS = 5_000_000
 MAX_TAG = 1 << 23
 """Bytes of one tag or run of text."""
 
 _CHUNK = 1 << 19
+_TAG = re.compile(rb"<([A-Za-z_][A-Za-z0-9_.:-]{0,200})")
 
 
 class DoctypeRefused(BadFormat):
     """The document declares a type, which could define entities."""
 
     default_code = "xml-doctype"
+
+
+def includes(name: str, attributes: Mapping[str, str]) -> bool:
+    """Whether an element asks its reader to put another document in its place (XInclude, external entities aside).
+
+    >>> includes("xi:include", {"href": "other.xml"}), includes("Node", {"href": "x"})
+    (True, False)
+    """
+    prefix, colon, local = name.rpartition(":")
+    if local != "include" or "href" not in attributes:
+        return False
+    return bool(colon and prefix) or any("XInclude" in value for value in attributes.values())
 
 
 class Elements(Protocol):
@@ -103,7 +117,9 @@ def root_element(head: bytes) -> Root | None:
         raise _Seen(Root(name, attributes))
 
     def doctype(name: str, *_: object) -> None:
-        raise _Seen(Root(name, {}, doctype=True))
+        # Its name need not be that of the element, and going on could expand what it declares.
+        tag = _TAG.search(head, head.find(b"<!DOCTYPE"))
+        raise _Seen(Root(tag[1].decode("ascii") if tag else name, {}, doctype=True))
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = start

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
 
+from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
-from assay.containers.markup import DoctypeRefused, root_element, walk
+from assay.containers.markup import DoctypeRefused, includes, root_element, walk
 from assay.errors import BadFormat, LimitExceeded
 from assay.spec.description import Description, Port
 from assay.spec.finding import Finding, Severity
@@ -30,6 +31,7 @@ MAX_TEXT = 400
 MAX_RANK = 64
 HUGE_BYTES = 1 << 32
 
+_EFFECTS = {Severity.READ: "read a file outside the artifact", Severity.EXHAUST: "use up memory"}
 _LARGEST_SIZE = 1 << 63
 _BODIES = frozenset({"body", "then_body", "else_body"})
 _OPSETS = frozenset({f"opset{number}" for number in range(1, 40)}) | {"", "experimental"}
@@ -76,7 +78,8 @@ class OpenVinoFormat:
                 continue
             if root.doctype or root.attributes.get("version", "").isdecimal():
                 weights = _weights_path(path)
-                groups.append((path, weights) if weights in tree else (path,))
+                own = weights in tree and not is_foreign(tree.head(weights))
+                groups.append((path, weights) if own else (path,))
         return groups
 
     def describe(self, tree: Tree, paths: tuple[str, ...]) -> Description:
@@ -140,7 +143,8 @@ class _Network:
         """Keep a finding; of one rule only the first ``MAX_FINDINGS_PER_RULE``."""
         self._reported[rule] += 1
         if self._reported[rule] <= MAX_FINDINGS_PER_RULE:
-            self.findings.append(Finding(rule, severity, message, self.path, offset))
+            does = _EFFECTS.get(severity, "")
+            self.findings.append(Finding(rule, severity, message, self.path, offset, effect=does))
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
@@ -148,6 +152,9 @@ class _Network:
         self._stack.append(name)
         self._text = ""
         layer = self._layers[-1] if self._layers else None
+        if includes(name, attributes):
+            text = "an element is put in from another document"
+            self.report("openvino-include", Severity.READ, text)
         if not parent:
             self.name, self.version = attributes.get("name", "")[:512], attributes.get("version", "")[:32]
         elif name == "layer" and parent == "layers":
@@ -191,7 +198,7 @@ class _Network:
         for opset in sorted(self.opsets):
             if opset not in _OPSETS:
                 text = f"{self.opsets[opset]:,} operators of {opset!r} need an OpenVINO extension library"
-                self.report("openvino-extension", Severity.NOTE, text)
+                self.report("openvino-extension", Severity.INCOMPLETE, text)
 
     def _property(self, key: str, value: str) -> None:
         if len(self.properties) < MAX_PROPERTIES:

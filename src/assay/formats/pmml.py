@@ -10,10 +10,10 @@ Source: PMML 4.4 schema, dmg.org.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from assay.containers.guard import guarded
-from assay.containers.markup import root_element, walk
+from assay.containers.markup import DoctypeRefused, includes, root_element, walk
 from assay.errors import BadFormat
 from assay.formats.boosting.tabular import MAX_NAME, MAX_PORTS
 from assay.spec.description import Description, Port
@@ -21,6 +21,10 @@ from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
 from assay.trees import Tree
 
+MAX_FUNCTIONS = 50
+"""Functions that are named one by one."""
+
+_READS = "read a file outside the artifact"
 _DTYPES = {"double": "float64", "float": "float32", "integer": "int64", "boolean": "bool"}
 _COUNTED = {"Segment": "segments", "Node": "nodes", "Neuron": "neurons", "SupportVector": "support_vectors"}
 _COEFFICIENTS = ("NumericPredictor", "CategoricalPredictor", "PredictorTerm", "Con", "PCell", "Coefficient")
@@ -41,7 +45,7 @@ class PMMLFormat:
         """Fields, model and maker of one document; what cannot be finished is a finding.
 
         Raises:
-            BadFormat: it declares a document type, or ends before its first model.
+            BadFormat: it ends before its first model.
         """
         path = paths[0]
         document = _Document()
@@ -49,11 +53,26 @@ class PMMLFormat:
         with guarded("PMML", path):
             try:
                 walk(tree.open(path), document)
+            except DoctypeRefused as error:
+                text, does = "a document type is declared, which may name files and expand", _READS
+                refused = Finding("pmml-doctype", Severity.READ, text, path, effect=does)
+                findings = (refused, Finding("pmml-incomplete", Severity.INCOMPLETE, error.message, path))
             except BadFormat as error:
                 if document.model is None:
                     raise
                 findings = (Finding("pmml-incomplete", Severity.INCOMPLETE, error.message, path),)
-            return _description(document, paths, findings)
+            return _description(document, paths, (*findings, *_reaching(document, path)))
+
+
+def _reaching(document: _Document, path: str) -> Iterator[Finding]:
+    """Findings about what a reader would get from elsewhere."""
+    if document.includes:
+        text = "an element is put in from another document"
+        yield Finding("pmml-include", Severity.READ, text, path, effect=_READS)
+    for name in sorted(document.called - document.defined)[:MAX_FUNCTIONS]:
+        # Evaluators in Java take such a name for a class and load it.
+        text = "a function is named like a class of the evaluator's host, and the document does not define it"
+        yield Finding("pmml-foreign-function", Severity.INCOMPLETE, text, path, evidence=name[:200])
 
 
 def _is_pmml(head: bytes) -> bool:
@@ -79,9 +98,13 @@ class _Document:
         self.outputs: list[Mapping[str, str]] = []
         self.counts: Counter[str] = Counter()
         self.coefficients = 0
+        self.includes = False
+        self.called: set[str] = set()
+        self.defined: set[str] = set()
         self._above: list[str] = []
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        self.includes |= includes(name, attributes)
         name = _local(name)
         parent = self._above[-1] if self._above else ""
         depth = len(self._above)
@@ -98,6 +121,11 @@ class _Document:
             self.schema.append(attributes)
         elif depth == 3 and name == "OutputField" and len(self.outputs) < MAX_PORTS:
             self.outputs.append(attributes)
+        function = attributes.get("function", "") if name == "Apply" else ""
+        if "." in function and len(self.called) <= MAX_FUNCTIONS:
+            self.called.add(function)
+        elif name == "DefineFunction":
+            self.defined.add(attributes.get("name", ""))
         if name in _COUNTED:
             self.counts[_COUNTED[name]] += 1
         self.coefficients += name in _COEFFICIENTS

@@ -4,8 +4,8 @@
     config.cfg                settings of every component and of training: INI sections with JSON values (since 3.0)
     tokenizer, vocab/, ner/ ...    msgpack, JSON and text of the components; recognised, not looked into
 
-The group is the whole folder without the files that are formats of their own (NumPy vectors, safetensors, zip archives,
-pickles ...). Source: spaCy documentation, "Saving and Loading" and "Training Config".
+The group is the files of the folder that components write, without those that are formats of their own (NumPy vectors,
+zip archives, pickles ...). Source: spaCy documentation, "Saving and Loading" and "Training Config".
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from posixpath import dirname
 from typing import Any
 
 from assay.containers.documents import parse_json, plain, read_json
+from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
+from assay.formats.spacy_parts import holds_pickle, is_own_factory, is_own_function, is_part
 from assay.spec.description import Component, Description, Port
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
@@ -32,16 +34,7 @@ MAX_LABELS = 200
 
 _SECTION = re.compile(r"\[([^\[\]\n]{1,300})\]\s*")
 _SETTING = re.compile(r"([^\s=:\[][^=:\n]{0,200}?)\s*[=:]\s?(.*)")
-_FOREIGN = (
-    b"PK\x03\x04",
-    b"\x89HDF",
-    b"\x93NUMPY",
-    b"GGUF",
-    *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
-)
-_OWN = ("spacy.", "spacy-transformers.", "spacy-curated-transformers.", "spacy-legacy.", "spacy-llm.", "thinc.")
-_THINC = ("optimizers", "schedules", "layers", "initializers", "losses")
-"""Registries whose built-in functions have no prefix (``Adam.v1``)."""
+_FACTORY = re.compile(r'^\s*factory\s*[=:]\s*"([^"\n]{1,200})"', re.MULTILINE)
 _FUNCTION = re.compile(r'"?@(\w{1,40})"?\s*[:=]\s*"([^"]{1,200})"')
 
 
@@ -65,7 +58,8 @@ class SpacyFormat:
                 for path in tree.under(folder)
                 if path not in (marker, config)
                 and not any(path.startswith(f"{other}/") for other in inner)
-                and not _is_foreign(tree, path)
+                and is_part(path)
+                and not is_foreign(tree.head(path))
             ]
             groups.append((marker, *((config,) if config in tree else ()), *parts))
         return groups
@@ -82,6 +76,10 @@ class SpacyFormat:
             if not isinstance(meta, Mapping):
                 raise BadFormat(f"{marker}: expected a JSON object, found another value", path=marker)
             config, findings = _config(tree, Tree.sibling(marker, CONFIG))
+            for path in paths[1:]:
+                if holds_pickle(tree, path):
+                    message = "the file of a component holds a pickle, which was not read"
+                    findings.append(Finding("spacy-nested-pickle", Severity.INCOMPLETE, message, path))
             return _description(paths, meta, config, findings)
 
 
@@ -96,14 +94,6 @@ def _is_pipeline(tree: Tree, path: str) -> bool:
     return b'"spacy_version"' in head or (config in tree and b"[nlp]" in tree.head(config) and b'"lang"' in head)
 
 
-def _is_foreign(tree: Tree, path: str) -> bool:
-    """Whether an entry is a model file of another format."""
-    head = tree.head(path)
-    if head.startswith(_FOREIGN):
-        return True
-    return head[8:10] in (b'{"', b"{}") and 2 <= int.from_bytes(head[:8], "little") <= tree.size(path) - 8
-
-
 def _config(tree: Tree, path: str) -> tuple[dict[str, dict[str, Json]], list[Finding]]:
     """Sections of ``config.cfg``, and what is odd in them."""
     if path not in tree:
@@ -113,10 +103,17 @@ def _config(tree: Tree, path: str) -> tuple[dict[str, dict[str, Json]], list[Fin
         message = f"{tree.size(path):,} bytes, {MAX_CONFIG:,} were read"
         findings.append(Finding("spacy-config", Severity.INCOMPLETE, message, path))
     text = tree.open(path).read(0, MAX_CONFIG).decode("utf-8-sig", "replace")
-    needed = {(kind, name) for kind, name in _FUNCTION.findall(text) if _is_foreign_function(kind, name)}
+    needed = {(kind, name) for kind, name in _FUNCTION.findall(text) if not is_own_function(name)}
     for kind, name in sorted(needed)[:50]:
         message = f"loading needs the function {name!r} from the registry {kind!r}, which spaCy does not bring"
-        findings.append(Finding("spacy-foreign-function", Severity.NOTE, message, path, evidence=name))
+        findings.append(Finding("spacy-foreign-function", Severity.INCOMPLETE, message, path, evidence=name))
+    for name in sorted({name for name in _FACTORY.findall(text) if not is_own_factory(name)})[:50]:
+        if name.startswith("llm"):
+            message, does = f"the component {name!r} asks a language model elsewhere", "reach the network"
+            findings.append(Finding("spacy-llm", Severity.NETWORK, message, path, evidence=name, effect=does))
+        else:
+            message = f"loading needs the component {name!r}, which spaCy does not bring"
+            findings.append(Finding("spacy-foreign-component", Severity.INCOMPLETE, message, path, evidence=name))
     sections: dict[str, dict[str, Json]] = {}
     current: dict[str, Json] = {}
     for line in text.splitlines():
@@ -125,10 +122,6 @@ def _config(tree: Tree, path: str) -> tuple[dict[str, dict[str, Json]], list[Fin
         elif setting := _SETTING.fullmatch(line):
             current[setting[1]] = _value(setting[2].strip(), path)
     return sections, findings
-
-
-def _is_foreign_function(registry: str, name: str) -> bool:
-    return not name.startswith(_OWN) and not (registry in _THINC and name.count(".") == 1)
 
 
 def _value(text: str, path: str) -> Json:

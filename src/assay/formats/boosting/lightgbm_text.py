@@ -42,13 +42,17 @@ MAX_TAIL = 1 << 25
 MAX_SCAN = 1 << 30
 """Bytes searched for trees when their sizes are not stated or wrong."""
 MAX_TREES = 1_000_000
+MAX_OUTPUTS = 1 << 20
+"""Classes, or trees of one round, that a model may state."""
+
+MAX_FEATURES = 1 << 28
 TOP_FEATURES = 20
 
 _CHUNK = 1 << 22
 _START = re.compile(rb"(?:tree|gbdt)\r?\n(?:version=|num_class=)")
 _BEGIN = re.compile(rb"\n(?=Tree=|end of trees)")
-_LEAVES = re.compile(rb"Tree=\d+\r?\n(?:[a-z_]+=[^\n]{0,60}\n){0,2}?num_leaves=(\d{1,9})\s")
-_ANY_TREE = re.compile(rb"(?:^|\n)Tree=\d+\r?\nnum_leaves=(\d{1,9})\s")
+_LEAVES = re.compile(rb"Tree=\d+\r?\n(?:[a-z_]+=[^\n]{0,60}\n){0,2}?num_leaves=(\d{1,18})\s")
+_ANY_TREE = re.compile(rb"(?:^|\n)Tree=\d+\r?\nnum_leaves=(\d{1,18})\s")
 _PARAMETER = re.compile(r"^\[(\w{1,100}): (.*)\]\r?$", re.MULTILINE)
 _TASKS = {
     "binary": "binary-classification",
@@ -94,6 +98,7 @@ def describe_window(window: Window, paths: tuple[str, ...]) -> Description:
     if len(names) != width:
         message = f"{len(names):,} feature names for {width:,} features"
         model.report("lightgbm-feature-count", Severity.MISLEAD, message, window.path)
+    _judge(model, window)
     hyperparameters: dict[str, Json] = {**model.parameters, **settings}
     if objective:
         hyperparameters["objective"] = objective
@@ -114,6 +119,20 @@ def describe_window(window: Window, paths: tuple[str, ...]) -> Description:
     )
 
 
+def _judge(model: _Text, window: Window) -> None:
+    """Report counts that cannot be true: memory is set aside for them, or read as if they were."""
+    for key in ("num_class", "num_tree_per_iteration", "max_feature_idx"):
+        value = model.header.get(key, "0")
+        most = MAX_FEATURES if key == "max_feature_idx" else MAX_OUTPUTS
+        if not re.fullmatch(r"-?\d{1,10}", value, re.ASCII) or not -1 <= int(value) <= most:
+            message = f"states {value[:40]!r} for {key}"
+            model.report("lightgbm-huge-count", Severity.EXHAUST, message, window.path)
+    # A leaf has a value, of a digit and a space at least.
+    if model.leaves * 2 > window.size:
+        message = f"states {model.leaves:,} leaves in {window.size:,} bytes"
+        model.report("lightgbm-leaf-count", Severity.EXHAUST, message, window.path)
+
+
 @dataclass(slots=True)
 class _Text:
     """A model text as it is read."""
@@ -127,7 +146,8 @@ class _Text:
     findings: list[Finding] = field(default_factory=list)
 
     def report(self, rule: str, severity: Severity, message: str, path: str) -> None:
-        self.findings.append(Finding(rule, severity, message, path))
+        does = "use up memory, or read beyond its end" if severity is Severity.EXHAUST else ""
+        self.findings.append(Finding(rule, severity, message, path, effect=does))
 
 
 def _read(window: Window) -> _Text:

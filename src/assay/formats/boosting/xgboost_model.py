@@ -30,6 +30,10 @@ from assay.spec.json import Json
 
 MAX_LEVELS = 2048
 """Levels of a tree that are walked for its depth; trained trees have a few dozen."""
+MAX_OUTPUTS = 1 << 20
+"""Classes or targets that a model may state."""
+
+MAX_FEATURES = 1 << 30
 MAX_NODES = 1 << 26
 
 
@@ -72,7 +76,8 @@ class Booster:
 
     def report(self, rule: str, severity: Severity, message: str, path: str) -> None:
         """Add a finding."""
-        self.findings.append(Finding(rule, severity, message, path))
+        does = "use up memory or time" if severity is Severity.EXHAUST else ""
+        self.findings.append(Finding(rule, severity, message, path, effect=does))
 
 
 def shape_of(left: Any, right: Any, leaf_size: int = 1) -> TreeShape:
@@ -158,6 +163,11 @@ def check(booster: Booster, path: str) -> None:
     if irregular:
         message = f"{irregular:,} trees have child indices that lead outside, meet or go round in a circle"
         booster.report("xgboost-tree-shape", Severity.EXHAUST, message, path)
+    sizes = (("classes", booster.num_class, MAX_OUTPUTS), ("targets", booster.num_target, MAX_OUTPUTS))
+    for what, count, most in (*sizes, ("features", booster.num_feature, MAX_FEATURES)):
+        if count is not None and not 0 <= count <= most:
+            message = f"states {count:,} {what}, for which memory is set aside"
+            booster.report("xgboost-huge-count", Severity.EXHAUST, message, path)
     for what, found in (("names", len(booster.feature_names)), ("types", len(booster.feature_types))):
         if found and booster.num_feature and found != booster.num_feature:
             message = f"{found:,} feature {what} for {booster.num_feature:,} features"

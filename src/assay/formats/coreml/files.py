@@ -10,7 +10,9 @@ import posixpath
 from collections.abc import Sequence
 from typing import ClassVar
 
+from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
+from assay.containers.locations import escaping
 from assay.containers.protobuf.message import BYTES, VARINT, Field, message
 from assay.errors import BadFormat, LimitExceeded
 from assay.formats.coreml.index import MAX_DEPTH, Index
@@ -41,10 +43,6 @@ _UNNAMED = frozenset({"mlProgram", "neuralNetwork", "neuralNetworkClassifier", "
 """Kinds that hold a network of any architecture."""
 
 _PIPELINES = frozenset({"pipeline", "pipelineClassifier", "pipelineRegressor"})
-_OUTSIDE = {
-    "customModel": "needs the application's own class",
-    "linkedModel": "points to another model file",
-}
 
 
 class CoreMlFormat:
@@ -69,7 +67,7 @@ class CoreMlFormat:
             if tree.under(f"{folder}/weights" if folder else "weights"):
                 index = Index(tree, path)
                 _read(index, _Facts())
-                beside |= index.side_files
+                beside |= {side for side in index.side_files if not is_foreign(tree.head(side))}
             beside -= taken
             taken |= beside
             groups.append((path, *sorted(beside)))
@@ -196,11 +194,30 @@ def _read_kind(part: Field, kind: str, index: Index, scope: str, depth: int) -> 
             name = names[position] if position < len(names) else f"model-{position}"
             _read_model(model, index, facts, f"{scope}{name}/", depth + 1)
             index.component(f"{scope}{name}", facts.kind or "unknown")
-    elif kind in _OUTSIDE:
-        index.report("coreml-outside", Severity.NOTE, f"a {kind} {_OUTSIDE[kind]}", part.offset)
+    elif kind == "customModel":
+        # The class is compiled into the application: the file can neither bring it nor say where to get it.
+        index.report("coreml-outside", Severity.NOTE, "a customModel needs the application's own class", part.offset)
+    elif kind == "linkedModel":
+        _linked(part, index)
     elif part.size > MAX_TEXT:
         text = f"the parameters of a {kind} are not listed"
         index.report("coreml-unlisted-weights", Severity.INCOMPLETE, text, part.offset)
+
+
+def _linked(part: Field, index: Index) -> None:
+    """A model that points to another file: name and search path, each with a default value."""
+    names = [word for inner in part for given in inner for word in _words(given) if word]
+    reason = next((why for why in map(escaping, names) if why), None)
+    if reason:
+        text = f"a linkedModel points to another model file: its place {reason}"
+        index.report("coreml-external-escape", Severity.READ, text, part.offset)
+    else:
+        text = "a linkedModel points to another model file, which was not looked at"
+        index.report("coreml-linked-model", Severity.INCOMPLETE, text, part.offset)
+
+
+def _words(given: Field) -> list[str]:
+    return [word.text(4096) for word in given if word.number == 1 and word.wire == BYTES]
 
 
 def _read_description(description: Field, facts: _Facts) -> None:

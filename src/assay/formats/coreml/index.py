@@ -21,6 +21,8 @@ MAX_TENSORS = 200_000
 MAX_COMPONENTS = 500
 MAX_FINDINGS_PER_RULE = 20
 
+_EFFECTS = {Severity.READ: "read a file outside the artifact", Severity.EXHAUST: "use up memory"}
+
 
 class Index:
     """Everything found in one Core ML model.
@@ -55,7 +57,8 @@ class Index:
         """Keep a finding; of one rule only the first ``MAX_FINDINGS_PER_RULE``."""
         self._reported[rule] += 1
         if self._reported[rule] <= MAX_FINDINGS_PER_RULE:
-            self.findings.append(Finding(rule, severity, message, self.path, offset))
+            does = _EFFECTS.get(severity, "")
+            self.findings.append(Finding(rule, severity, message, self.path, offset, effect=does))
 
     def damaged(self, error: BadFormat) -> None:
         """Keep an error as the finding that something could not be read."""

@@ -71,9 +71,9 @@ PUBLISHED: Mapping[str, str] = {
             "TFText>BoiseOffsetConverter TFText>UtfBinarize TFText>WhitespaceTokenizeWithOffsetsV2 "
             "RegexSplitWithOffsets RougeL SentenceFragments SentenceFragmentsV2 SentencepieceOp "
             "SentencepieceTokenizeOp SentencepieceTokenizeWithOffsetsOp SentencepieceDetokenizeOp "
-            "SentencepieceVocabSizeOp SentencepieceIdToStringOp SentencepieceStringToIdOp SplitMergeTokenizeWithOffsets "
-            "TokenizerFromLogits UnicodeScriptTokenizeWithOffsets WhitespaceTokenizeWithOffsets "
-            "WhitespaceTokenizeWithOffsetsV2 WordpieceTokenizeWithOffsets WordshapeOp"
+            "SentencepieceVocabSizeOp SentencepieceIdToStringOp SentencepieceStringToIdOp "
+            "SplitMergeTokenizeWithOffsets TokenizerFromLogits UnicodeScriptTokenizeWithOffsets "
+            "WhitespaceTokenizeWithOffsets WhitespaceTokenizeWithOffsetsV2 WordpieceTokenizeWithOffsets WordshapeOp"
         ),
         "tensorflow-decision-forests": (
             "SimpleMLCreateModelResource SimpleMLInferenceOp SimpleMLInferenceOpWithHandle "
