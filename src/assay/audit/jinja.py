@@ -42,9 +42,9 @@ _FUNCTIONS = frozenset("range dict namespace raise_exception strftime_now caller
 _METHODS = frozenset(
     "append capitalize casefold clear copy count endswith extend find get index insert isalnum isalpha isascii "
     "isdecimal isdigit isidentifier islower isnumeric isspace istitle isupper items join keys lower lstrip "
-    "partition pop removeprefix removesuffix replace reverse rfind rindex rpartition rsplit rstrip setdefault sort split splitlines "
-    "startswith strftime strip swapcase title update upper values zfill center ljust rjust expandtabs format encode "
-    "cycle changed isoformat".split()
+    "partition pop removeprefix removesuffix replace reverse rfind rindex rpartition rsplit rstrip setdefault sort "
+    "split splitlines startswith strftime strip swapcase title update upper values zfill center ljust rjust "
+    "expandtabs format encode cycle changed isoformat".split()
 )
 _BY_ATTRIBUTE = frozenset("attr map selectattr rejectattr groupby sort sum unique min max join".split())
 _FORMAT_FIELD = re.compile(r"\{[^{}]*[.\[]")
@@ -124,8 +124,8 @@ class _Judge:
         self._names(every)
         for node in every:
             self._judge(node)
-        for rule, message, node in judge_size(self.tree, every, self.constants):
-            self.report(rule, Severity.EXHAUST, message, node, "", "use up memory or time")
+        for node, item in judge_size(self.tree, every, self.constants):
+            self.report(item.rule, item.severity, item.message, node, "", item.effect)
         return list(self.found.values())[:_MAX_FINDINGS]
 
     def report(

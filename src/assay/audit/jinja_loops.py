@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from jinja2 import nodes
 
 from assay.audit.jinja_values import Constants, Unknown, fold, largest
+from assay.spec.finding import Finding, Severity
 
 MAX_TURNS = 1_000_000
 """Turns that loops over stated ranges may take together."""
@@ -19,8 +20,8 @@ _WIDTH = re.compile(r"%[^a-zA-Z%]{0,10}\d{6,}|\{[^{}]{0,40}:[^{}]{0,10}\d{6,}")
 _MAX_DEPTH = 200
 _MAX_PRODUCTS = 500
 
-Complaint = tuple[str, str, nodes.Node]
-"""Rule, message and place."""
+Complaint = tuple[nodes.Node, Finding]
+"""A place, and a finding that still lacks it."""
 
 
 def judge_size(tree: nodes.Template, every: Sequence[nodes.Node], constants: Constants) -> Iterator[Complaint]:
@@ -37,6 +38,10 @@ def judge_size(tree: nodes.Template, every: Sequence[nodes.Node], constants: Con
     yield from _macros(every, constants)
 
 
+def _grows(rule: str, message: str, node: nodes.Node) -> Complaint:
+    return node, Finding(rule, Severity.EXHAUST, message, effect="use up memory or time")
+
+
 def _single(every: Sequence[nodes.Node], constants: Constants) -> Iterator[Complaint]:
     products = 0
     for node in every:
@@ -44,19 +49,19 @@ def _single(every: Sequence[nodes.Node], constants: Constants) -> Iterator[Compl
         if isinstance(node, nodes.Pow):
             value = fold(node, constants)
             if not isinstance(value, int) or abs(value) >= 1 << 61:
-                yield "template-huge", "a power can be a number of any length", node
+                yield _grows("template-huge", "a power can be a number of any length", node)
         elif isinstance(node, nodes.Mul) and (products > _MAX_PRODUCTS or largest(node, {}) > MAX_MADE):
-            yield "template-huge", f"a product makes more than {MAX_MADE:,} characters", node
+            yield _grows("template-huge", f"a product makes more than {MAX_MADE:,} characters", node)
         elif isinstance(node, nodes.Const) and isinstance(node.value, str) and _WIDTH.search(node.value):
-            yield "template-huge", "a format asks for a field of a million characters", node
+            yield _grows("template-huge", "a format asks for a field of a million characters", node)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "range":
             if _turns(node, constants) > MAX_RANGE:
-                yield "template-huge", f"a range has more than {MAX_RANGE:,} numbers", node
+                yield _grows("template-huge", f"a range has more than {MAX_RANGE:,} numbers", node)
         elif isinstance(node, (nodes.Call, nodes.Filter)):
             for argument in (*node.args, *(pair.value for pair in node.kwargs)):
                 value = fold(argument, constants)
                 if isinstance(value, int) and abs(value) >= MAX_TURNS and not isinstance(value, bool):
-                    yield "template-huge", f"{_name(node)} is given a number beyond {MAX_TURNS:,}", node
+                    yield _grows("template-huge", f"{_name(node)} is given a number beyond {MAX_TURNS:,}", node)
 
 
 def _name(node: nodes.Call | nodes.Filter) -> str:
@@ -85,13 +90,13 @@ def _turns(node: nodes.Node, constants: Constants) -> int:
 
 def _loops(node: nodes.Node, constants: Constants, turns: int, depth: int) -> Iterator[Complaint]:
     if depth > _MAX_DEPTH:
-        yield "template-nesting", "blocks are nested too deep to be counted", node
+        yield _grows("template-nesting", "blocks are nested too deep to be counted", node)
         return
     inner = turns
     if isinstance(node, nodes.For):
         inner = turns * _turns(node.iter, constants)
         if turns <= MAX_TURNS < inner:
-            yield "template-loops", f"loops turn more than {MAX_TURNS:,} times whatever the model is told", node
+            yield _grows("template-loops", f"loops turn more than {MAX_TURNS:,} times whatever the model is told", node)
             return
     for child in node.iter_child_nodes():
         if not isinstance(child, nodes.Expr):
@@ -106,9 +111,9 @@ def _growth(node: nodes.Node, sizes: dict[str, int], *, looping: bool, depth: in
         size = largest(node.node, sizes)
         sizes[target] = size
         if size > MAX_MADE:
-            yield "template-growth", f"a variable grows beyond {MAX_MADE:,} characters", node
+            yield _grows("template-growth", f"a variable grows beyond {MAX_MADE:,} characters", node)
         elif looping and _mentions(node.node, target) > 1:
-            yield "template-growth", "a variable doubles each time the loop turns", node
+            yield _grows("template-growth", "a variable doubles each time the loop turns", node)
     inside = looping or isinstance(node, nodes.For)
     for child in node.iter_child_nodes():
         if not isinstance(child, nodes.Expr):
@@ -171,7 +176,7 @@ def _macros(every: Sequence[nodes.Node], constants: Constants) -> Iterator[Compl
         for call, _ in calls[name]:
             again = call.node.name in within or call.node.name == name  # type: ignore[attr-defined]
             if again and name in _reaches(call.node.name, calls) | {call.node.name} and not _descends(call, given):  # type: ignore[attr-defined]
-                yield "template-recursion", "a macro calls itself with no less than it was given", call
+                yield _grows("template-recursion", "a macro calls itself with no less than it was given", call)
                 break
     costs: dict[str, int] = {}
     for name, macro in macros.items():
@@ -181,7 +186,7 @@ def _macros(every: Sequence[nodes.Node], constants: Constants) -> Iterator[Compl
             for call, factor in calls[name]
         )
         if costs[name] > MAX_TURNS:
-            yield "template-recursion", f"macros call each other more than {MAX_TURNS:,} times", macro
+            yield _grows("template-recursion", f"macros call each other more than {MAX_TURNS:,} times", macro)
             return
 
 

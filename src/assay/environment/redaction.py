@@ -8,26 +8,16 @@ Losing a harmless word is a small price; a false alarm is preferred to a leak.
 from __future__ import annotations
 
 import getpass
-import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from assay.audit.secret_names import entropy, is_secret_name
 
 REDACTED = "<redacted>"
 MAX_ARGUMENTS = 200
 MAX_ARGUMENT = 500
 
-_GLUED = re.compile(
-    r"(?:password|passwd|passphrase|passcode|pwd|secret|token|apikey|api-?key|accesskey|privatekey|credential|webhook|"
-    r"jwt|dsn)s?$"
-)
-# What makes a word secret even when it is glued to another one (``dbpassword``).
-_ALONE = frozenset("key keys auth authorization authorisation bearer cookie session sig signature sas otp pin".split())
-# What makes a name secret only when it is its last word (``ssh-key``, not ``key-column``).
-_ANYWHERE = frozenset("password passwd pwd passphrase secret secrets apikey credentials credential jwt".split())
-_COUNTS = frozenset("max min num n new total count per special pad eos bos unk mask sep cls stop image audio".split())
-# Words beside ``token`` in names that speak of a model's tokens.
 _PAIR = re.compile(r"(?P<name>[\w.\-\[\]'\"]{1,80}?)(?P<equals>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&]+)")
 _URL_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 _URL_QUERY = re.compile(r"(?P<url>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#]\S*")
@@ -98,23 +88,6 @@ def redact_arguments(
     return kept
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether an option or setting is named like a secret.
-
-    >>> is_secret_name("hf-token"), is_secret_name("max-tokens"), is_secret_name("epochs")
-    (True, False, False)
-    """
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
-    words = [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
-    if not words:
-        return False
-    if words[-1] in {"token", "tokens"} and set(words[:-1]) & _COUNTS:
-        return False
-    if words[-1] in _ALONE or set(words) & _ANYWHERE or _GLUED.search("-".join(words[-2:])):
-        return True
-    return "token" in words and words[-1] not in {"type", "types", "id", "ids", "count", "length", "limit"}
-
-
 def redact_url(url: str) -> str:
     """A URL without login, query and fragment; a path becomes nothing but its last part.
 
@@ -144,11 +117,7 @@ def _run(found: re.Match[str]) -> str:
     if _HEX.fullmatch(text):
         return REDACTED if len(text.replace("-", "")) >= 32 else text
     kinds = sum(any(test(character) for character in text) for test in (str.isdigit, str.islower, str.isupper))
-    return REDACTED if kinds >= 2 and _entropy(text) > 3.5 and any(map(str.isdigit, text)) else text
-
-
-def _entropy(text: str) -> float:
-    return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
+    return REDACTED if kinds >= 2 and entropy(text) > 3.5 and any(map(str.isdigit, text)) else text
 
 
 def _without_places(text: str, *, home: Path | None, user: str | None, base: Path | None) -> str:

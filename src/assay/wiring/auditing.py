@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from assay.audit.archives import ArchivesAuditor, expand
+from assay.audit.files import FilesAuditor
 from assay.audit.names import NamesAuditor
 from assay.audit.polyglots import PolyglotsAuditor
 from assay.audit.ruleset import ruleset
+from assay.audit.secrets import SecretsAuditor
+from assay.audit.settings import SettingsAuditor
 from assay.errors import InvalidInput, NotFound
 from assay.formats.registry import all_formats
 from assay.policy.policy import DEFAULT, PRESETS, Policy
@@ -25,7 +28,14 @@ REGISTRY_POLICY = "policy.toml"
 """File in a home whose rules hold for everybody who uses it."""
 MAX_POLICY = 4 << 20
 
-_AUDITORS: tuple[type[Auditor], ...] = (NamesAuditor, PolyglotsAuditor, ArchivesAuditor)
+_AUDITORS: tuple[type[Auditor], ...] = (
+    NamesAuditor,
+    PolyglotsAuditor,
+    ArchivesAuditor,
+    FilesAuditor,
+    SettingsAuditor,
+    SecretsAuditor,
+)
 
 
 @cache

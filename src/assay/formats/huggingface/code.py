@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from assay.audit.code_names import weigh_name
 from assay.formats.huggingface.folder import Folder
 from assay.spec.finding import Severity
 from assay.spec.json import Json
 
 _MAX_DEPTH = 8
 _MAX_FINDINGS = 20
-_SAFE_PREFIXES = ("torch.nn.modules.", "torch.nn.", "sentence_transformers.")
+_SAFE_PREFIXES = ("torch.nn.", "sentence_transformers.")
 
 
 def report_code(folder: Folder, name: str, value: Json) -> None:
@@ -24,12 +25,17 @@ def report_code(folder: Folder, name: str, value: Json) -> None:
         repository, dashes, module = target.rpartition("--")
         where = f"repository {repository!r:.100}" if dashes else "the artifact"
         message = f"{name} asks for code of {where}: {key} is {module!r:.100}"
-        folder.report("auto-map", Severity.EXECUTE, message, name, target)
+        if dashes:
+            effect = "fetch code from another repository and run it"
+        else:
+            effect = "run Python source from the artifact"
+            message += f" ({folder.source_size():,} bytes of Python source, not known to be malicious)"
+        folder.report("auto-map", Severity.EXECUTE, message, name, target, effect)
 
 
 def report_class(folder: Folder, name: str, what: str, target: str) -> None:
     """Report a class named by a file unless it belongs to the libraries that read it."""
-    if not target.startswith(_SAFE_PREFIXES):
+    if not target.startswith(_SAFE_PREFIXES) or weigh_name(target) is not None:
         message = f"{name} names {what} {target!r:.120} outside torch.nn and sentence_transformers"
         folder.report("foreign-class", Severity.EXECUTE, message, name, target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from assay.containers.documents import plain
@@ -19,7 +20,16 @@ from assay.trees import Tree
 
 _INDEX = "model_index.json"
 _SETTINGS = ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json")
-_LIBRARIES = {"diffusers", "transformers", "onnxruntime.training", "peft", "stable_diffusion", "optimum"}
+_LIBRARIES = frozenset(
+    "diffusers transformers onnxruntime.training peft optimum "
+    # modules of diffusers.pipelines, which an index names by their last word
+    "audioldm audioldm2 blip_diffusion consisid controlnet deepfloyd_if flux hunyuandit kandinsky kandinsky2_2 "
+    "kandinsky3 latent_diffusion ledits_pp lumina musicldm paint_by_example pixart_alpha shap_e stable_audio stable_cascade "
+    "stable_diffusion stable_diffusion_safe stable_diffusion_xl unidiffuser versatile_diffusion wuerstchen".split()
+)
+_OWN = "the pipeline's class is code that comes with the model"
+_EFFECT = "run Python source from the artifact"
+_CLASS = re.compile(r"[A-Z]\w*", re.ASCII)
 _TASKS = (
     # part of a pipeline's class name, and what it does; the first that fits counts
     ("Inpaint", "image-inpainting"),
@@ -68,6 +78,9 @@ class DiffusersFormat:
             single = not paths[0].endswith(_INDEX)
             index = folder.object("config.json" if single else _INDEX)
             kind, version = index.get("_class_name"), index.get("_diffusers_version")
+            if isinstance(kind, list) and kind:
+                folder.report("custom-pipeline", Severity.EXECUTE, _OWN, _INDEX, str(kind), _EFFECT)
+                kind = str(kind[-1])
             if not isinstance(kind, str):
                 raise BadFormat(f"{paths[0]}: not an index of diffusers", path=paths[0])
             card = read_card(folder)
@@ -126,7 +139,7 @@ def _component(folder: Folder, name: str, entry: Json, metadata: dict[str, Json]
         if "transformers_version" in found:
             metadata.setdefault("transformers_version", plain(found["transformers_version"]))
     local = [f"{name}/{library}.py", f"{library}.py", f"{name}.py"]
-    if str(library) not in _LIBRARIES:
+    if str(library) not in _LIBRARIES or not _CLASS.fullmatch(str(kind)) or local[0] in folder:
         here = next((file for file in local if file in folder), None)
         where = f"code of the artifact ({here})" if here else "a class outside diffusers and transformers"
         message = f"component {name!r:.100} is {where}: {library!s:.80}.{kind!s:.80}"

@@ -123,10 +123,16 @@ class Folder:
             self.report("long-file", Severity.INCOMPLETE, f"only the first {limit:,} bytes were read", name)
         return window.read(0, limit).decode("utf-8", "replace")
 
-    def report(self, what: str, severity: Severity, message: str, name: str = "", evidence: str = "") -> None:
+    def report(
+        self, what: str, severity: Severity, message: str, name: str = "", evidence: str = "", effect: str = ""
+    ) -> None:
         """Add a finding of rule ``huggingface-<what>`` about a file of this folder."""
         path = self.path(name) if name else self.root
-        self.findings.append(Finding(f"huggingface-{what}", severity, message, path, None, evidence[:200]))
+        self.findings.append(Finding(f"huggingface-{what}", severity, message, path, None, evidence[:200], effect))
+
+    def source_size(self) -> int:
+        """Bytes of Python source in this folder and below it."""
+        return sum(self.tree.size(path) for path in self.tree.under(self.root) if path.endswith(".py"))
 
 
 def folders_of(tree: Tree, marker: str) -> Sequence[str]:

@@ -8,26 +8,15 @@ Source: pip documentation, "Requirements File Format"; ``conda.yaml`` and ``pyth
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
+from assay.audit.requirements import MAX_BYTES, MAX_LINES, read_lines, without_login
 from assay.containers.documents import parse_yaml
 from assay.errors import BadFormat, NotFound
 from assay.spec.finding import Finding, Severity
 from assay.trees import Tree
 
-MAX_BYTES = 1 << 20
-MAX_LINES = 5000
 CONDA, PYTHON, REQUIREMENTS = "conda.yaml", "python_env.yaml", "requirements.txt"
-
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(
-    _NAME + r"\s*(?:\[[A-Za-z0-9._,\s-]{0,200}\])?\s*(?:[<>=!~;(][^@]*|@\s*\S.*)?",
-    re.ASCII,
-)
-_NETWORK = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--trusted-host", "--proxy")
-_READ = ("-r", "-c", "-e", "--requirement", "--constraint", "--editable")
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 
 @dataclass(slots=True)
@@ -80,46 +69,18 @@ def _conda(body: dict[str, object], path: str, found: Environment, *, pip: bool)
 
 
 def _requirements(text: str, path: str, found: Environment) -> None:
-    lines = text.replace("\\\n", " ").splitlines()
-    if len(lines) > MAX_LINES:
-        _report(
-            found, "mlflow-requirements", Severity.INCOMPLETE, f"{len(lines):,} lines, {MAX_LINES:,} were read", path
-        )
-    for raw in lines[:MAX_LINES]:
-        line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
-        if line.startswith("-"):
-            _option(line, path, found)
-        elif line:
-            _requirement(line.split(" --", 1)[0].strip()[:1000], path, found)
-
-
-def _option(line: str, path: str, found: Environment) -> None:
-    name = re.split(r"[\s=]", line, maxsplit=1)[0]
-    severity, message = Severity.NOTE, "pip is given an option"
-    if "://" in line or _is(name, _NETWORK):
-        severity, message = Severity.NETWORK, "pip is told to take packages from another address"
-    elif _is(name, _READ):
-        severity, message = Severity.READ, "pip is told to read another file"
-    _report(found, "mlflow-requirement-option", severity, message, path, line)
-
-
-def _is(name: str, options: tuple[str, ...]) -> bool:
-    """Whether pip takes *name* for one of *options*; long ones may be shortened, short ones run into their value."""
-    if name.startswith("--"):
-        return any(option.startswith(name) for option in options)
-    return name[:2] in options
-
-
-def _requirement(line: str, path: str, found: Environment) -> None:
-    if _REQUIREMENT.fullmatch(line):
-        found.requirements.append(_CREDENTIALS.sub("//…@", line))
-        if "://" not in line:
-            return
-    rule, severity, message = "mlflow-requirement-path", Severity.READ, "a requirement is not a distribution's name"
-    if "://" in line:
-        rule, severity = "mlflow-requirement-url", Severity.NETWORK
-        message = "a requirement is installed from an address"
-    _report(found, rule, severity, message, path, line)
+    lines = text.count("\n") + 1
+    if lines > MAX_LINES:
+        _report(found, "mlflow-requirements", Severity.INCOMPLETE, f"{lines:,} lines, {MAX_LINES:,} were read", path)
+    for line in read_lines(text):
+        if line.requirement:
+            found.requirements.append(line.text)
+        if line.trouble == "option":
+            _report(found, "mlflow-requirement-option", line.severity, line.message, path, line.text)
+        elif line.trouble == "url":
+            _report(found, "mlflow-requirement-url", line.severity, line.message, path, line.text)
+        elif line.trouble == "path":
+            _report(found, "mlflow-requirement-path", line.severity, line.message, path, line.text)
 
 
 def _yaml(tree: Tree, path: str, found: Environment) -> object:
@@ -146,4 +107,4 @@ def _list(value: object) -> list[object]:
 
 
 def _report(found: Environment, rule: str, severity: Severity, message: str, path: str, evidence: str = "") -> None:
-    found.findings.append(Finding(rule, severity, message, path, evidence=_CREDENTIALS.sub("//…@", evidence)[:200]))
+    found.findings.append(Finding(rule, severity, message, path, evidence=without_login(evidence)[:200]))
