@@ -166,6 +166,116 @@ def test_tensors_that_do_not_fit_their_storage_are_found(pickle: bytes, storage:
     assert rule in grave(zip_of(state_dict(pickle=pickle, storage=storage)))
 
 
+TS = [
+    Entry(b"m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81}b."),
+    Entry(
+        b"m/code/__torch__.py",
+        b"class M(Module):\n  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    return x\n",
+    ),
+    Entry(b"m/constants.pkl", b"\x80\x02)."),
+    Entry(b"m/version", b"3\n"),
+    Entry(b"m/byteorder", b"little"),
+]
+
+
+def script(body: bytes, *more: Entry) -> set[str]:
+    code = TS[1].data.replace(b"return x", b"return " + body)
+    return grave(zip_of([*changed(TS, 1, data=code), *more]))
+
+
+@pytest.mark.parametrize(
+    ("body", "rules"),
+    [
+        (b"torch.relu(x)", set()),
+        (b"ops.prim.len(x)", set()),
+        (b"ops.quantized.add(x, x, 1., 0)", set()),
+        (b"ops.torchvision.nms(x, x, 0.5)", set()),
+        (b"ops.image.decode_jpeg(x, 0)", set()),
+        (b"self.ops.whatever.x", set()),
+        (b'"please save it"', set()),
+        (b"torch.save(x, 'f')", {"torchscript-reaching-op"}),
+        (b"torch . save # no\n (x, 'f')", {"torchscript-reaching-op"}),
+        (b"torch.from_file('f')", {"torchscript-reaching-op"}),
+        (b"ops.image.read_file('f')", {"torchscript-reaching-op"}),
+        (b"ops.image.write_file('f', x)", {"torchscript-reaching-op"}),
+        (b"ops.debugprims.load_tensor('f')", {"torchscript-reaching-op", "torchscript-custom-library"}),
+        (b"ops.mine.add(x)", {"torchscript-custom-library"}),
+        (b"ops  .# no\n mine\\\n .add(x)", {"torchscript-custom-library"}),
+        (b"unchecked_cast(__torch__.torch.classes.mine.Engine, x)", {"torchscript-custom-library"}),
+        (b"unchecked_cast(__torch__.torch.classes.quantized.Conv2dPackedParamsBase, x)", set()),
+    ],
+)
+def test_operators_and_classes_of_torchscript(body: bytes, rules: set[str]) -> None:
+    assert script(body) == rules
+
+
+def test_operators_of_bytecode_are_looked_at() -> None:
+    def bytecode(operator: bytes) -> Entry:
+        return Entry(
+            b"m/bytecode.pkl",
+            b"\x80\x02X\x09\0\0\0operatorsX" + struct.pack("<I", len(operator)) + operator + b"X\0\0\0\0\x86\x85\x86.",
+        )
+
+    assert script(b"x", bytecode(b"aten::add")) == set()
+    assert script(b"x", bytecode(b"aten::save")) == {"torchscript-reaching-op"}
+    assert script(b"x", bytecode(b"mine::add")) == {"torchscript-custom-library"}
+
+
+def test_a_pickle_that_torchscript_does_not_read_is_found() -> None:
+    assert script(b"x", Entry(b"m/code/__torch__.py.debug_pkl", b"\x80\x02K\x01\x85.")) == set()
+    assert script(b"x", Entry(b"m/extra/notes.json", b"{}")) == set()
+    for name in (b"m/extra/x", b"m/code/__torch__.py.debug_pkl", b"m/data/7"):
+        assert script(b"x", Entry(name, PRINTS)) == {"pytorch-extra-pickle"}
+
+
+def package(*more: Entry) -> list[Finding]:
+    entries = [
+        Entry(b"p/.data/extern_modules", b"sys\n"),
+        Entry(b"p/.data/version", b"6\n"),
+        Entry(b"p/model/model.pkl", b"\x80\x03}."),
+        *more,
+    ]
+    return [finding for finding in found(zip_of(entries)) if finding.severity is not Severity.NOTE]
+
+
+def test_the_source_that_a_package_ships_is_counted() -> None:
+    assert package() == []
+    (finding,) = package(Entry(b"p/mine/a.py", b"x = 1\n" * 1000), Entry(b"p/mine/b.py", b"y = 1\n"))
+    assert (finding.rule, finding.severity) == ("torch-package-source", Severity.EXECUTE)
+    assert finding.evidence.startswith("6,006 bytes of Python source: p/mine/a.py")
+    assert finding.effect == "run Python source from the artifact"
+    assert {item.rule for item in package(Entry(b"p/.data/x", PRINTS))} == {"pytorch-extra-pickle"}
+
+
+def mar(manifest: bytes, *more: Entry) -> list[Finding]:
+    entries = [Entry(b"MAR-INF/MANIFEST.json", manifest), *more]
+    return [finding for finding in found(zip_of(entries), "m.mar") if finding.severity is not Severity.NOTE]
+
+
+def test_what_a_torchserve_archive_ships_is_found() -> None:
+    plain = b'{"model": {"modelName": "m", "serializedFile": "m.pt", "handler": "image_classifier"}}'
+    weights = Entry(b"m.pt", zip_of(state_dict()))
+    assert mar(plain, weights) == []
+    code = mar(plain, weights, Entry(b"handler.py", b"x = 1\n"))
+    assert [(item.rule, item.severity) for item in code] == [("torchserve-source", Severity.EXECUTE)]
+    assert code[0].evidence.startswith("6 bytes of Python source")
+    needs = mar(plain.replace(b'"handler"', b'"requirementsFile": "r.txt", "handler"'), weights)
+    assert [(item.rule, item.severity) for item in needs] == [("torchserve-requirements", Severity.NETWORK)]
+    assert "pytorch-extra-pickle" in {item.rule for item in mar(plain, weights, Entry(b"other.bin", PRINTS))}
+
+
+def legacy(system: bytes = b"\x80\x02}.", keys: bytes = b"\x80\x02].", more: bytes = b"") -> bytes:
+    magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+    return magic + b"\x80\x02M\xe9\x03." + system + b"\x80\x02}." + keys + more
+
+
+def test_pickles_around_the_object_of_the_legacy_layout_are_looked_at() -> None:
+    assert grave(legacy()) == set()
+    assert "pytorch-preamble-global" in grave(legacy(system=b"\x80\x02" + PRINTS))
+    assert "pytorch-preamble-global" in grave(legacy(keys=b"\x80\x02](" + PRINTS[:-1] + b"e."))
+    assert "pytorch-trailing-bytes" in grave(legacy(more=b"\x80\x02" + PRINTS))
+
+
 def test_an_archive_without_a_directory_is_not_safe() -> None:
     data = zip_of(state_dict())
     assert grave(data[: data.index(b"PK\1\2")])

@@ -24,12 +24,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assay.containers.archive import Archive
+from assay.containers.archive import Archive, is_archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
 from assay.formats.pytorch.archives import EXPORT_PROGRAM, Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.export_program import Program, read_program, tensor_meta
+from assay.formats.pytorch.members import unread_members
 from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.state import find_tensors
 from assay.formats.pytorch.values import Malformed, StorageValue, TensorValue
@@ -91,6 +92,7 @@ class _Reading:
         programs: by model name.
         tensors: name to the file it lies in and the tensor.
         trained: elements of parameters.
+        read: members that were read, or that tensors lie in.
         findings: what was odd.
     """
 
@@ -99,6 +101,7 @@ class _Reading:
     programs: dict[str, Program] = field(default_factory=dict)
     tensors: dict[str, tuple[Saved, TensorValue]] = field(default_factory=dict)
     trained: int = 0
+    read: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
     def say(self, rule: str, severity: Severity, message: str, evidence: str = "") -> None:
@@ -130,7 +133,27 @@ def _read(archive: Archive) -> _Reading:
             for folder in ("weights", "constants"):
                 _read_saved(reading, f"{prefix}data/{folder}/{name}.pt", trained=folder == "weights")
     _look_for_code(reading)
+    _read_beside(reading)
     return reading
+
+
+def _read_beside(reading: _Reading) -> None:
+    """Read the other archives of ``torch.save`` (sample inputs), and say what else lies in the archive."""
+    archive = reading.archive
+    for member in archive.members:
+        if member.name in reading.read or not is_archive(archive.head(member, 4)):
+            continue
+        reading.read.add(member.name)
+        try:
+            reading.findings.extend(read_inner(archive, member.name, Kind.PICKLE).findings)
+        except BadFormat as error:
+            reading.say("torch-export-member", Severity.INCOMPLETE, f"{member.name[-100:]}: {error.message}")
+
+    def known(name: str) -> bool:
+        base = name.rpartition("/")[2]
+        return name in reading.read or name.lower().endswith((".json", *_NATIVE)) or base.startswith(_PICKLED)
+
+    reading.findings += unread_members(archive, reading.prefix, known, plain=False)
 
 
 def _read_program(reading: _Reading, name: str, member: str) -> None:
@@ -175,6 +198,7 @@ def _read_payload(reading: _Reading, saved: Saved, name: str, entry: Mapping[str
     except Malformed as error:
         reading.say("torch-export-config", Severity.INCOMPLETE, f"{name}: {error}")
         return
+    reading.read.add(folder + key)
     record = saved.records.find(key)
     storage = StorageValue(key, "uint8", record.size if record else 0, "")
     tensor = TensorValue(storage, dtype, shape, strides, offset)
@@ -194,6 +218,7 @@ def _read_saved(reading: _Reading, member: str, *, trained: bool, only: str | No
     """Read a ``torch.save`` archive inside the archive: a state dict, or one tensor called *only*."""
     if member not in reading.archive:
         return
+    reading.read.add(member)
     try:
         saved = read_inner(reading.archive, member, Kind.PICKLE)
     except BadFormat as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 
 from assay.containers.pickle import parse as pickles
+from assay.containers.pickle.parse import Parsed
 from assay.errors import BadFormat
 from assay.formats.pytorch.graph import reachable
 from assay.formats.pytorch.saved import Record, Saved
@@ -77,13 +78,14 @@ def read_legacy(window: Window) -> Saved:
     Raises:
         BadFormat: one of the first four pickles is not what the layout demands.
     """
-    position, protocol, system = _preamble(window)
+    position, protocol, system, beside = _preamble(window)
     parsed = pickles.parse(window, offset=position)
     findings = list(parsed.findings)
     storages = _storages(parsed.value)
     records = StreamRecords(window)
     try:
         keys = pickles.parse(window, offset=parsed.end)
+        beside.append(keys)
         end = _place(window, keys.end, keys.value, storages, records)
         if end < window.size:
             findings.append(
@@ -97,6 +99,7 @@ def read_legacy(window: Window) -> Saved:
             )
     except BadFormat as error:
         findings.append(_finding(window, "pytorch-storages", error.message, parsed.end, Severity.INCOMPLETE))
+    findings += _calls(window, beside)
     facts: dict[str, Json] = {}
     if isinstance(system, dict) and isinstance(system.get("little_endian"), bool):
         facts["saved_on"] = "little-endian" if system["little_endian"] else "big-endian"
@@ -104,14 +107,29 @@ def read_legacy(window: Window) -> Saved:
         path=window.path,
         version=f"legacy {protocol}",
         value=parsed.value,
-        globals=tuple(use.global_ for use in parsed.globals),
+        globals=tuple(use.global_ for part in (parsed, *beside) for use in part.globals),
         records=records,
         facts=facts,
         findings=tuple(findings),
     )
 
 
-def _preamble(window: Window) -> tuple[int, int, object]:
+def _calls(window: Window, beside: list[Parsed]) -> list[Finding]:
+    """Report whatever the pickles around the object name: torch writes only numbers, texts and plain dicts there."""
+    found = []
+    for part in beside:
+        found += part.findings
+        for use in part.globals[:1]:
+            message = f"a pickle that should hold plain values names {str(use.global_)[:120]!r}"
+            where = window.start + use.offset
+            effect = "import or call what the pickle names"
+            found.append(
+                Finding("pytorch-preamble-global", Severity.EXECUTE, message, window.path, where, effect=effect)
+            )
+    return found
+
+
+def _preamble(window: Window) -> tuple[int, int, object, list[Parsed]]:
     window = window.sub(0, _MAX_PREAMBLE)
     magic = pickles.parse(window)
     if not isinstance(magic.value, int) or magic.value != _MAGIC_NUMBER:
@@ -122,7 +140,7 @@ def _preamble(window: Window) -> tuple[int, int, object]:
             f"{window.path}: expected a protocol version after the magic number", path=window.path, offset=magic.end
         )
     system = pickles.parse(window, offset=protocol.end)
-    return system.end, protocol.value, system.value
+    return system.end, protocol.value, system.value, [magic, protocol, system]
 
 
 def _storages(value: object) -> dict[str, StorageValue]:

@@ -9,7 +9,7 @@ module) and TorchServe's model archiver (``MAR-INF/MANIFEST.json``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from assay.containers.archive import Archive
 from assay.containers.documents import read_json
@@ -18,6 +18,7 @@ from assay.errors import BadFormat
 from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import build_index
+from assay.formats.pytorch.members import unread_members
 from assay.formats.pytorch.saved import Saved
 from assay.formats.pytorch.state import Found, find_tensors
 from assay.formats.pytorch.zip import note, read_inner, read_zip
@@ -27,6 +28,8 @@ from assay.spec.json import Json
 from assay.trees import Tree
 
 _MAX_LISTED = 50
+_PYTHON = (".py", ".pyw", ".pyc")
+_CODE = (*_PYTHON, ".so", ".sh", ".dll", ".dylib", ".pyd", ".exe", ".bat", ".jar")
 _MAX_PICKLES = 64
 _STATED = {
     "name": "modelName",
@@ -60,6 +63,7 @@ class TorchPackageFormat:
             prefix = _prefix(archive, Kind.PACKAGE)
             findings = [*archive.findings, *_source_findings(archive, "torch-package-source")]
             parts = _pickles(archive, prefix, findings)
+            findings += _unread(archive, prefix, set(_pickle_names(archive, prefix)[:_MAX_PICKLES]))
             index = build_index(parts)
             external = _lines(archive, f"{prefix}.data/extern_modules")
             metadata: dict[str, Json] = {"kind": "torch.package", **index.facts}
@@ -108,6 +112,11 @@ class TorchServeFormat:
             findings = [*archive.findings, *_source_findings(archive, "torchserve-source")]
             manifest, model = _manifest(archive, prefix, findings)
             parts = _weights(archive, prefix, model, findings)
+            findings += _unread(archive, prefix, {f"{prefix}{model.get('serializedFile')}"} if parts else set())
+            if model.get("requirementsFile"):
+                message = "it names a file of requirements, which TorchServe may install"
+                effect = "fetch packages from the network and run their code"
+                findings.append(Finding("torchserve-requirements", Severity.NETWORK, message, path, effect=effect))
             index = build_index(parts)
             metadata: dict[str, Json] = {"kind": "torchserve", **index.facts}
             for key, stated in _STATED.items():
@@ -139,11 +148,25 @@ def _prefix(archive: Archive, wanted: Kind) -> str:
 
 
 def _source_findings(archive: Archive, rule: str) -> list[Finding]:
-    sources = [member.name for member in archive.members if member.name.endswith((".py", ".so", ".sh"))]
+    sources = [member for member in archive.members if member.name.lower().endswith(_CODE)]
     if not sources:
         return []
+    size = sum(member.size for member in sources if member.name.lower().endswith(_PYTHON))
     message = f"it ships {len(sources):,} files of program code, which loading it runs"
-    return [Finding(rule, Severity.EXECUTE, message, archive.window.path, None, ", ".join(sources[:5])[:200])]
+    names = ", ".join(member.name for member in sources[:5])
+    evidence = f"{size:,} bytes of Python source: {names}"[:200]
+    effect = "run Python source from the artifact" if size else "run program code from the artifact"
+    return [Finding(rule, Severity.EXECUTE, message, archive.window.path, None, evidence, effect)]
+
+
+def _unread(archive: Archive, prefix: str, read: Container[str]) -> list[Finding]:
+    """What lies in the archive beside what was read: pickles, programs, archives."""
+
+    def known(name: str) -> bool:
+        storage = name.startswith(f"{prefix}.data/") and name.endswith(".storage")
+        return storage or name in read or name.lower().endswith(_CODE)
+
+    return unread_members(archive, prefix, known, plain=False)
 
 
 def _pickle_names(archive: Archive, prefix: str) -> list[str]:

@@ -21,15 +21,16 @@ from dataclasses import replace
 
 from assay.containers.archive import Archive
 from assay.containers.guard import guarded
+from assay.containers.pickle import parse as pickles
 from assay.containers.pickle.values import Call
 from assay.errors import BadFormat, LimitExceeded
 from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
-from assay.formats.pytorch.graph import as_json, attributes_of, key_text
+from assay.formats.pytorch.graph import as_json, attributes_of, key_text, reachable
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.members import storage_keys, unread_members
 from assay.formats.pytorch.rebuild import tensor_of
 from assay.formats.pytorch.saved import Saved, sought_elements
-from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, note_reaching, plain_class
+from assay.formats.pytorch.script_code import Script, ScriptClass, add_source, note_operator, note_reaching, plain_class
 from assay.formats.pytorch.state import MAX_COMPONENTS, MAX_NESTING, Found, find_tensors
 from assay.formats.pytorch.values import Malformed, TensorValue, class_of
 from assay.formats.pytorch.zip import note, read_zip
@@ -43,6 +44,13 @@ MAX_CODE = 64 << 20
 """Bytes of source text that are read."""
 
 _MAX_OPERATORS = 200
+_MAX_OPERATOR = 400
+_EFFECTS = {
+    Severity.READ: "read a file that its code names",
+    Severity.WRITE: "write a file that its code names",
+    Severity.NETWORK: "reach other machines",
+    Severity.EXECUTE: "call Python from its code",
+}
 
 
 class TorchScriptFormat:
@@ -70,7 +78,7 @@ class TorchScriptFormat:
             if f"{prefix}data.pkl" not in archive:
                 return _older(archive, prefix, script, findings)
             saved, parts = _read_parts(archive, prefix, script, findings)
-            findings += _unread(archive, prefix, parts)
+            findings += [*_unread(archive, prefix, parts), *_custom(script, parts, path)]
             return _assemble(archive, prefix, saved, parts, script, findings)
 
     def tensor(self, tree: Tree, spec: TensorSpec) -> bytes:
@@ -127,10 +135,41 @@ def _read_code(archive: Archive, prefix: str, findings: list[Finding]) -> Script
             note_reaching(script, text)
             continue
         add_source(script, member.name[len(folder) : -len(".py")].replace("/", "."), text)
+    _read_bytecode(archive, prefix, script, findings)
     for word, severity in sorted(script.reaching.items()):
         message = f"the TorchScript code names {word}, an operator that reaches beyond tensors"
-        findings.append(Finding("torchscript-reaching-op", severity, message, archive.window.path, evidence=word))
+        effect = _EFFECTS[severity]
+        findings.append(Finding("torchscript-reaching-op", severity, message, archive.window.path, None, word, effect))
     return script
+
+
+def _read_bytecode(archive: Archive, prefix: str, script: Script, findings: list[Finding]) -> None:
+    """Note the operators and classes that the bytecode of the lite interpreter names."""
+    name = f"{prefix}bytecode.pkl"
+    if name not in archive:
+        return
+    try:
+        parsed = pickles.parse(archive.open(name))
+    except BadFormat as error:
+        findings.append(Finding("torchscript-code", Severity.INCOMPLETE, error.message, archive.window.path))
+        return
+    findings.extend(parsed.findings)
+    for part in reachable(parsed.value):
+        for item in part if isinstance(part, (tuple, list)) else ():
+            if isinstance(item, str) and len(item) < _MAX_OPERATOR and ("::" in item or "torch.classes" in item):
+                note_operator(script, item)
+
+
+def _custom(script: Script, parts: list[tuple[Saved, Found]], path: str) -> list[Finding]:
+    """Report operators and classes of libraries that are not known here: loading needs their compiled code."""
+    for saved, _ in parts:
+        for name in saved.globals:
+            note_reaching(script, str(name))
+    if not script.libraries:
+        return []
+    names = ", ".join(sorted(script.libraries)[:20])
+    message = "it needs operators or classes of libraries that are not known here"
+    return [Finding("torchscript-custom-library", Severity.INCOMPLETE, message, path, None, names[:200])]
 
 
 def _read_parts(
@@ -168,7 +207,7 @@ def _assemble(
     component = _component("", root, script, [MAX_COMPONENTS], MAX_NESTING) if root is not None else None
     lite = f"{prefix}bytecode.pkl" in archive
     if lite:
-        message = "made for the lite interpreter: it also holds bytecode, which was not looked at"
+        message = "made for the lite interpreter: it also holds bytecode, of which only the operators were looked at"
         findings.append(Finding("torchscript-lite", Severity.NOTE, message, path))
     if not script.classes:
         message = "the archive holds no readable source: modules and signature are known from the weights only"

@@ -26,13 +26,25 @@ _CLASS = re.compile(r"class (\w{1,200})\((\w{1,100})\):")
 _NAMES = re.compile(r'"([^"\\]{1,200})"')
 _CONSTANT = re.compile(r"  (\w{1,200}) : Final\[(?:bool|int|float|str)\] = ([^\n]{1,200})")
 _OPERATOR = re.compile(r"\b(torch\.\w{1,80}|ops\.\w{1,80}\.\w{1,80})\(")
+_FILL = r"(?:[\s\\]|#[^\n]*\n)*"
+# What may stand between the parts of a name: blanks, continued lines, comments.
 _REACHING = {
-    Severity.WRITE: re.compile(r"\b(?:from_file|save)\b", re.ASCII),
+    Severity.READ: re.compile(r"\b(?:load_tensor|read_file|read_video_from_file|load_audio)\b", re.ASCII),
+    Severity.WRITE: re.compile(rf"\b(?:from_file|write_file|(?:save)(?={_FILL}\())", re.ASCII),
     Severity.NETWORK: re.compile(r"\b(?:rpc_async|rpc_sync|rpc_remote|c10d|_c10d_functional|symm_mem)\b", re.ASCII),
     Severity.EXECUTE: re.compile(r"\b(?:PythonOp|IgnoredPythonOp)\b", re.ASCII),
 }
 # Operators of torch that reach beyond tensors (``aten::from_file`` makes the file it maps). Looked for as words
 # wherever they stand: blanks, comments and line ends may come between the parts of a call.
+_LIBRARY = re.compile(rf"(?<![\w.])ops{_FILL}\.{_FILL}(\w+)", re.ASCII)
+_CLASSES = re.compile(rf"\btorch{_FILL}\.{_FILL}classes{_FILL}\.{_FILL}(\w+)", re.ASCII)
+_KNOWN_LIBRARIES = frozenset(
+    "aten prim prims onnx quantized _quantized quantization quantized_decomposed mkldnn mkldnn_prepacked onednn mkl "
+    "sparse static_runtime profiler inductor rnn xnnpack prepacked metal metal_prepack vulkan vulkan_prepack rngprims "
+    "torchvision image torchaudio torchtext".split()
+)
+# Those of torch itself and of its three domain libraries; what reaches beyond tensors in them is looked for by name.
+_KNOWN_CLASSES = frozenset("quantized sparse rnn xnnpack mkldnn onednn metal vulkan profiler".split())
 _ARGUMENT = re.compile(r"\s*(\w{1,200}): (.{1,400}?)(?:=.{0,400})?")
 _MANGLED = re.compile(r"\.___torch_mangle_\d{1,9}")
 
@@ -66,12 +78,14 @@ class Script:
         operators: how often each operator is called in the text.
         size: characters of source.
         reaching: words in it that name operators which reach beyond tensors, with what they can do.
+        libraries: namespaces of operators and classes that belong to no library known here.
     """
 
     classes: dict[str, ScriptClass] = field(default_factory=dict)
     operators: Counter[str] = field(default_factory=Counter)
     size: int = 0
     reaching: dict[str, Severity] = field(default_factory=dict)
+    libraries: set[str] = field(default_factory=set)
 
 
 def add_source(script: Script, module: str, text: str) -> None:
@@ -102,6 +116,14 @@ def note_reaching(script: Script, text: str) -> None:
     """Note operators that reach beyond tensors, whatever kind of source *text* is."""
     for severity, words in _REACHING.items():
         script.reaching.update(dict.fromkeys(words.findall(text), severity))
+    script.libraries.update(name for name in _LIBRARY.findall(text) if name not in _KNOWN_LIBRARIES)
+    script.libraries.update(f"classes.{name}" for name in _CLASSES.findall(text) if name not in _KNOWN_CLASSES)
+
+
+def note_operator(script: Script, text: str) -> None:
+    """Note an operator (``aten::add``) or a class that bytecode names, as ``note_reaching`` does for source."""
+    library, colons, name = text.partition("::")
+    note_reaching(script, f"ops.{library}.{name}()" if colons else text)
 
 
 def plain_class(name: str) -> str:
