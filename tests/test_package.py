@@ -34,4 +34,5 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 
 
 def test_the_public_names_are_pinned() -> None:
-    assert assay.__all__ == ["AssayError", "inspect", "load", "open", "pull", "push", "show", "verify", "versions"]
+    names = "AssayError inspect load open pull push scan show sign signatures verify versions"
+    assert assay.__all__ == names.split()

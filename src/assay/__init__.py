@@ -14,12 +14,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assay.api import inspect, load, open, pull, push, scan, show, verify, versions  # noqa: A004 - assay.open is the name
+    from assay.api import (
+        bill_of_materials,
+        inspect,
+        load,
+        open,  # noqa: A004 - assay.open is the name
+        pull,
+        push,
+        scan,
+        show,
+        sign,
+        signatures,
+        verify,
+        versions,
+        vulnerabilities,
+    )
     from assay.errors import AssayError
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["AssayError", "inspect", "load", "open", "pull", "push", "scan", "show", "verify", "versions"]
+__all__ = [
+    "AssayError",
+    "bill_of_materials",
+    "inspect",
+    "load",
+    "open",
+    "pull",
+    "push",
+    "scan",
+    "show",
+    "sign",
+    "signatures",
+    "verify",
+    "versions",
+    "vulnerabilities",
+]
 
 
 def __getattr__(name: str) -> object:

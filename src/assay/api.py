@@ -7,6 +7,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from assay.environment.modules import imported_for
 from assay.errors import InvalidInput
 from assay.formats.registry import all_formats
 from assay.loaders.registry import choose_loader, choose_saver
+from assay.policy.trust import Judgement
 from assay.ports.progress import SILENT, Progress
 from assay.service import browse, fetch, loading, publish
+from assay.service import signatures as signing
 from assay.service import verify as verifying
+from assay.service.converting import Conversion
 from assay.service.examine import inspect as look_at
 from assay.service.publish import Claims
 from assay.service.registry import Registry
@@ -32,10 +36,16 @@ from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference, check_alias, check_name, is_path
-from assay.wiring.auditing import guard_of
+from assay.spec.vulnerabilities import Check
+from assay.wiring.auditing import guard_of, policies_of
+from assay.wiring.converting import convert as convert_model
+from assay.wiring.converting import safe_files
 from assay.wiring.looking import look, open_artifact
+from assay.wiring.materials import Form, bill
+from assay.wiring.materials import vulnerabilities as look_up
 from assay.wiring.places import SNAPSHOTS, open_registry
 from assay.wiring.scanning import Failed, scan_one
+from assay.wiring.signing import judge_version, signer_of, trust_of, trusts_of
 
 PathLike = str | Path
 
@@ -50,6 +60,7 @@ def push(
     base: str | None = None,
     run: str | None = None,
     note: str | None = None,
+    safe: bool = False,
     policy: PathLike | None = None,
     home: PathLike | None = None,
 ) -> Version:
@@ -66,6 +77,7 @@ def push(
         base: what it was made from: a reference, or any name or URI.
         run: URI or id of the training run.
         note: free text.
+        safe: convert unsafe forms of a path first, each with proof; the originals are not stored.
         policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder; as the settings say when None.
 
@@ -88,7 +100,8 @@ def push(
     if isinstance(model, (str, Path)):
         files = collect(Path(model).expanduser())
         claims = replace(claims, environment=_environment(files))
-        return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version
+        with safe_files(files, claims) if safe else nullcontext((files, claims)) as (chosen, said):
+            return publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias).version
     saver = choose_saver(model)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         saved = saver.save(model, Path(scratch))
@@ -99,6 +112,39 @@ def push(
         )
         files = collect(Path(scratch))
         return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version
+
+
+def convert(
+    reference: PathLike,
+    folder: PathLike,
+    *,
+    to: str,
+    weights_only: bool = False,
+    home: PathLike | None = None,
+) -> Conversion:
+    """Write the same model in a safe form into a new folder, proved to be equal.
+
+    Args:
+        reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
+        folder: where to; new or empty.
+        to: ``safetensors``, ``skops``, ``keras``, ``ubj`` or ``onnx``.
+        weights_only: keep the model's tensors and drop what has no safe form.
+        home: the registry's folder.
+
+    Returns:
+        What was converted (``steps``), what stays as it was and why (``kept``), and the ``record`` of the proof.
+
+    Raises:
+        InvalidInput: nothing here converts to it, or something would be lost (code ``not-convertible``).
+        IntegrityError: a result is not the same model (code ``not-equal``).
+        Refused: it would have to run foreign code.
+        MissingDependency, NotFound, Conflict, StorageError: as the message says; nothing appears at *folder*.
+    """
+    out = Path(folder).expanduser()
+    if _is_path(reference):
+        path = Path(reference).expanduser().absolute()
+        return convert_model(None, str(path), out, to=to, weights_only=weights_only)
+    return convert_model(_registry(home), str(reference), out, to=to, weights_only=weights_only)
 
 
 def pull(
@@ -217,6 +263,43 @@ def inspect(reference: PathLike, *, home: PathLike | None = None) -> Inspection:
     return look(_registry(home), str(reference))[1]
 
 
+def bill_of_materials(
+    reference: PathLike, *, form: Form = "cyclonedx", attach: bool = False, home: PathLike | None = None
+) -> dict[str, Json]:
+    """What a version or files consist of and come from, as far as it was observed.
+
+    Args:
+        reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
+        form: ``cyclonedx`` (1.6), ``spdx`` (3.0.1), or ``slsa``: an in-toto statement with SLSA provenance v1.
+        attach: whether to keep the document beside the version as well.
+        home: the registry's folder.
+
+    Returns:
+        The document. The same facts give the same document.
+
+    Raises:
+        NotFound: there is no such thing.
+        InvalidInput: there is no such form, or plain files cannot have anything attached.
+    """
+    text = str(Path(reference).absolute()) if isinstance(reference, Path) else _text("reference", reference)
+    return bill(text, read_settings(home=home), form=form, attach=attach).document
+
+
+def vulnerabilities(reference: str, osv: PathLike, *, home: PathLike | None = None) -> Check:
+    """Look up what a version was made with among known vulnerabilities, without a network.
+
+    Args:
+        reference: a reference.
+        osv: an export of the OSV database: a folder or a zip archive of JSON records.
+        home: the registry's folder.
+
+    Raises:
+        NotFound: no such version or export, or no environment was recorded (code ``no-environment``).
+        InvalidInput: the export holds no record about Python distributions (code ``no-osv-records``).
+    """
+    return look_up(_text("reference", reference), read_settings(home=home), Path(osv).expanduser())[1]
+
+
 def verify(reference: str, *, home: PathLike | None = None) -> verifying.Verification:
     """Read and hash every byte of a version again.
 
@@ -225,6 +308,67 @@ def verify(reference: str, *, home: PathLike | None = None) -> verifying.Verific
     """
     registry = _registry(home)
     return verifying.verify(registry, _version(registry, reference))
+
+
+def sign(
+    reference: str,
+    key: PathLike,
+    *,
+    certificates: Sequence[PathLike] = (),
+    password: str | None = None,
+    home: PathLike | None = None,
+) -> signing.Signed:
+    """Sign a version from its manifest, without reading its files; the signatures are kept beside it.
+
+    Args:
+        reference: ``NAME``, ``NAME:N`` or ``NAME:ALIAS``.
+        key: file with the private key (PEM).
+        certificates: files with the key's certificate first (PEM); none for a bare key.
+        password: of the key; as ``ASSAY_KEY_PASSWORD`` says when None.
+        home: the registry's folder.
+
+    Raises:
+        MissingDependency: the library for keys is not installed.
+        NotFound, InvalidInput: there is no such version or file, or it is not such a key.
+    """
+    registry = _registry(home)
+    version = _version(registry, reference)
+    chain = [Path(one).expanduser() for one in certificates]
+    return signing.sign(registry, version, signer_of(Path(key).expanduser(), chain, password=password))
+
+
+def signatures(
+    reference: str,
+    *,
+    keys: Sequence[PathLike] = (),
+    certificates: Sequence[PathLike] = (),
+    identity: str = "",
+    policy: PathLike | None = None,
+    home: PathLike | None = None,
+) -> Judgement:
+    """What a version's signatures are worth. Whether its bytes are still those that were signed, ``verify`` says.
+
+    Args:
+        reference: a reference.
+        keys: files with public keys, one of which (or of the certificates) must have signed.
+        certificates: files with root certificates.
+        identity: whom the signing certificate must name.
+        policy: as for ``scan``; what it requires must be met, too.
+        home: the registry's folder.
+
+    Returns:
+        ``ok``, the ``problems``, and every signature as one of ``checks``.
+
+    Raises:
+        NotFound, InvalidInput: there is no such version or file, or it is not such a key.
+    """
+    settings = read_settings(home=home, policy=policy)
+    registry = open_registry(settings)
+    version = _version(registry, reference)
+    given = trust_of(
+        [Path(one).expanduser() for one in keys], [Path(one).expanduser() for one in certificates], identity=identity
+    )
+    return judge_version(registry, version, trusts_of(policies_of(settings), given))
 
 
 def versions(name: str, *, home: PathLike | None = None) -> Sequence[Version]:

@@ -8,7 +8,7 @@ from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, local_path, registry_of, settings_of
 from assay.cli.text import coloured, plural, size
 from assay.errors import VerificationFailed
-from assay.policy.trust import NO_TRUST, Judgement
+from assay.policy.trust import Judgement
 from assay.service import verify as verifying
 from assay.service.registry import Registry
 from assay.service.verify import Verification
@@ -68,7 +68,7 @@ def verify(
         if not judged.ok:
             context.exit(VerificationFailed.exit_status)
         return
-    trusts = [*trusts_of(policies_of(settings_of(context, policy=policy))), *([] if trust == NO_TRUST else [trust])]
+    trusts = trusts_of(policies_of(settings_of(context, policy=policy)), trust)
     registry = registry_of(context)
     chosen = _everything(registry) if everything else [registry.resolve(Reference.parse(reference or ""))]
     found = []

@@ -85,9 +85,9 @@ def trust_of(keys: Sequence[Path], chains: Sequence[Path] = (), *, identity: str
     return Trust(tuple(trusted), (Requirement("*", names),)) if names else NO_TRUST
 
 
-def trusts_of(policies: Sequence[Policy]) -> list[Trust]:
-    """What policies say about signatures; empty when they say nothing."""
-    return [policy.trust for policy in policies if policy.trust != NO_TRUST]
+def trusts_of(policies: Sequence[Policy], given: Trust = NO_TRUST) -> list[Trust]:
+    """What policies and a caller say about signatures; empty when nobody says anything."""
+    return [trust for trust in (*(policy.trust for policy in policies), given) if trust != NO_TRUST]
 
 
 def verifiers_of(trust: Trust) -> list[Verifier]:
