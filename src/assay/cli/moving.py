@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from assay.artifact.collect import IGNORE_FILE, collect
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import NAME, REFERENCE, local_path, policy_option, registry_of, settings_of
+from assay.cli.convert import tell_steps
 from assay.cli.render import headline
 from assay.cli.text import plural, size, visible
 from assay.errors import InvalidInput
@@ -22,6 +24,7 @@ from assay.spec.json import Json
 from assay.spec.reference import Reference
 from assay.spec.report import Verdict
 from assay.wiring.auditing import guard_of
+from assay.wiring.converting import safe_files
 from assay.wiring.places import AUDITS
 
 _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
@@ -37,6 +40,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 @click.option("--run", metavar="URI", help="The training run (else read from the files).")
 @click.option("--note", metavar="TEXT", help="Free text.")
 @click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
+@click.option("--safe", is_flag=True, help="Convert unsafe forms first, with proof; the originals are not stored.")
 @policy_option
 @json_option
 @click.pass_context
@@ -52,6 +56,7 @@ def push(
     run: str | None,
     note: str | None,
     move: bool,
+    safe: bool,
     policy: str | None,
     as_json: bool,
 ) -> None:
@@ -59,6 +64,8 @@ def push(
 
     Prints NAME:N and its digest. The same files pushed again are the same version.
     """
+    if safe and move:
+        raise click.UsageError("--safe and --move exclude each other: what is converted is not what was there")
     claims = Claims(_numbers(metrics), _values(params), base, run, note)
     files = collect(local_path(path, "PATH"))
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
@@ -68,15 +75,16 @@ def push(
         )
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context, create=True)
-    pushed = publish.push(registry, files, name, guard=guard, claims=claims, alias=alias, move=move, progress=Bar())
+    with safe_files(files, claims, told=tell_steps) if safe else nullcontext((files, claims)) as (chosen, said):
+        pushed = publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias, move=move, progress=Bar())
     if as_json:
         print_json(_pushed_json(pushed))
         return
     say(f"{pushed.version.reference} {pushed.version.manifest}")
     state = "new version" if pushed.new else "already here: the same files are the same version"
     talk().print(f"{state} · {headline(pushed.inspection.summary())}")
-    if said := [kind for kind in pushed.statements if kind not in {"description", "audit"} and (kind != "run" or run)]:
-        talk().print(f"recorded {', '.join(said)}")
+    if kinds := [kind for kind in pushed.statements if kind not in {"description", "audit"} and (kind != "run" or run)]:
+        talk().print(f"recorded {', '.join(kinds)}")
     if alias:
         talk().print(f"{name}:{alias} -> {pushed.version.reference}")
     if pushed.decision.verdict is not Verdict.SAFE:

@@ -97,7 +97,7 @@ class TorchToSafetensors:
         for plan in plans:
             written += self._one(tree, plan, out)
         indexes = [path for path in description.paths if path.endswith(INDEX_SUFFIX)]
-        written += [_index(tree, index, plans, out) for index in indexes]
+        written += [_index(index, plans, out) for index in indexes]
         names = {name: located.name for plan in plans for name, located in plan.tensors.items()}
         proof = same_tensors(_again(tree, description), _result(out, written), names, decode=decode)
         return Converted(
@@ -228,7 +228,7 @@ def _elements(tree: Tree, saved: Saved, spec: TensorSpec, located: Located) -> I
     yield np.ascontiguousarray(array).astype(dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _index(tree: Tree, index: str, plans: Sequence[_Plan], out: Path) -> str:
+def _index(index: str, plans: Sequence[_Plan], out: Path) -> str:
     """Write the index of the shards anew, for the files they are now."""
     here = dirname(index)
     mine = [plan for plan in plans if dirname(plan.path) == here]

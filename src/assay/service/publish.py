@@ -45,6 +45,8 @@ class Claims:
         run: URI or id of the training run.
         note: free text.
         environment: as captured by ``assay.environment``.
+        relation: what the base is to it.
+        conversion: what was converted into it, and how that was proved.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class Claims:
     run: str | None = None
     note: str | None = None
     environment: Mapping[str, Json] | None = None
+    relation: str = "finetuned-from"
+    conversion: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def push(
     if alias is not None:
         held = registry.catalog.alias(name, check_alias(alias))
         expect = held.number if held else None
-    base = _base(registry, claims.base)
+    base = _base(registry, claims.base, claims.relation)
     entries = _store(registry, files, move=move, progress=progress)
     manifest, config = build(entries)
     registry.blobs.add(config)
@@ -173,7 +177,7 @@ def _remove(files: Mapping[str, Path]) -> None:
             raise StorageError.of(error, f"{file} is stored, but the original cannot be removed") from error
 
 
-def _base(registry: Registry, text: str | None) -> Mapping[str, Json] | None:
+def _base(registry: Registry, text: str | None, relation: str) -> Mapping[str, Json] | None:
     """What ``--base`` says, resolved to a digest when it names a version here."""
     if text is None:
         return None
@@ -182,12 +186,12 @@ def _base(registry: Registry, text: str | None) -> Mapping[str, Json] | None:
     try:
         reference = Reference.parse(text)
     except InvalidInput:
-        return {"relation": "finetuned-from", "name": text}
+        return {"relation": relation, "name": text}
     if reference.host is not None or registry.catalog.version(reference.name) is None:
-        return {"relation": "finetuned-from", "name": text}
+        return {"relation": relation, "name": text}
     version = registry.resolve(reference)
     return {
-        "relation": "finetuned-from",
+        "relation": relation,
         "name": text,
         "reference": version.reference,
         "manifest": str(version.manifest),
@@ -206,6 +210,7 @@ def _said(
         "base": base,
         "environment": claims.environment,
         "note": {"text": claims.note} if claims.note else None,
+        "conversion": claims.conversion,
     }
 
 
