@@ -22,20 +22,20 @@ _OWN = (
 
 _THINC = frozenset(
     """
-    Adam RAdam SGD constant constant_then compounding warmup_linear slanted_triangular cyclic_triangular decaying
-    plateau glorot_uniform_init glorot_normal_init zero_init uniform_init normal_init configure_normal_init
-    configure_uniform_init lecun_normal_init lecun_uniform_init he_normal_init he_uniform_init
-    CategoricalCrossentropy SequenceCategoricalCrossentropy L2Distance CosineDistance
+    Adam RAdam SGD constant constant_then compounding warmup_linear slanted_triangular cyclic_triangular
+    decaying plateau glorot_uniform_init glorot_normal_init zero_init uniform_init normal_init
+    configure_normal_init configure_uniform_init lecun_normal_init lecun_uniform_init he_normal_init
+    he_uniform_init CategoricalCrossentropy SequenceCategoricalCrossentropy L2Distance CosineDistance
     BidirectionalLSTM CauchySimilarity ClippedLinear Dish Dropout Embed FeatureExtractor Gelu HardSigmoid
-    HardSwish HardSwishMobilenet HardTanh HashEmbed LSTM LayerNorm Linear Logistic MXNetWrapper Maxout Mish MultiSoftmax
-    ParametricAttention ParametricAttention_v2 PyTorchLSTM PyTorchRNNWrapper PyTorchWrapper PyTorchWrapper_v2
-    PyTorchWrapper_v3 Relu ReluK Sigmoid Softmax Softmax_v2 SparseLinear Swish TensorFlowWrapper TorchScriptWrapper
-    add array_getitem bidirectional cauchy_similarity chain clone concatenate dropout expand_window
-    list2array list2padded list2ragged map_list noop padded2list premap_ids ragged2list reduce_first reduce_last
-    reduce_max reduce_mean reduce_sum remap_ids remap_ids_nodtype residual resizable resizable siamese
-    sigmoid sigmoid_activation softmax_activation strings2arrays tuplify uniqued with_array with_array2d with_cpu
-    with_debug with_flatten with_flatten_v2 with_getitem with_list with_nvtx_range with_padded with_ragged
-    with_reshape with_signpost_interval ints_getitem
+    HardSwish HardSwishMobilenet HardTanh HashEmbed LSTM LayerNorm Linear Logistic MXNetWrapper Maxout Mish
+    MultiSoftmax ParametricAttention ParametricAttention_v2 PyTorchLSTM PyTorchRNNWrapper PyTorchWrapper
+    PyTorchWrapper_v2 PyTorchWrapper_v3 Relu ReluK Sigmoid Softmax Softmax_v2 SparseLinear Swish
+    TensorFlowWrapper TorchScriptWrapper add array_getitem bidirectional cauchy_similarity chain clone
+    concatenate dropout expand_window list2array list2padded list2ragged map_list noop padded2list premap_ids
+    ragged2list reduce_first reduce_last reduce_max reduce_mean reduce_sum remap_ids remap_ids_nodtype residual
+    resizable siamese sigmoid sigmoid_activation softmax_activation strings2arrays tuplify uniqued with_array
+    with_array2d with_cpu with_debug with_flatten with_flatten_v2 with_getitem with_list with_nvtx_range
+    with_padded with_ragged with_reshape with_signpost_interval ints_getitem
     """.split()
 )
 _VERSION = re.compile(r"([A-Za-z_0-9]+)\.v\d+")
@@ -44,9 +44,10 @@ _FACTORIES = frozenset(
     """
     attribute_ruler beam_ner beam_parser curated_transformer doc_cleaner entity_linker entity_ruler
     experimental_char_ner experimental_arc_predicter experimental_arc_labeler experimental_coref
-    experimental_edit_tree_lemmatizer experimental_span_resolver future_entity_ruler lemmatizer merge_entities merge_noun_chunks merge_subtokens
-    morphologizer ner nn_labeller parser sentencizer senter span_cleaner span_finder span_ruler spancat
-    spancat_singlelabel tagger textcat textcat_multilabel tok2vec token_splitter trainable_lemmatizer transformer
+    experimental_edit_tree_lemmatizer experimental_span_resolver future_entity_ruler lemmatizer merge_entities
+    merge_noun_chunks merge_subtokens morphologizer ner nn_labeller parser sentencizer senter span_cleaner
+    span_finder span_ruler spancat spancat_singlelabel tagger textcat textcat_multilabel tok2vec token_splitter
+    trainable_lemmatizer transformer
     """.split()
 )
 
