@@ -303,7 +303,8 @@ class Archive:
         raw = self._bytes(offset, _LOCAL.size)
         if len(raw) < _LOCAL.size or raw[:4] != b"PK\x03\x04":
             raise BadFormat(f"no local header for {name[:120]!r}", path=self.window.path, offset=offset)
-        _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(raw)
+        local: tuple[int, ...] = _LOCAL.unpack(raw)[1:]
+        _, flags, method, _, _, crc, packed, size, name_length, extra_length = local
         data = offset + _LOCAL.size + name_length + extra_length
         central_flags, central_method, *central = stated
         different = []

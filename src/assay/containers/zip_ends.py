@@ -68,11 +68,7 @@ def find_end(window: Window) -> End:
         kind = "follow the end of the archive" if trailing > 0 else "of the comment are missing"
         end.oddities.append((f"{abs(trailing):,} bytes {kind}", position + _END.size))
     _other_ends(tail, at, base, end)
-    before = _wide_end(window, position, end, offset)
-    if before is None:
-        before, stated = position, offset
-    else:
-        before, stated = before
+    before, stated = _wide_end(window, position, end, offset) or (position, offset)
     end.start = before - end.size
     end.shift = end.start - stated
     if end.start < 0 or end.shift < 0:

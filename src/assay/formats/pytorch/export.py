@@ -24,11 +24,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assay.containers.archive import Archive, is_archive
+from assay.containers.archive import Archive, is_archive, open_archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
-from assay.formats.pytorch.archives import EXPORT_PROGRAM, Kind, archive_kind, find_archives, open_archive
+from assay.formats.pytorch.archives import EXPORT_PROGRAM, Kind, archive_kind, find_archives
 from assay.formats.pytorch.export_program import Program, read_program, tensor_meta
 from assay.formats.pytorch.members import unread_members
 from assay.formats.pytorch.saved import Saved, sought_elements

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from posixpath import basename
 
+from assay.containers.archive import open_archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
-from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
+from assay.formats.pytorch.archives import Kind, archive_kind, find_archives
 from assay.formats.pytorch.checkpoints import Story, read_story
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import Index, build_index

@@ -116,7 +116,7 @@ def read_legacy(window: Window) -> Saved:
 
 def _calls(window: Window, beside: list[Parsed]) -> list[Finding]:
     """Report whatever the pickles around the object name: torch writes only numbers, texts and plain dicts there."""
-    found = []
+    found: list[Finding] = []
     for part in beside:
         found += part.findings
         for use in part.globals[:1]:

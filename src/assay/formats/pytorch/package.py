@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from assay.containers.archive import Archive
+from assay.containers.archive import Archive, open_archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
-from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
+from assay.formats.pytorch.archives import Kind, archive_kind, find_archives
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.members import unread_members

@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from assay.containers.archive import Archive
+from assay.containers.archive import Archive, open_archive
 from assay.containers.guard import guarded
 from assay.containers.pickle import parse as pickles
 from assay.containers.pickle.values import Call
 from assay.errors import BadFormat, LimitExceeded
-from assay.formats.pytorch.archives import Kind, archive_kind, find_archives, open_archive
+from assay.formats.pytorch.archives import Kind, archive_kind, find_archives
 from assay.formats.pytorch.graph import as_json, attributes_of, key_text, reachable
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.members import storage_keys, unread_members
