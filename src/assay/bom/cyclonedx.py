@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from assay.bom.facts import (
+    Data,
+    Library,
     bases,
     datasets,
     identity,
@@ -36,28 +38,7 @@ def cyclonedx(facts: Facts) -> dict[str, Json]:
     """The bill of materials of *facts*."""
     used = libraries(facts)
     data = datasets(facts)
-    beside: list[Json] = [
-        *(
-            {
-                "type": "data",
-                "bom-ref": f"data:{one.name}",
-                "name": one.name,
-                "data": [{"type": "dataset", "name": one.name}],
-            }
-            for one in data
-        ),
-        *(
-            {
-                "type": "library",
-                "bom-ref": one.purl,
-                "name": one.name,
-                "version": one.version,
-                "purl": one.purl,
-                "properties": _properties({"assay:observed-in": one.observed}),
-            }
-            for one in used
-        ),
-    ]
+    beside = [*map(_dataset, data), *map(_library, used)]
     needs = [*(f"data:{one.name}" for one in data), *(one.purl for one in used)]
     dependencies: list[Json] = [{"ref": _MODEL, "dependsOn": list(needs)}] if needs else [{"ref": _MODEL}]
     body: dict[str, Json] = {
@@ -74,6 +55,22 @@ def cyclonedx(facts: Facts) -> dict[str, Json]:
         "dependencies": dependencies,
     }
     return {**body, "serialNumber": f"urn:uuid:{identity(body)}"}
+
+
+def _dataset(named: Data) -> Json:
+    contents: list[Json] = [{"type": "dataset", "name": named.name}]
+    return {"type": "data", "bom-ref": f"data:{named.name}", "name": named.name, "data": contents}
+
+
+def _library(one: Library) -> Json:
+    return {
+        "type": "library",
+        "bom-ref": one.purl,
+        "name": one.name,
+        "version": one.version,
+        "purl": one.purl,
+        "properties": _properties({"assay:observed-in": one.observed}),
+    }
 
 
 def _model(facts: Facts) -> dict[str, Json]:

@@ -30,6 +30,7 @@ class Rule(NamedTuple):
 
 _MIT = "permission is hereby granted free of charge to any person obtaining a copy of this software"
 _MIT_KEEP = "permission notice shall be included in all copies"
+_ISC = "with or without fee is hereby granted"
 _BSD = "redistribution and use in source and binary forms with or without modification are permitted"
 _BSD_NAME = "be used to endorse or promote products derived from this software"
 _BSD_ADS = "all advertising materials mentioning features or use of this software"
@@ -58,12 +59,14 @@ RULES: tuple[Rule, ...] = (
     Rule("Apache-2.0", ("licensed under the apache license version 2 0",), ("grant of patent license",)),
     Rule("MIT", (_MIT, _MIT_KEEP)),
     Rule("MIT-0", (_MIT,), (_MIT_KEEP,)),
-    Rule("ISC", ("permission to use copy modify and or distribute this software for any purpose with or without fee",)),
-    Rule("ISC", ("permission to use copy modify and distribute this software for any purpose with or without fee",)),
+    Rule("ISC", (f"distribute this software for any purpose {_ISC} provided that the above copyright notice",)),
+    Rule("0BSD", (f"distribute this software for any purpose {_ISC} the software is provided as is",)),
     Rule("BSD-4-Clause", (_BSD, _BSD_NAME, _BSD_ADS)),
     Rule("BSD-3-Clause", (_BSD, _BSD_NAME), (_BSD_ADS,)),
     Rule("BSD-2-Clause", (_BSD,), (_BSD_NAME, _BSD_ADS, "neither the name of")),
     Rule("MPL-2.0", ("mozilla public license version 2 0", "covered software")),
+    Rule("MPL-2.0", ("subject to the terms of the mozilla public license v 2 0",)),
+    Rule("PSF-2.0", ("python software foundation license version 2", "python software foundation psf")),
     Rule("GPL-2.0-only", (" gnu general public license version 2 june 1991",)),
     Rule("GPL-3.0-only", (" gnu general public license version 3 29 june 2007",)),
     Rule("LGPL-2.1-only", (" gnu lesser general public license version 2 1 february 1999",)),
@@ -121,7 +124,8 @@ _SPOKEN = {
     "apache software license": "Apache-2.0", "apache software license 2.0": "Apache-2.0", "apache2": "Apache-2.0",
     "mit license": "MIT", "the mit license": "MIT", "expat": "MIT", "isc license": "ISC",
     "bsd 3-clause": "BSD-3-Clause",
-    "3-clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause", "bsd 2-clause": "BSD-2-Clause", "cc0": "CC0-1.0",
+    "3-clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause", "psfl": "PSF-2.0",
+    "bsd 2-clause": "BSD-2-Clause", "cc0": "CC0-1.0",
     "cc by 4.0": "CC-BY-4.0", "cc by-nc 4.0": "CC-BY-NC-4.0", "cc by-sa 4.0": "CC-BY-SA-4.0",
     "cc by-nc-sa 4.0": "CC-BY-NC-SA-4.0", "odc-by": "ODC-By-1.0", "odbl": "ODbL-1.0", "pddl": "PDDL-1.0",
     "c-uda": "C-UDA-1.0", "gfdl": "GFDL-1.3-only", "mozilla public license 2.0": "MPL-2.0",
@@ -172,7 +176,8 @@ def expression(stated: str) -> str | None:
 
 def _one(stated: str) -> str | None:
     text = " ".join(stated.lower().split())
-    return _BY_LOWER.get(text) or _SPOKEN.get(text)
+    short = text.removesuffix(" license").removesuffix(" licence")
+    return _BY_LOWER.get(text) or _SPOKEN.get(text) or _BY_LOWER.get(short) or _SPOKEN.get(short)
 
 
 def family(name: str) -> str:

@@ -69,8 +69,8 @@ def read_licences(tree: Tree, inspection: Mapping[str, Json]) -> Licences:
 def identify(text: str) -> tuple[str, ...]:
     """The licences whose text this is.
 
-    >>> identify("Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee")
-    ('ISC',)
+    >>> identify("Licensed under the Apache License, Version 2.0 (the 'License')")
+    ('Apache-2.0',)
     """
     plain = f" {_WORDS.sub(' ', text.casefold().replace('++', ' plusplus '))} "
     found = list(dict.fromkeys(rule.name for rule in RULES if rule.matches(plain)))
