@@ -125,7 +125,7 @@ def _within(events: Sequence[Json], release: Version | None) -> bool | None:
     return inside
 
 
-_ORDER = {"fixed": 0, "last_affected": 1, "introduced": 2, "limit": 3}
+_ORDER = {"introduced": 0, "fixed": 1, "last_affected": 2, "limit": 3}
 _ZERO = Version("0.dev0")
 
 
