@@ -7,19 +7,20 @@ import gzip
 import io
 import lzma
 import stat
-import struct
 import tarfile
 import time
 import zipfile
 import zlib
 
+import numpy as np
 import pytest
 from hostile_archives import PRINTS, Entry, special, state_dict, tar_of, zip_of
 
-from assay.audit.archives import Expanded, expand
+from assay.audit.archives import ArchivesAuditor, Expanded, expand
 from assay.errors import AssayError
 from assay.formats.registry import all_formats
 from assay.service.audit import Auditing, audit
+from assay.service.examine import inspect
 from assay.spec.finding import Severity
 from assay.trees import Tree
 
@@ -189,8 +190,26 @@ def test_pickles_inside_archives_are_found_where_they_lie() -> None:
         tar_of(("in.zip", inner)),
         gzip.compress(tar_of(("in.zip", inner))),
     ):
-        report = audit(Tree.of({"pack": data}), auditing)
-        assert {finding.path for finding in report.findings} >= {"pack!/in.zip!/deep/x.bin"} or report.findings == ()
+        tree = Tree.of({"pack": data})
+        for name in ("in.zip", "deep/x.bin"):
+            (path,) = tree.paths
+            found = expand(tree, path)
+            assert found is not None
+            tree = found.tree
+            assert tree.paths == (name,)
+        assert tree.open("deep/x.bin").read() == pickle
+        assert all(item.path.startswith("pack!/in.zip!/") for item in audit(Tree.of({"pack": data}), auditing).findings)
+
+
+def test_pickles_and_programs_in_archives_of_other_formats_are_found() -> None:
+    arrays = io.BytesIO()
+    np.save(arrays, np.zeros(3))
+    for inside in (b"\x80\x04" + PRINTS, b"\x7fELF\2\1\1" + bytes(64)):
+        tree = Tree.of({"m.npz": zip_of([Entry(b"a.npy", arrays.getvalue()), Entry(b"b.npy", inside)])})
+        found = ArchivesAuditor().audit(tree, inspect(tree, all_formats()))
+        assert ("archive-foreign-member", Severity.INCOMPLETE) in {(item.rule, item.severity) for item in found}
+    honest = Tree.of({"m.npz": zip_of([Entry(b"a.npy", arrays.getvalue())])})
+    assert list(ArchivesAuditor().audit(honest, inspect(honest, all_formats()))) == []
 
 
 def test_nesting_ends() -> None:
@@ -231,4 +250,3 @@ def test_numbers_of_tar_that_are_none_end_the_reading() -> None:
         header[148:156] = b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
         assert grave(opened(bytes(header) + TAR[512:]))
-    assert struct.calcsize("<4s") == 4

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from posixpath import basename, dirname, normpath
 
 from assay.audit.names import name_findings
-from assay.containers import tar
+from assay.containers import magic, tar
 from assay.containers.archive import Archive, Member, is_archive, open_archive
 from assay.containers.compressed import codec_of, peek, unwrap
 from assay.containers.inflating import InflatingSource, PartSource
@@ -31,7 +31,10 @@ MAX_RATIO = 200
 """Bytes out per byte in, from which on an archive of more than ``FREE`` bytes is taken for a bomb."""
 FREE = 256 << 20
 MAX_LINK = 4096
+_DEFLATED = 8
 
+_CLASSIFY = ("torch", "pytorch")
+# Formats (as their names begin) that classify every member themselves; archives that nobody describes are opened.
 _UNREAD = (
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Rar!\x1a\x07", "RAR"),
@@ -67,9 +70,10 @@ class ArchivesAuditor:
 
     name = "archives"
 
-    def audit(self, tree: Tree, inspection: Inspection) -> Sequence[Finding]:  # noqa: ARG002 - the port
+    def audit(self, tree: Tree, inspection: Inspection) -> Sequence[Finding]:
         """What is odd about every zip: structure, names, links, sizes."""
         findings: list[Finding] = []
+        described = {path: found.format for found in inspection.descriptions for path in found.paths}
         for path in tree:
             if not is_archive(tree.head(path)):
                 continue
@@ -79,6 +83,8 @@ class ArchivesAuditor:
                 findings.append(_unreadable(path, error))
                 continue
             findings += zip_findings(archive)
+            if not described.get(path, "torch").startswith(_CLASSIFY):
+                findings += _foreign(archive)
         return findings
 
 
@@ -92,8 +98,8 @@ def expand(tree: Tree, path: str) -> Expanded | None:
         return _expand_zip(tree, path)
     if tar.is_tar(head):
         return _expand_tar(tree, tree.open(path))
-    for magic, kind in _UNREAD:
-        if head.startswith(magic):
+    for signature, kind in _UNREAD:
+        if head.startswith(signature):
             message = f"archives of {kind} are not read here: nothing is known about what is inside"
             return Expanded(Tree.of({}), [Finding("archive-unsupported", Severity.INCOMPLETE, message, path, 0)])
     if codec_of(head) is None or not peek(head)[1]:
@@ -105,6 +111,18 @@ def _unreadable(path: str, error: AssayError) -> Finding:
     return Finding(
         "archive-unreadable", Severity.INCOMPLETE, f"the archive cannot be read: {error.message}"[:400], path
     )
+
+
+def _foreign(archive: Archive) -> Iterable[Finding]:
+    """Pickles and programs in an archive of a format that has none; what the format reads it describes itself."""
+    for member in archive.members:
+        head = archive.head(member, 4096)
+        kind = magic.kind_of(head)
+        if kind is not None and kind != magic.ZIP:  # some keep sparse matrices, which are zips
+            message = f"member {member.name!r:.120} is a {kind}, which has no place in the archive"
+            where = archive.window.start + member.offset
+            evidence = head[:16].hex(" ")
+            yield Finding("archive-foreign-member", Severity.INCOMPLETE, message, archive.window.path, where, evidence)
 
 
 # --- zip ---
@@ -161,9 +179,9 @@ def _zip_source(archive: Archive, member: Member, findings: list[Finding]) -> So
             raise BadFormat(f"member {member.name!r:.120} ends after the file does", path=window.path)
         if member.stored:
             return PartSource(raw)
-        if member.method == 8:
+        if member.method == _DEFLATED:
             return InflatingSource(raw, member.size)
-        return PartSource(archive.open(member.name))
+        return None  # the reader of zips says so
     except AssayError as error:
         findings.append(_unreadable(window.path, error))
         return None

@@ -14,14 +14,13 @@ directory), 4.3.14 to 4.3.16 (ends), 4.5.3 (zip64), 4.6.9 (Unicode path).
 from __future__ import annotations
 
 import struct
-import zipfile
 import zlib
 from collections import Counter
 from typing import NamedTuple
 
 from assay.containers.guard import guarded
 from assay.containers.zip_ends import End, find_end
-from assay.containers.zip_headers import ALL32, Seekable, described, other_name, partly, text, wide
+from assay.containers.zip_headers import ALL32, described, other_name, partly, text, wide
 from assay.errors import AssayError, BadFormat, LimitExceeded
 from assay.spec.finding import Finding, Severity
 from assay.trees import BytesWindow, Tree, Window
@@ -35,7 +34,7 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _ENCRYPTED = 0x2041  # encrypted, strongly encrypted, central directory encrypted
 _DESCRIBED = 0x8
 _UTF8 = 0x800
-_METHODS = {0: "stored", 8: "deflated", 12: "bzip2", 14: "lzma"}
+_STORED, _DEFLATED = 0, 8
 _IN_MEMORY = 32 << 20
 # Archives up to this size are read once, as a whole, to look at their local headers.
 _CHECKED = 1 << 20
@@ -213,7 +212,7 @@ class Archive:
             return b""
         if member.stored:
             return raw[:length]
-        if member.method != zipfile.ZIP_DEFLATED:
+        if member.method != _DEFLATED:
             return b""
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, length)
@@ -233,12 +232,10 @@ class Archive:
             if member.stored:
                 return self.window.exactly(member.offset, member.size)
             self.window.budget.charge(member.size, self.window.path)
-            if member.method == zipfile.ZIP_DEFLATED:
-                raw = self.window.exactly(member.offset, member.compressed_size)
-                return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, member.size + 1)
-            archive = zipfile.ZipFile(Seekable(self.window))
-            with archive.open(archive.getinfo(member.name)) as stream:
-                return stream.read(member.size + 1)
+            if member.method != _DEFLATED:
+                raise BadFormat(f"compressed by method {member.method}", path=self.window.path)
+            raw = self.window.exactly(member.offset, member.compressed_size)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, member.size + 1)
 
     def _check(self, member: Member, data: bytes) -> None:
         if len(data) != member.size:
@@ -284,7 +281,7 @@ class Archive:
         name = written.partition("\0")[0]
         if flags & _ENCRYPTED:
             self._report("zip-encrypted", f"member {name!r:.120} is encrypted", header, Severity.INCOMPLETE)
-        elif method not in _METHODS:
+        elif method not in (_STORED, _DEFLATED):
             message = f"member {name!r:.120} is compressed by method {method}, which is not read here"
             self._report("zip-method", message, header, Severity.INCOMPLETE)
         if method == 0 and size != packed:
@@ -295,7 +292,7 @@ class Archive:
             self._report("zip-header-mismatch", f"the name {written!r:.120} holds a NUL: readers cut it there", header)
         if extra and other_name(extra, raw, written):
             self._report("zip-header-mismatch", f"member {name!r:.120} has another name in its Unicode path", header)
-        stored = method == zipfile.ZIP_STORED
+        stored = method == _STORED
         return Member(name, size, packed, stored, data, crc, method, header, fields[15] >> 16, bool(flags & _ENCRYPTED))
 
     def _local(self, offset: int, stated: tuple[int, int, int, int, int], name: bytes) -> int:

@@ -74,8 +74,7 @@ def is_tar(head: bytes) -> bool:
     """Whether an entry's head is a tar header: its checksum must be right."""
     if len(head) < _BLOCK or head[:1] == b"\0":
         return False
-    stated = _number(head[148:156])
-    return stated is not None and stated in _sums(head[:_BLOCK])
+    return _whole(head[:_BLOCK])
 
 
 def read_tar(window: Window) -> tuple[list[Member], list[Finding]]:
@@ -98,7 +97,7 @@ def read_tar(window: Window) -> tuple[list[Member], list[Finding]]:
             _end(window, position, findings)
             return members, findings
         size = _number(block[124:136]) if len(block) == _BLOCK else None
-        if size is None or size < 0 or _number(block[148:156]) not in _sums(block):
+        if size is None or size < 0 or not _whole(block):
             say("tar-broken", Severity.INCOMPLETE, "the archive is damaged here: the rest is not read")
             return members, findings
         data = position + _BLOCK
@@ -186,11 +185,12 @@ def _number(field: bytes) -> int | None:
         return None
 
 
-def _sums(block: bytes) -> tuple[int, int]:
-    """The checksum of a header, as POSIX and as old systems with signed bytes count it."""
+def _whole(block: bytes) -> bool:
+    """Whether the checksum of a header is right, as POSIX or as old systems with signed bytes count it."""
+    stated = _number(block[148:156])
     counted = block[:148] + b" " * 8 + block[156:]
     total = sum(counted)
-    return total, total - 256 * sum(byte > 127 for byte in counted)
+    return stated == total or stated == total - 256 * sum(byte > 127 for byte in counted)
 
 
 def _text(field: bytes) -> str:

@@ -1,12 +1,9 @@
-"""The fields of a zip's headers, and the file object the standard library wants."""
+"""The fields of a zip's headers."""
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
-
-from assay.trees import Window
 
 ALL32 = 0xFFFFFFFF
 """What a 32-bit field says when its value stands in the zip64 field."""
@@ -65,38 +62,3 @@ def described(raw: bytes, stated: list[int]) -> bool:
         if max(stated) <= ALL32 and raw.startswith(signature + struct.pack("<3L", *stated)):
             return True
     return False
-
-
-class Seekable(io.RawIOBase):
-    """The seekable file object that ``zipfile`` wants, over a window."""
-
-    def __init__(self, window: Window) -> None:
-        super().__init__()
-        self._window = window
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._window.size}[whence]
-        if base + offset < 0:
-            raise OSError("negative seek position")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        """As of any file."""
-        data = self._window.read(self._position, None if size is None or size < 0 else size)
-        self._position += len(data)
-        return data
