@@ -6,12 +6,14 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 from urllib.parse import quote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from assay.errors import InvalidInput
+from assay.spec.digest import Digest
 from assay.spec.json import Json, canonical
 from assay.spec.materials import Facts
 
@@ -119,7 +121,7 @@ def bases(facts: Facts) -> list[Base]:
     if said and isinstance(name := said.get("name"), str):
         manifest = said.get("manifest")
         relation = said.get("relation")
-        found[name] = Base(name, str(manifest) if manifest else None, str(relation or ""))
+        found[name] = Base(name, manifest if _is_digest(manifest) else None, str(relation or ""))
     for model in models(facts):
         for named in items(model.get("base_models")):
             found.setdefault(str(named), Base(str(named), None, ""))
@@ -183,6 +185,13 @@ def location(value: Json) -> str | None:
 def identity(body: Json) -> uuid.UUID:
     """A name for exactly this content (RFC 9562, version 5)."""
     return uuid.uuid5(uuid.NAMESPACE_URL, canonical(body).decode())
+
+
+def _is_digest(value: Json) -> TypeGuard[str]:
+    try:
+        return isinstance(value, str) and bool(Digest.parse(value))
+    except InvalidInput:
+        return False
 
 
 def _texts(values: Mapping[str, Json]) -> dict[str, str]:
