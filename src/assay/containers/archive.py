@@ -35,6 +35,9 @@ _ENCRYPTED = 0x2041  # encrypted, strongly encrypted, central directory encrypte
 _DESCRIBED = 0x8
 _UTF8 = 0x800
 _STORED, _DEFLATED = 0, 8
+_NEWEST = 63
+# Version of the specification that readers know.
+_PATCHED = 0x20
 _IN_MEMORY = 32 << 20
 # Archives up to this size are read once, as a whole, to look at their local headers.
 _CHECKED = 1 << 20
@@ -118,6 +121,7 @@ class Archive:
         self.findings: list[Finding] = []
         self.names: list[str] = []
         self._said: Counter[str] = Counter()
+        self._opened: set[tuple[str, str]] = set()
         self._whole = window.read() if window.size <= _IN_MEMORY else None
         with guarded("a zip archive", window.path):
             end = find_end(window)
@@ -235,7 +239,12 @@ class Archive:
             if member.method != _DEFLATED:
                 raise BadFormat(f"compressed by method {member.method}", path=self.window.path)
             raw = self.window.exactly(member.offset, member.compressed_size)
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, member.size + 1)
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            data = inflater.decompress(raw, member.size + 1)
+            if len(data) == member.size and (not inflater.eof or inflater.unused_data):
+                message = f"the deflated bytes of member {member.name!r:.120} do not end where its header says"
+                self._once(("end", member.name), "zip-header-mismatch", message, member.header)
+            return data
 
     def _check(self, member: Member, data: bytes) -> None:
         if len(data) != member.size:
@@ -244,9 +253,7 @@ class Archive:
             message = f"member {member.name!r:.120} does not match its CRC-32: some readers refuse it, some do not"
         else:
             return
-        if member.name not in self._said:  # once, however often it is opened
-            self._said[member.name] += 1
-            self._report("zip-crc", message, member.header)
+        self._once(("data", member.name), "zip-crc", message, member.header)
 
     def _directory(self, end: End) -> list[Member]:
         """Every member of the central directory, held against its local header."""
@@ -283,6 +290,9 @@ class Archive:
             self._report("zip-encrypted", f"member {name!r:.120} is encrypted", header, Severity.INCOMPLETE)
         elif method not in (_STORED, _DEFLATED):
             message = f"member {name!r:.120} is compressed by method {method}, which is not read here"
+            self._report("zip-method", message, header, Severity.INCOMPLETE)
+        if fields[2] & 0xFF > _NEWEST or flags & _PATCHED:
+            message = f"member {name!r:.120} asks for a reader that can do more than others"
             self._report("zip-method", message, header, Severity.INCOMPLETE)
         if method == 0 and size != packed:
             message = f"member {name!r:.120} is stored, with {packed:,} bytes that should be {size:,}"
@@ -368,6 +378,12 @@ class Archive:
         if self._whole is None:
             return self.window.read(offset, length)
         return self._whole[offset : offset + length] if offset >= 0 else b""
+
+    def _once(self, key: tuple[str, str], rule: str, message: str, offset: int) -> None:
+        """Report what would be found again each time a member is opened."""
+        if key not in self._opened:
+            self._opened.add(key)
+            self._report(rule, message, offset)
 
     def _report(
         self, rule: str, message: str, offset: int, severity: Severity = Severity.MISLEAD, *, evidence: str = ""
