@@ -146,6 +146,9 @@ def test_an_encrypted_key_needs_its_password(run, signed: Path, monkeypatch: pyt
         ("sign m --key release --out x.sig", 64),
         ("sign ./model --key release", 64),
         ("sign m", 64),
+        ("sign m --key release --keyless", 64),
+        ("sign m --keyless --cert x.pem", 64),
+        ("verify m --issuer https://accounts.example.org", 2),
         ("sign m --key release --attach x.sig", 64),
         ("sign m --attach x.sig --cert x.pem", 64),
         ("sign m --attach model/config.json", 2),
@@ -168,6 +171,15 @@ def test_what_cannot_be_done_says_so_without_a_traceback(run, signed: Path, line
     found, out, err = run(line)
     assert found == status, err
     assert "Traceback" not in out + err
+
+
+def test_keyless_signatures_without_their_library_say_what_to_install(run, signed: Path, monkeypatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sigstore", None)
+    for line in ("sign m --keyless", "verify m --identity me@example.org --issuer https://accounts.example.org"):
+        status, _, err = run(line)
+        assert (status, "pip install 'assay[keyless]'" in err) == (2, True)
 
 
 def test_signing_without_the_library_says_what_to_install(run, signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Run by ``.ci/run``, which installs them; ``ASSAY_MODEL_SIGNING`` and ``ASSAY_COS
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -182,6 +183,32 @@ def test_cosign_verifies_the_signature_of_the_manifest_in_a_registry(
     done = verified(public)
     assert done.returncode == 0, done.stderr
     assert verified(other).returncode != 0
+
+
+def test_sigstore_refuses_a_keyless_signature_that_its_services_never_saw(tmp_path: Path) -> None:
+    private, _, key = write_key(tmp_path, "k")
+    leaf = new_root().issue(key, "me@example.org").public_bytes(serialization.Encoding.DER)
+    script = """
+import base64, json, sys
+from pathlib import Path
+from assay.errors import VerificationFailed
+from assay.signing.keyless import KeylessVerifier
+from assay.signing.keys import KeySigner, read_private_key
+from assay.spec.bundle import Bundle
+
+body = json.loads(KeySigner(read_private_key(Path(sys.argv[1]), None)).sign(b"{}").to_bytes())
+body["verificationMaterial"] = {"certificate": {"rawBytes": sys.argv[2]}, "tlogEntries": []}
+forged = Bundle.parse(json.dumps(body).encode())
+try:
+    KeylessVerifier("me", identity="me@example.org", issuer="https://accounts.example.org").check(forged)
+except VerificationFailed as error:
+    print(error.code)
+"""
+    python = str(Path(os.environ["ASSAY_MODEL_SIGNING"]).with_name("python"))
+    source = str(Path(__file__).parents[2] / "src")
+    certificate = base64.b64encode(leaf).decode()
+    done = execute([python, "-c", script, str(private), certificate], PYTHONPATH=source)
+    assert done.stdout == "signature-untrusted\n", done.stderr
 
 
 def upload(layout: Path, registry: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -129,12 +130,24 @@ def test_several_policies_speak_together_and_the_gravest_word_counts() -> None:
     assert join([good]) == good
 
 
+def test_a_keyless_signer_is_an_identity_that_one_service_confirms() -> None:
+    line = '[[signer]]\nname = "ci"\nidentity = "{}@example.org"\nissuer = "https://accounts.example.org"\n'
+    rules = trust(line.format("build"), line.format("audit").replace("ci", "audit"), require("*", "ci"))
+    issuer = "https://accounts.example.org"
+    check = SignatureCheck(
+        standing=Standing.VALID, signature=Digest.of(b"s"), signer="ci", key="sha256:1", anchor=issuer
+    )
+
+    assert judge_signers("m", [check], rules, FIRST).ok
+    assert not judge_signers("m", [replace(check, anchor="https://other.example.org")], rules, FIRST).ok
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("[other]", "unknown table"),
         ("signer = 3", "tables"),
-        ('[[signer]]\nname = "a"', "either public_key or certificate"),
+        ('[[signer]]\nname = "a"', "one of public_key, certificate or issuer"),
         (signer("a", NEW).replace("name", "nome"), "unknown key"),
         (signer("", NEW), "needs a name"),
         (signer("a", NEW, 'identity = "x"'), "bare key"),
@@ -142,6 +155,8 @@ def test_several_policies_speak_together_and_the_gravest_word_counts() -> None:
         (signer("a", NEW, "not_after = 2027-01-01T00:00:00Z"), "expected a day"),
         (signer("a", NEW, 'not_after = "soon"'), "expected a day"),
         (signer("a", NEW) + signer("b", NEW), "given twice"),
+        (signer("a", NEW, 'issuer = "https://accounts.example.org"'), "one of public_key"),
+        ('[[signer]]\nname = "a"\nissuer = "https://accounts.example.org"', "whose identity counts"),
         ('[[signer]]\nname = "a"\npublic_key = "key"', "as PEM text"),
         (f"[[signer]]\nname = 'a'\ncertificate = '''{pem_of(NEW).decode()}'''", "as PEM text"),
         (f"[[signer]]\nname = 'a'\npublic_key = '''{pem_of(NEW).decode() * 2}'''", "one public key"),

@@ -17,7 +17,6 @@ from assay.service.signatures import check_bundle, sign, verify_signatures
 from assay.service.verify import State, verify
 from assay.settings import Settings
 from assay.signing.certificates import CertificateSigner
-from assay.signing.keys import KeyVerifier
 from assay.spec.bundle import BUNDLE_TYPE, MAX_BUNDLE, Bundle
 from assay.spec.digest import Digest
 from assay.spec.records import Version
@@ -211,14 +210,16 @@ def test_git_files_of_an_artifact_are_covered_by_the_manifest_signature_alone(re
     ]
 
 
-def test_a_keyless_signature_is_untrusted_and_no_damage(registry, version, key) -> None:
+def test_a_keyless_signature_is_untrusted_by_keys_and_authorities_and_is_no_damage(
+    registry, version, key, root
+) -> None:
     body = json.loads(key.signer.sign(manifest_statement(version.manifest)).to_bytes())
     body["verificationMaterial"] = {"certificate": {"rawBytes": "aGVsbG8="}, "tlogEntries": [{}]}
+    authority = TrustedKey(name="ci", pem=root.pem)
 
-    found = check_bundle(json.dumps(body).encode(), {}, [KeyVerifier("r", key.public_pem.encode())])
+    found = check_bundle(json.dumps(body).encode(), {}, verifiers_of(Trust((*trusting(key).keys, authority))))
 
-    assert found.standing is Standing.UNTRUSTED
-    assert "keyless" in found.reason
+    assert (found.standing, found.covers) == (Standing.UNTRUSTED, "manifest")
 
 
 def test_a_purged_version_cannot_be_signed(registry, version, key) -> None:

@@ -175,6 +175,12 @@ def test_a_bundle_of_another_tool_with_nulls_for_nothing_is_read() -> None:
     assert (found.payload, found.signature, found.hint) == (b"{}", b"s", "aa")
 
 
+def test_a_keyless_bundle_is_kept_byte_for_byte() -> None:
+    data = document(verificationMaterial={"certificate": {"rawBytes": "aGVsbG8="}, "tlogEntries": [{"logIndex": "1"}]})
+    found = Bundle.parse(data)
+    assert (found.keyless, found.to_bytes(), found.chain, found.hint) == (data, data, (b"hello",), "")
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -191,7 +197,8 @@ def test_a_bundle_of_another_tool_with_nulls_for_nothing_is_read() -> None:
         (document(verificationMaterial={}), "invalid-bundle"),
         (document(verificationMaterial=[]), "invalid-bundle"),
         (document(verificationMaterial={"x509CertificateChain": {"certificates": []}}), "invalid-bundle"),
-        (document(verificationMaterial={"certificate": {"rawBytes": ""}}), "unsupported-bundle"),
+        (document(verificationMaterial={"certificate": {"rawBytes": "x"}}), "invalid-bundle"),
+        (document(verificationMaterial={"certificate": {"rawBytes": ""}, "publicKey": {}}), "invalid-bundle"),
         (document(messageSignature={}), "unsupported-bundle"),
         (b"", "invalid-bundle"),
         (b"[" * 100_000, "invalid-bundle"),

@@ -15,13 +15,14 @@ from assay.service import signatures
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.reference import Reference, is_path
-from assay.wiring.signing import PASSWORD, new_key, read_bundle, sign_path, signer_of
+from assay.wiring.signing import PASSWORD, keyless_signer, new_key, read_bundle, sign_path, signer_of
 
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
 @click.option("--key", "private", metavar="FILE", help="Private key (PEM).")
 @click.option("--cert", "certificates", metavar="FILE", multiple=True, help="Its certificate, then the chain (PEM).")
+@click.option("--keyless", is_flag=True, help="Sign with your identity through Sigstore's services.")
 @click.option("--out", metavar="FILE", help="Where to write the signature of a folder.")
 @click.option("--attach", metavar="FILE", help="Keep this signature, made by another tool, instead of making one.")
 @json_option
@@ -34,24 +35,31 @@ def sign(
     certificates: tuple[str, ...],
     out: str | None,
     attach: str | None,
+    keyless: bool,
     as_json: bool,
 ) -> None:
     """Sign a version, or with --out the files of a folder.
 
     A version is signed from its manifest, without reading its files; verify reads them. The password of an encrypted
-    key is taken from ASSAY_KEY_PASSWORD, or asked for.
+    key is taken from ASSAY_KEY_PASSWORD, or asked for. Keyless signing needs a network, and publishes the identity and
+    the digests in Sigstore's log.
     """
-    if (private is None) == (attach is None):
-        raise click.UsageError("sign with --key FILE, or keep a signature with --attach FILE")
+    if (private is not None) + (attach is not None) + keyless != 1:
+        raise click.UsageError("sign with --key FILE or --keyless, or keep a signature with --attach FILE")
     if is_path(reference) != (out is not None):
         raise click.UsageError("a folder is signed with --out FILE; the signatures of a version are kept beside it")
-    if attach is not None and (out is not None or certificates):
-        raise click.UsageError("--attach keeps a signature as it is: it takes neither --out nor --cert")
+    if certificates and private is None:
+        raise click.UsageError("--cert names the certificate of a --key")
+    if attach is not None and out is not None:
+        raise click.UsageError("--attach keeps a signature beside a version: it takes no --out")
     if attach is not None:
         _keep(context, reference, local_path(attach, "--attach"), as_json=as_json)
         return
     chain = [local_path(one, "--cert") for one in certificates]
-    signer = signer_of(local_path(private or "", "--key"), chain, password=_password(private or ""))
+    if private is None:
+        signer = keyless_signer()
+    else:
+        signer = signer_of(local_path(private, "--key"), chain, password=_password(private))
     body: dict[str, Json]
     if out is not None:
         place = local_path(out, "--out")
@@ -72,7 +80,8 @@ def sign(
         return
     say(text)
     who = f" of {signer.seal.identity}" if signer.seal.identity else ""
-    talk().print(f"{plural(added, 'signature')} added, with the key {signer.seal.key[:19]}{who}")
+    how = f"with the key {signer.seal.key[:19]}" if signer.seal.key else "keyless, with the identity"
+    talk().print(f"{plural(added, 'signature')} added, {how}{who}")
 
 
 @click.command()

@@ -27,6 +27,7 @@ from assay.wiring.signing import judge_path, judge_version, trust_of, trusts_of
 @click.option("--key", "keys", metavar="FILE", multiple=True, help="Public key (PEM), one of which must have signed.")
 @click.option("--certificate-chain", "chains", metavar="FILE", multiple=True, help="Root certificates (PEM), likewise.")
 @click.option("--identity", metavar="NAME", default="", help="Whom the signing certificate must name.")
+@click.option("--issuer", metavar="URL", default="", help="Who confirmed the identity of a keyless signature.")
 @click.option("--signature", metavar="FILE", help="The signature of a folder.")
 @click.option("--policy", metavar="FILE", help="Policy with trusted keys and required signers.")
 @json_option
@@ -39,6 +40,7 @@ def verify(
     keys: tuple[str, ...],
     chains: tuple[str, ...],
     identity: str,
+    issuer: str,
     signature: str | None,
     policy: str | None,
     as_json: bool,
@@ -56,6 +58,7 @@ def verify(
         [local_path(one, "--key") for one in keys],
         [local_path(one, "--certificate-chain") for one in chains],
         identity=identity,
+        issuer=issuer,
     )
     if signature is not None:
         place = local_path(reference or "", "the folder")

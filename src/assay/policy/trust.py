@@ -25,7 +25,9 @@ from assay.spec.signature import SignatureCheck, Standing
 
 _PEM = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_SIGNER = frozenset({"name", "public_key", "certificate", "identity", "not_before", "not_after", "revoked", "reason"})
+_SIGNER = frozenset(
+    {"name", "public_key", "certificate", "identity", "issuer", "not_before", "not_after", "revoked", "reason"}
+)
 _REQUIRE = frozenset({"models", "signers", "at_least"})
 _REVOKED = frozenset({"key", "since", "reason"})
 _GRAVITY = (Standing.INVALID, Standing.REVOKED, Standing.EXPIRED, Standing.VALID, Standing.UNTRUSTED)
@@ -37,8 +39,9 @@ class TrustedKey:
 
     Args:
         name: of the signer.
-        pem: a public key, or root certificates.
+        pem: a public key, or root certificates; empty when Sigstore's are meant (keyless).
         identity: whom the signing certificate must name; anybody whom the authority certified when empty.
+        issuer: keyless: URL of the service that must have confirmed the identity.
         not_before: first day it is trusted.
         not_after: last day it is trusted.
         revoked: from this day nothing it signed counts.
@@ -48,6 +51,7 @@ class TrustedKey:
     name: str
     pem: str
     identity: str = ""
+    issuer: str = ""
     not_before: date | None = None
     not_after: date | None = None
     revoked: date | None = None
@@ -60,7 +64,9 @@ class TrustedKey:
 
     @property
     def anchors(self) -> tuple[str, ...]:
-        """Fingerprints of the key or the certificates: ``sha256:`` and the hash of the DER form."""
+        """Fingerprints of the key or the certificates: ``sha256:`` and the hash of the DER form; or the issuer."""
+        if self.issuer:
+            return (self.issuer,)
         return tuple(f"sha256:{hashlib.sha256(_der(found[2])).hexdigest()}" for found in _PEM.finditer(self.pem))
 
     def to_json(self) -> dict[str, Json]:
@@ -70,6 +76,7 @@ class TrustedKey:
             "name": self.name,
             "anchors": list(self.anchors),
             "identity": self.identity,
+            "issuer": self.issuer,
             **{what: day.isoformat() for what, day in days.items() if day is not None},
         }
 
@@ -232,18 +239,21 @@ def _signer(item: Mapping[str, Any]) -> TrustedKey:
     where = "[[trust.signer]]"
     _check_keys(where, item, _SIGNER)
     name, identity, reason = (_text(where, item, key) for key in ("name", "identity", "reason"))
-    key, certificate = (_text(where, item, kind) for kind in ("public_key", "certificate"))
-    if not name or bool(key) == bool(certificate):
-        _refuse(f"{where} needs a name, and either public_key or certificate")
+    key, certificate, issuer = (_text(where, item, kind) for kind in ("public_key", "certificate", "issuer"))
+    if not name or sum(map(bool, (key, certificate, issuer))) != 1:
+        _refuse(f"{where} needs a name, and one of public_key, certificate or issuer")
     found = [match[1] for match in _PEM.finditer(key or certificate)]
-    if set(found) != {"PUBLIC KEY" if key else "CERTIFICATE"} or (key and len(found) != 1):
+    if not issuer and (set(found) != {"PUBLIC KEY" if key else "CERTIFICATE"} or (key and len(found) != 1)):
         _refuse(f"{where} {name}: expected {'one public key' if key else 'certificates'} as PEM text")
     if identity and key:
         _refuse(f"{where} {name}: identity is what a certificate names; a bare key names nobody")
+    if issuer and not identity:
+        _refuse(f"{where} {name}: an issuer confirms anybody; say whose identity counts")
     trusted = TrustedKey(
         name=name,
         pem=key or certificate,
         identity=identity,
+        issuer=issuer,
         not_before=_day(where, item, "not_before"),
         not_after=_day(where, item, "not_after"),
         revoked=_day(where, item, "revoked"),

@@ -97,8 +97,9 @@ class CertificateVerifier:
         Raises:
             VerificationFailed: as the port says.
         """
-        if not bundle.chain:
-            raise _untrusted(f"signed with a bare key, and {self._name} signs with certificates")
+        if bundle.keyless or not bundle.chain:
+            how = "keyless" if bundle.keyless else "with a bare key"
+            raise _untrusted(f"signed {how}, and {self._name} signs with lasting certificates")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # what the library only warns about, no honest authority issues

@@ -25,7 +25,7 @@ MAX_BUNDLE = 32 << 20
 MAX_CHAIN = 10
 
 _TOP = frozenset({"mediaType", "verificationMaterial", "dsseEnvelope"})
-_MATERIAL = frozenset({"publicKey", "x509CertificateChain", "tlogEntries", "timestampVerificationData"})
+_MATERIAL = frozenset({"publicKey", "x509CertificateChain", "certificate", "tlogEntries", "timestampVerificationData"})
 _ENVELOPE = frozenset({"payload", "payloadType", "signatures"})
 
 
@@ -38,15 +38,20 @@ class Bundle:
         signature: over ``framed(payload)``.
         hint: SHA-256 of the public key's PEM text, in hex; empty with certificates, and in bundles of older tools.
         chain: DER certificates, the signing one first; empty with a key.
+        keyless: the whole bundle as it was made, when its certificate lived for minutes; only the proofs in it, which
+            Sigstore's own library reads, say that it did.
     """
 
     payload: bytes
     signature: bytes
     hint: str = ""
     chain: tuple[bytes, ...] = ()
+    keyless: bytes = b""
 
     def to_bytes(self) -> bytes:
         """The bundle as it is stored."""
+        if self.keyless:
+            return self.keyless
         material: dict[str, Json] = {"tlogEntries": []}
         if self.chain:
             material["x509CertificateChain"] = {"certificates": [{"rawBytes": _encode(one)} for one in self.chain]}
@@ -69,8 +74,8 @@ class Bundle:
         """Read a bundle. Its signature is not checked.
 
         Raises:
-            InvalidInput: it is not a bundle (code ``invalid-bundle``), or one of a kind that is not supported, such as
-                a keyless signature (code ``unsupported-bundle``).
+            InvalidInput: it is not a bundle (code ``invalid-bundle``), or a bare signature (code
+                ``unsupported-bundle``).
         """
         body = _fields("bundle", _document(data), _TOP | {"messageSignature"})
         if body.get("mediaType") != BUNDLE_TYPE:
@@ -78,8 +83,6 @@ class Bundle:
         if "messageSignature" in body:
             raise _unsupported("a bare signature without a statement")
         material = body.get("verificationMaterial")
-        if isinstance(material, Mapping) and "certificate" in material:
-            raise _unsupported("a keyless signature, whose certificate only Sigstore's services can confirm")
         material = _fields("verificationMaterial", material, _MATERIAL)
         envelope = _fields("dsseEnvelope", body.get("dsseEnvelope"), _ENVELOPE)
         if envelope.get("payloadType") != PAYLOAD_TYPE:
@@ -90,8 +93,14 @@ class Bundle:
         signature = _fields("signature", signatures[0], frozenset({"sig", "keyid"}))
         if signature.get("keyid", "") != "":
             raise _invalid("the signature has a keyid, which nothing protects")
+        payload, sealed = _decode("payload", envelope.get("payload")), _decode("sig", signature.get("sig"))
+        if "certificate" in material:
+            if "publicKey" in material or "x509CertificateChain" in material:
+                raise _invalid("it names both a keyless certificate and something else")
+            one = _fields("certificate", material["certificate"], frozenset({"rawBytes"})).get("rawBytes")
+            return cls(payload, sealed, chain=(_decode("certificate", one),), keyless=data)
         hint, chain = _material(material)
-        return cls(_decode("payload", envelope.get("payload")), _decode("sig", signature.get("sig")), hint, chain)
+        return cls(payload, sealed, hint, chain)
 
 
 def framed(payload: bytes) -> bytes:

@@ -52,6 +52,17 @@ def signer_of(key: Path, certificates: Sequence[Path] = (), *, password: str | N
     return certified
 
 
+def keyless_signer() -> Signer:
+    """Who signs with the identity of this machine or person, as Sigstore's services confirm it; needs a network.
+
+    Raises:
+        MissingDependency: the library for Sigstore is not installed.
+        StorageError: its services cannot be reached (code ``sigstore-unreachable``).
+    """
+    signer: Signer = _room("keyless").KeylessSigner()
+    return signer
+
+
 def new_key(path: Path, *, password: str | None = None) -> Path:
     """Make a key pair; where the public key is.
 
@@ -63,24 +74,29 @@ def new_key(path: Path, *, password: str | None = None) -> Path:
     return public
 
 
-def trust_of(keys: Sequence[Path], chains: Sequence[Path] = (), *, identity: str = "") -> Trust:
+def trust_of(keys: Sequence[Path], chains: Sequence[Path] = (), *, identity: str = "", issuer: str = "") -> Trust:
     """Trust in some public keys and root certificates, of which one must have signed.
 
     Args:
         keys: PEM files.
         chains: PEM files with root certificates.
         identity: whom a certificate must name.
+        issuer: trust keyless signatures, too, of that identity as this service confirmed it.
 
     Raises:
         NotFound, StorageError: a file cannot be read.
-        InvalidInput: an identity is asked for, and there are no certificates that could name one.
+        InvalidInput: an identity is asked for, and there are no certificates that could name one; or only an issuer.
     """
-    if identity and not chains:
+    if issuer and not identity:
+        raise InvalidInput("an issuer confirms anybody: say whose identity counts", code="bad-certificate")
+    if identity and not chains and not issuer:
         raise InvalidInput(
             "an identity is what a certificate names, and no certificate is given", code="bad-certificate"
         )
     trusted = [TrustedKey(name=str(path), pem=_text(path)) for path in keys]
     trusted += [TrustedKey(name=str(path), pem=_text(path), identity=identity) for path in chains]
+    if issuer:
+        trusted.append(TrustedKey(name=identity, pem="", identity=identity, issuer=issuer))
     names = tuple(key.name for key in trusted)
     return Trust(tuple(trusted), (Requirement("*", names),)) if names else NO_TRUST
 
@@ -99,7 +115,9 @@ def verifiers_of(trust: Trust) -> list[Verifier]:
     """
     found: list[Verifier] = []
     for key in trust.keys:
-        if key.is_authority:
+        if key.issuer:
+            found.append(_room("keyless").KeylessVerifier(key.name, identity=key.identity, issuer=key.issuer))
+        elif key.is_authority:
             found.append(_room("certificates").CertificateVerifier(key.name, key.pem.encode(), identity=key.identity))
         else:
             found.append(_room("keys").KeyVerifier(key.name, key.pem.encode()))
@@ -212,6 +230,7 @@ def _room(name: str) -> Any:
     try:
         return import_module(f"assay.signing.{name}")
     except ModuleNotFoundError as error:
+        extra = "keyless" if name == "keyless" else "sign"
         raise MissingDependency(
-            f"signatures need the library {error.name}", hint="pip install 'assay[sign]'"
+            f"signatures need the library {error.name}", hint=f"pip install 'assay[{extra}]'"
         ) from error
