@@ -82,7 +82,7 @@ class NpyHeader:
 
 def is_npy(head: bytes) -> bool:
     """Whether an entry's head is that of a ``.npy`` file."""
-    return head[:6] == MAGIC and head[6:7] in {b"\x01", b"\x02", b"\x03"}
+    return head[:6] == MAGIC and head[6:8] in {b"\x01\0", b"\x02\0", b"\x03\0"}
 
 
 def dtype_from_numpy(descr: str) -> NumpyDtype:
