@@ -27,15 +27,16 @@ _DANGEROUS = frozenset(
     "os posix nt posixpath ntpath subprocess sys builtins __builtin__ __builtins__ importlib imp runpy pty shutil "
     "socket pickle _pickle cPickle dill cloudpickle joblib marshal shelve ctypes cffi code codeop commands popen2 "
     "webbrowser urllib urllib2 urllib3 http requests httpx aiohttp ftplib smtplib telnetlib xmlrpc socketserver "
-    "asyncio multiprocessing threading _thread signal pip setuptools distutils pkgutil site types inspect gc atexit pdb bdb "
-    "timeit trace cProfile profile doctest unittest test idlelib zipimport zipapp venv ensurepip lib2to3 operator "
-    "functools pydoc platform tempfile pathlib glob io _io fileinput linecache logging ast dis sched concurrent "
-    "antigravity this turtle tkinter sqlite3 ssl nturl2path uuid hydra".split()
+    "asyncio multiprocessing threading _thread signal pip setuptools distutils pkgutil site types inspect gc "
+    "atexit pdb bdb timeit trace cProfile profile doctest unittest test idlelib zipimport zipapp venv ensurepip "
+    "lib2to3 operator functools pydoc platform tempfile pathlib glob io _io fileinput linecache logging ast dis "
+    "sched concurrent antigravity this turtle tkinter sqlite3 ssl nturl2path uuid hydra".split()
 )
 _DANGEROUS_NAMES = frozenset(
-    "eval exec compile __import__ open input getattr system popen torch.load torch.hub.load torch.jit.load numpy.load "
-    "torch.ops.load_library torch.classes.load_library torch.utils.cpp_extension.load pandas.read_pickle "
-    "pandas.read_csv numpy.fromfile numpy.memmap numpy.loadtxt numpy.genfromtxt yaml.load yaml.unsafe_load".split()
+    "eval exec compile __import__ open input getattr system popen torch.load torch.hub.load torch.jit.load "
+    "numpy.load torch.ops.load_library torch.classes.load_library torch.utils.cpp_extension.load "
+    "pandas.read_pickle pandas.read_csv numpy.fromfile numpy.memmap numpy.loadtxt numpy.genfromtxt yaml.load "
+    "yaml.unsafe_load".split()
 )
 _DOTTED = re.compile(r"[^\W\d]\w*(?:[.:][^\W\d]\w*)*")
 

@@ -69,6 +69,7 @@ _TEXT_ENDINGS = (
     ".log",
 )
 _ENTITY = re.compile(rb"<!ENTITY[^>]{0,200}|<xi:include\b[^>]{0,200}", re.IGNORECASE)
+_GLOBAL = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -131,9 +132,11 @@ def _anywhere(tree: Tree, path: str) -> list[Finding]:
 
 def _undescribed(tree: Tree, path: str) -> list[Finding]:
     """What an entry is that no format claims."""
+    if tree.head(path).startswith(b"%PDF-"):
+        return _document(tree, path)
     data = _text(tree, path)
     if data is None:
-        return _binary(tree, path)
+        return []
     if FILE.fullmatch(basename(path)):
         return judge_requirements(tree, path)
     if data.startswith(_LFS):
@@ -159,8 +162,8 @@ def _undescribed(tree: Tree, path: str) -> list[Finding]:
     return []
 
 
-def _binary(tree: Tree, path: str) -> list[Finding]:
-    if tree.head(path).startswith(b"%PDF-") and (what := active_pdf(tree.open(path))):
+def _document(tree: Tree, path: str) -> list[Finding]:
+    if what := active_pdf(tree.open(path)):
         return [_finding("file-active-document", Severity.MISLEAD, "a PDF that acts when it is opened", path, what)]
     return []
 
@@ -265,7 +268,7 @@ def _inert(tree: Tree, path: str) -> bool:
     name = basename(path).lower()
     if name.endswith(_WEIGHTS) or data.startswith(_LFS):
         return False
-    return not _unpickles(data, strict=not name.endswith(_TEXT_ENDINGS))
+    return not _unpickles(data, strict=not name.endswith(_TEXT_ENDINGS) and not is_source(path))
 
 
 def _text(tree: Tree, path: str) -> bytes | None:
@@ -302,20 +305,21 @@ def _unpickles(data: bytes, *, strict: bool) -> bool:
 
     Args:
         data: the text.
-        strict: whether a beginning that names a global is enough, as in a file that is not named as text.
+        strict: whether a call is enough, as in a file that is not named as text; else only a pickle that comes to its
+            end is one, or one that names what is known to be dangerous.
     """
     named = called = dangerous = False
     try:
         for count, (code, argument, _) in enumerate(pickletools.genops(data[:_LOOKED_AT])):
             if code.name in ("GLOBAL", "INST"):
-                named = True
+                named |= bool(_GLOBAL.fullmatch(str(argument)))
                 dangerous |= is_dangerous(str(argument).replace(" ", "."))
             called |= code.name in ("INST", "REDUCE", "OBJ", "BUILD")
             if code.name == "STOP":
-                return named and called
+                return named
             if count > 10_000:
                 break
     except (ValueError, IndexError, OverflowError, UnicodeError):
         pass
     # A list of words can begin as a pickle does (cat, dog, bird); it does not name os.system, and comes to no end.
-    return named and (strict or dangerous)
+    return named and ((strict and called) or dangerous)

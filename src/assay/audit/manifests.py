@@ -37,13 +37,25 @@ def judge_manifest(value: Json, path: str) -> list[Finding]:
     return found
 
 
+def judge_part(key: str, text: str, path: str) -> list[Finding]:
+    """What one setting of a manifest in YAML names that leads elsewhere or cannot be."""
+    if key in ("path", "wdir") and text != "." and text.strip("./"):
+        return list(_place(text, path, "the manifest names a file"))
+    if key in ("md5", "etag", "hash") and re.search(r"[/\\]|\.\.", text):
+        message = "a digest is none: programs that make a file name of it open another file"
+        return [Finding("manifest-digest", Severity.WRITE, message, path, evidence=text[:200])]
+    if key == "size" and text.startswith("-"):
+        return [Finding("manifest-size", Severity.MISLEAD, "a size cannot be", path, evidence=text[:80])]
+    return []
+
+
 def _findings(value: Json, path: str) -> Iterator[Finding]:
     if not isinstance(value, Mapping):
         return
     shards = value.get("weight_map")
     if isinstance(shards, Mapping):
         for name in dict.fromkeys(item for item in shards.values() if isinstance(item, str)):
-            yield from _place(name, path, "the index names a shard", Severity.READ)
+            yield from _place(name, path, "the index names a shard")
     envelope = value.get("dsseEnvelope", value)
     payload = envelope.get("payload") if isinstance(envelope, Mapping) else None
     if isinstance(payload, str) and len(payload) < _MAX_PAYLOAD:
@@ -64,7 +76,7 @@ def _resources(payload: str, path: str) -> Iterator[Finding]:
     for item in resources if isinstance(resources, Sequence) and not isinstance(resources, str) else ():
         name = item.get("name") if isinstance(item, Mapping) else None
         if isinstance(name, str):
-            yield from _place(name, path, "the signature is about a file", Severity.READ)
+            yield from _place(name, path, "the signature is about a file")
 
 
 def _descriptors(value: Json, path: str) -> Iterator[Finding]:
@@ -83,7 +95,7 @@ def _descriptors(value: Json, path: str) -> Iterator[Finding]:
 def _descriptor(item: Mapping[str, Json], path: str) -> Iterator[Finding]:
     title, digest, size = item.get(_TITLE), item.get("digest"), item.get("size")
     if isinstance(title, str):
-        yield from _place(title, path, "a layer is written to a file", Severity.WRITE)
+        yield from _place(title, path, "a layer is written to a file", writes=True)
     if isinstance(digest, str) and not _DIGEST.fullmatch(digest):
         message = "a digest is none: programs that make a file name of it open another file"
         yield Finding("manifest-digest", Severity.WRITE, message, path, evidence=digest[:200])
@@ -94,9 +106,9 @@ def _descriptor(item: Mapping[str, Json], path: str) -> Iterator[Finding]:
         yield Finding("manifest-size", Severity.MISLEAD, "a layer's size cannot be", path, evidence=str(size)[:80])
 
 
-def _place(name: str, path: str, what: str, severity: Severity) -> Iterator[Finding]:
+def _place(name: str, path: str, what: str, *, writes: bool = False) -> Iterator[Finding]:
     reason = escaping(name)
     if reason:
-        does = "write" if severity is Severity.WRITE else "read"
+        does, severity = ("write", Severity.WRITE) if writes else ("read", Severity.READ)
         effect = f"{does} a file outside the artifact"
         yield Finding("manifest-path", severity, f"{what} whose name {reason}", path, None, name[:200], effect)

@@ -33,10 +33,10 @@ _BATCH = re.compile(
 )
 
 SOURCE_ENDINGS = tuple(
-    ".py .pyi .pyx .pxd .pyw .ipynb .ipy .sh .bash .zsh .fish .csh .ps1 .psm1 .bat .cmd .vbs .js .mjs .cjs .ts .tsx "
-    ".jsx .r .jl .lua .pl .pm .rb .php .go .rs .c .cc .cpp .cxx .h .hpp .cu .cuh .cl .metal .java .kt .scala .swift .m .mm "
-    ".cs .sql .hs .ml .ex .exs .erl .clj .lisp .scm .f90 .f .asm .s .tcl .awk .mk .cmake .gradle .groovy .html .htm "
-    ".vue .css .wgsl .glsl .proto .thrift .rmd .qmd".split()
+    ".py .pyi .pyx .pxd .pyw .ipynb .ipy .sh .bash .zsh .fish .csh .ps1 .psm1 .bat .cmd .vbs .js .mjs .cjs .ts "
+    ".tsx .jsx .r .jl .lua .pl .pm .rb .php .go .rs .c .cc .cpp .cxx .h .hpp .cu .cuh .cl .metal .java .kt .scala "
+    ".swift .m .mm .cs .sql .hs .ml .ex .exs .erl .clj .lisp .scm .f90 .f .asm .s .tcl .awk .mk .cmake .gradle "
+    ".groovy .html .htm .vue .css .wgsl .glsl .proto .thrift .rmd .qmd".split()
 )
 SOURCE_NAMES = frozenset("Makefile Dockerfile Jenkinsfile Rakefile Gemfile Procfile Containerfile Vagrantfile".split())
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from assay.containers.locations import escaping
 from assay.spec.finding import Finding, Severity
 from assay.trees import Tree
 
@@ -38,15 +39,17 @@ class Line:
         text: the requirement or option, logins left out.
         requirement: whether it is a requirement that pip understands.
         trouble: what it does besides naming a distribution, ``option``, ``url``, ``path``, or empty.
-        severity: of the trouble.
         message: of the trouble.
+        remote: whether the trouble makes pip go to another address.
+        local: whether it makes pip read another file.
     """
 
     text: str
     requirement: bool = False
     trouble: str = ""
-    severity: Severity = Severity.NOTE
     message: str = ""
+    remote: bool = False
+    local: bool = False
 
 
 def read_lines(text: str) -> Iterator[Line]:
@@ -60,15 +63,15 @@ def read_lines(text: str) -> Iterator[Line]:
 
 
 def _option(line: str) -> Line:
-    name = re.split(r"[\s=]", line, maxsplit=1)[0]
-    severity, message = Severity.NOTE, "pip is given an option"
+    name, shown = re.split(r"[\s=]", line, maxsplit=1)[0], without_login(line)
     if _FRAMEWORK_INDEX.fullmatch(line):
-        message = "pip is told to look at PyTorch's own builds, too"
-    elif "://" in line or _is(name, _NETWORK):
-        severity, message = Severity.NETWORK, "pip is told to take packages from another address"
-    elif _is(name, _READ):
-        severity, message = Severity.READ, "pip is told to read another file"
-    return Line(without_login(line), trouble="option", severity=severity, message=message)
+        return Line(shown, trouble="option", message="pip is told to look at PyTorch's own builds, too")
+    if "://" in line or _is(name, _NETWORK):
+        message = "pip is told to take packages from another address"
+        return Line(shown, trouble="option", message=message, remote=True)
+    if _is(name, _READ):
+        return Line(shown, trouble="option", message="pip is told to read another file", local=True)
+    return Line(shown, trouble="option", message="pip is given an option")
 
 
 def _is(name: str, options: tuple[str, ...]) -> bool:
@@ -82,10 +85,10 @@ def _requirement(line: str) -> Line:
     shown, plain = without_login(line), bool(_REQUIREMENT.fullmatch(line))
     if "://" in line:
         message = "a requirement is installed from an address"
-        return Line(shown, requirement=plain, trouble="url", severity=Severity.NETWORK, message=message)
+        return Line(shown, requirement=plain, trouble="url", message=message, remote=True)
     if plain:
         return Line(shown, requirement=True)
-    return Line(shown, trouble="path", severity=Severity.READ, message="a requirement is not a distribution's name")
+    return Line(shown, trouble="path", message="a requirement is not a distribution's name", local=True)
 
 
 def without_login(text: str) -> str:
@@ -104,10 +107,12 @@ def judge_requirements(tree: Tree, path: str) -> list[Finding]:
 
 
 def _finding(line: Line, path: str) -> Finding:
-    # A URL or a folder is for whoever installs; what changes where everything comes from is for everybody.
     effect = "fetch packages from an address the artifact names, once they are installed"
     if line.trouble == "option":
-        return Finding("requirements-option", line.severity, line.message, path, None, line.text[:200], effect)
+        outside = line.local and escaping(re.split(r"[\s=]+", line.text)[-1])
+        severity = Severity.NETWORK if line.remote else Severity.READ if outside else Severity.NOTE
+        return Finding("requirements-option", severity, line.message, path, None, line.text[:200], effect)
     if line.trouble == "url":
-        return Finding("requirements-url", line.severity, line.message, path, None, line.text[:200], effect)
+        return Finding("requirements-url", Severity.NETWORK, line.message, path, None, line.text[:200], effect)
+    # A folder or a word that is no requirement is for whoever installs, and stops them.
     return Finding("requirements-path", Severity.NOTE, line.message, path, None, line.text[:200])

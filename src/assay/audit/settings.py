@@ -13,7 +13,7 @@ from posixpath import basename
 
 from assay.audit.code_names import is_dangerous, weigh_name
 from assay.audit.jinja import judge_template
-from assay.audit.manifests import MANIFESTS, judge_manifest
+from assay.audit.manifests import MANIFESTS, judge_manifest, judge_part
 from assay.audit.yaml_events import MAX_EXPANDED, Walk
 from assay.containers.documents import MAX_JSON, parse_json
 from assay.containers.locations import escaping
@@ -88,10 +88,13 @@ class SettingsAuditor:
         return found
 
 
+_PARTS = ("Kitfile", "dvc.lock", "dvc.yaml")
+
+
 def _judge_of(name: str) -> Callable[[Tree, str, bool], list[Finding]] | None:
     if name.endswith((".json", ".jsonc", ".json5", ".sigstore", ".sig")):
         return _json
-    if name.endswith((".yaml", ".yml", ".dvc")) or name in ("MLmodel", "Kitfile", "dvc.lock"):
+    if name.endswith((".yaml", ".yml", ".dvc")) or name in ("MLmodel", *_PARTS):
         return _yaml
     return None
 
@@ -117,10 +120,11 @@ def _yaml(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: ARG001, 
     judged = _Judged(path)
     data = tree.open(path).read(0, MAX_YAML)
     if not _YAML_WORDS.search(data):
-        return []
+        return []  # every manifest names paths
     if tree.size(path) > MAX_YAML:
         judged.report("settings-too-long", Severity.INCOMPLETE, f"longer than {MAX_YAML:,} bytes", "")
     walk = Walk()
+    parts = path.endswith(".dvc") or basename(path) in _PARTS
     try:
         text = data.decode("utf-8-sig")
         for item in walk.items(text, path):
@@ -128,6 +132,8 @@ def _yaml(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: ARG001, 
                 judged.tag(item.tag, item.text, item.at)
             if item.keys and item.text:
                 judged.pair(item.keys[-1], item.text)
+                if parts:
+                    judged.findings += judge_part(item.keys[-1], item.text, path)
             if len(judged.findings) >= _MAX_FINDINGS:
                 break
     except UnicodeDecodeError:
@@ -172,6 +178,8 @@ class _Judged:
 
     def pair(self, key: str, text: str) -> None:
         """Judge a key whose value is a text."""
+        if key == "loader_module" and basename(self.path) == "MLmodel":
+            return  # the format of MLflow weighs it
         if key in _CODE_KEYS or (key == "target" and "." in text and " " not in text):
             self._code(key, text)
         elif key in _ALWAYS_CODE:
@@ -203,8 +211,9 @@ class _Judged:
         if kind in ("new", "name", "apply", "module", "applyref") and target:
             weight = weigh_name(target)
             if weight is not None:
+                severity = Severity.EXECUTE if weight is Severity.EXECUTE else Severity.INCOMPLETE
                 message = f"a tag names code to call: {target:.100}"
-                self.report("settings-yaml-object", weight, message, name, effect=_CALLS, at=at)
+                self.report("settings-yaml-object", severity, message, name, effect=_CALLS, at=at)
         elif kind == "include":
             reason = escaping(target or text)
             if reason:
@@ -218,9 +227,11 @@ class _Judged:
         weight = weigh_name(target)
         if weight is None:
             return
-        known = "runs programs or opens files" if weight is Severity.EXECUTE else "nobody here knows"
+        dangerous = weight is Severity.EXECUTE
+        severity = Severity.EXECUTE if dangerous else Severity.INCOMPLETE
+        known = "runs programs or opens files" if dangerous else "nobody here knows"
         message = f"{key} names code to call that {known}: {target:.100}"
-        self.report("settings-names-code", weight, message, target, effect=_CALLS)
+        self.report("settings-names-code", severity, message, target, effect=_CALLS)
 
     def _library(self, key: str, item: Json) -> None:
         """Keys that the libraries of Hugging Face act on."""

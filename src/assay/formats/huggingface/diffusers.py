@@ -21,11 +21,10 @@ from assay.trees import Tree
 _INDEX = "model_index.json"
 _SETTINGS = ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _LIBRARIES = frozenset(
-    "diffusers transformers onnxruntime.training peft optimum "
-    # modules of diffusers.pipelines, which an index names by their last word
-    "audioldm audioldm2 blip_diffusion consisid controlnet deepfloyd_if flux hunyuandit kandinsky kandinsky2_2 "
-    "kandinsky3 latent_diffusion ledits_pp lumina musicldm paint_by_example pixart_alpha shap_e stable_audio stable_cascade "
-    "stable_diffusion stable_diffusion_safe stable_diffusion_xl unidiffuser versatile_diffusion wuerstchen".split()
+    "diffusers transformers onnxruntime.training peft optimum audioldm audioldm2 blip_diffusion consisid "
+    "controlnet deepfloyd_if flux hunyuandit kandinsky kandinsky2_2 kandinsky3 latent_diffusion ledits_pp lumina "
+    "musicldm paint_by_example pixart_alpha shap_e stable_audio stable_cascade stable_diffusion "
+    "stable_diffusion_safe stable_diffusion_xl unidiffuser versatile_diffusion wuerstchen".split()
 )
 _OWN = "the pipeline's class is code that comes with the model"
 _EFFECT = "run Python source from the artifact"

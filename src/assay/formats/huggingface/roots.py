@@ -44,7 +44,7 @@ def find_roots(tree: Tree) -> Roots:
     owned: set[str] = set()
     for root in folders_of(tree, "model_index.json"):
         index = Folder(tree, root).object("model_index.json", _MAX_MARKER)
-        if isinstance(index.get("_class_name"), str):
+        if isinstance(index.get("_class_name"), (str, list)):  # a list names a class of the artifact's own
             folder = Folder(tree, root)
             mine = tuple(folder.path(name) for name in pipeline_components(index))
             roots.pipelines[root] = mine

@@ -76,11 +76,12 @@ def _requirements(text: str, path: str, found: Environment) -> None:
         if line.requirement:
             found.requirements.append(line.text)
         if line.trouble == "option":
-            _report(found, "mlflow-requirement-option", line.severity, line.message, path, line.text)
+            severity = Severity.NETWORK if line.remote else Severity.READ if line.local else Severity.NOTE
+            _report(found, "mlflow-requirement-option", severity, line.message, path, line.text)
         elif line.trouble == "url":
-            _report(found, "mlflow-requirement-url", line.severity, line.message, path, line.text)
+            _report(found, "mlflow-requirement-url", Severity.NETWORK, line.message, path, line.text)
         elif line.trouble == "path":
-            _report(found, "mlflow-requirement-path", line.severity, line.message, path, line.text)
+            _report(found, "mlflow-requirement-path", Severity.READ, line.message, path, line.text)
 
 
 def _yaml(tree: Tree, path: str, found: Environment) -> object:

@@ -1,0 +1,74 @@
+"""Files that no format describes: programs and what runs by itself are found, texts and pictures are known to do nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+
+import pytest
+from hostile_files import HARM, HONEST, PROTOCOL_0, notebook
+from hostile_folders import files
+
+from assay.audit.files import FilesAuditor
+from assay.policy.deciding import decide
+from assay.policy.policy import DEFAULT
+from assay.service.audit import audit
+from assay.spec.finding import Severity
+from assay.spec.report import Report, Verdict
+from assay.trees import Tree
+from assay.wiring.auditing import auditing
+
+
+def audited(given: dict[str, bytes]) -> Report:
+    return audit(Tree.of(given), auditing())
+
+
+def verdict(report: Report) -> Verdict:
+    return decide(report, [DEFAULT], subject=None, today=date(2026, 1, 1)).verdict
+
+
+@pytest.mark.parametrize("case", HARM)
+def test_a_file_that_can_do_harm_is_told_from_one_that_cannot(case: str) -> None:
+    hostile, honest, rule = HARM[case]
+
+    found, clean = audited(files(hostile)), audited(files(honest))
+
+    assert verdict(found) is not Verdict.SAFE
+    assert not rule or rule in {item.rule for item in found.findings if item.severity is not Severity.NOTE}
+    assert [item for item in clean.findings if item.severity is not Severity.NOTE] == []
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_lies_beside_models_is_known_to_do_nothing(name: str) -> None:
+    assert verdict(audited({name: HONEST[name]})) is Verdict.SAFE
+
+
+@pytest.mark.parametrize("name", ["data.txt", "data"])
+def test_a_pickle_that_is_text_is_not_taken_for_words(name: str) -> None:
+    tree = Tree.of({name: PROTOCOL_0, f"words/{name}": b"cat\ndog\n"})
+
+    assert FilesAuditor().inert(tree, tree.paths) == [f"words/{name}"]
+
+
+def test_the_code_of_a_notebook_is_measured() -> None:
+    (finding,) = FilesAuditor().audit(*_inspected({"a.ipynb": notebook("print(1)")}))
+
+    assert (finding.rule, finding.severity) == ("file-source-code", Severity.NOTE)
+    assert "1 cells of code (8 bytes)" in finding.message
+
+
+def test_small_files_take_little_time() -> None:
+    given = {**HONEST, **{f"notes/{number}.md": b"words\n" * 200 for number in range(100)}}
+    audited(given)
+    begin = time.process_time()
+
+    audited(given)
+
+    assert time.process_time() - begin < 0.005 * len(given)
+
+
+def _inspected(given: dict[str, bytes]):  # type: ignore[no-untyped-def]
+    from assay.service.examine import inspect
+
+    tree = Tree.of(given)
+    return tree, inspect(tree, auditing().formats)
