@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from assay.errors import AssayError, InvalidInput
 from assay.service.signatures import check_bundle
+from assay.signing.certificates import CertificateSigner, CertificateVerifier
 from assay.signing.keys import KeyVerifier
 from assay.spec.bundle import BUNDLE_TYPE, Bundle
 from assay.spec.digest import Digest
@@ -140,6 +142,21 @@ def test_no_bit_of_a_bundle_can_be_flipped(key) -> None:
     assert accepted == []
 
 
+def test_no_byte_of_a_bundle_with_a_certificate_can_be_changed(key, root) -> None:
+    digests = {"a": Digest.of(b"a")}
+    data = CertificateSigner(key.private, [root.issue(key.private)]).sign(files_statement("m", digests)).to_bytes()
+    verifiers = [CertificateVerifier("ci", root.pem.encode())]
+    assert check_bundle(data, digests, verifiers).standing is Standing.VALID
+
+    accepted = []
+    for position in range(len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 7
+        if check_bundle(bytes(flipped), digests, verifiers).standing is Standing.VALID:
+            accepted.append(position)
+    assert accepted == []
+
+
 def test_every_bit_of_the_statement_is_signed(key) -> None:
     bundle = key.signer.sign(manifest_statement(Digest.of(b"m")))
     verifier = KeyVerifier("release", key.public_pem.encode())
@@ -209,6 +226,40 @@ def test_what_is_not_a_bundle_is_refused(data: bytes, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         Bundle.parse(data)
     assert caught.value.code == code
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "sig", "x"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+places = st.sampled_from([
+    "mediaType", "verificationMaterial", "verificationMaterial__publicKey", "verificationMaterial__publicKey__hint",
+    "verificationMaterial__certificate", "verificationMaterial__x509CertificateChain", "dsseEnvelope",
+    "dsseEnvelope__payload", "dsseEnvelope__signatures",
+])  # fmt: skip
+fields = st.sampled_from(
+    ["_type", "subject", "predicateType", "predicate", "serialization", "resources", "name", "digest"]
+)
+
+
+@given(places, values)
+def test_a_bundle_with_anything_in_any_place_is_read_or_refused(place: str, value: object) -> None:
+    with suppress(AssayError):
+        Bundle.parse(document(**{place: value}))
+
+
+@given(fields, values)
+def test_a_statement_with_anything_in_any_place_is_read_or_refused(field: str, value: object) -> None:
+    body = json.loads(files_statement("m", FILES))
+    for holder in (body, body["subject"][0], body["predicate"], body["predicate"]["resources"][0]):
+        if field in holder:
+            holder[field] = value
+            break
+    with suppress(AssayError):
+        read_payload(json.dumps(body).encode())
 
 
 @given(st.binary(max_size=200))
