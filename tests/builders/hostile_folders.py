@@ -285,8 +285,7 @@ YAML: dict[str, tuple[str, str, str]] = {
     "hydra of a stranger": ("m:\n  _target_: their.module.Net\n", "m:\n  target: Net\n", "settings-names-code"),
     "nemo": (
         "target: subprocess.call\n",
-        "target: nemo.collections.asr.models.EncDecCTCModel\nencoder:\n"
-        "  _target_: nemo.collections.asr.modules.ConformerEncoder\n",
+        "target: nemo.collections.asr.models.EncDecCTCModel\nencoder:\n  _target_: nemo.core.classes.NeuralModule\n",
         "settings-names-code",
     ),
     "lightning": (

@@ -136,6 +136,10 @@ GROWING = {
     "mutual recursion": "{% macro a(x) %}{{ b(x) }}{% endmacro %}{% macro b(x) %}{{ a(x) }}{% endmacro %}{{ a(1) }}",
     "macros": "{% macro m0() %}x{% endmacro %}"
     + "".join(f"{{% macro m{i}() %}}{f'{{{{ m{i - 1}() }}}}' * 10}{{% endmacro %}}" for i in range(1, 9)),
+    "macros, last first": "".join(
+        f"{{% macro m{i}() %}}{f'{{{{ m{i - 1}() }}}}' * 10}{{% endmacro %}}" for i in range(8, 0, -1)
+    )
+    + "{% macro m0() %}x{% endmacro %}{{ m8() }}",
     "width": "{{ '%999999999d' | format(1) }}",
     "filter": "{{ 'x' | center(100000000) }}",
 }

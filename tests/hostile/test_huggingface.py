@@ -112,3 +112,14 @@ def test_a_python_file_that_nothing_asks_for_is_a_note() -> None:
 
     assert verdict(report) is Verdict.SAFE
     assert [item.rule for item in report.findings if item.path == "modeling_x.py"] == ["file-source-code"]
+
+
+def test_a_finding_in_settings_points_at_the_byte() -> None:
+    yaml = "# caf\u00e9\na: !!python/object/apply:os.system [id]\n".encode()
+    body = b'{"n": 1, "_target_": "os.system"}'
+
+    (tag,) = (item for item in audited({"a.yaml": yaml}).findings if item.rule == "settings-yaml-object")
+    (key,) = (item for item in audited({"a.json": body}).findings if item.rule == "settings-names-code")
+
+    assert tag.offset == yaml.index(b"!!python")
+    assert key.offset == body.index(b"os.system")

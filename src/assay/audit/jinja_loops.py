@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from jinja2 import nodes
 
@@ -19,6 +20,7 @@ MAX_MADE = 10_000_000
 _WIDTH = re.compile(r"%[^a-zA-Z%]{0,10}\d{6,}|\{[^{}]{0,40}:[^{}]{0,10}\d{6,}")
 _MAX_DEPTH = 200
 _MAX_PRODUCTS = 500
+_MAX_MACROS = 150
 
 Complaint = tuple[nodes.Node, Finding]
 """A place, and a finding that still lacks it."""
@@ -162,54 +164,64 @@ _JOINING = frozenset({"join", "replace", "format"})
 def _macros(every: Sequence[nodes.Node], constants: Constants) -> Iterator[Complaint]:
     """Macros that call themselves with what they were given, and macros that multiply each other."""
     macros = {node.name: node for node in every if isinstance(node, nodes.Macro)}
+    if len(macros) > _MAX_MACROS:
+        yield _grows("template-recursion", f"more than {_MAX_MACROS} macros", next(iter(macros.values())))
+        return
     calls = {
-        name: [
-            (call, factor)
-            for call, factor in _calls(macro, constants, 1, 0)
-            if getattr(call.node, "name", "") in macros
-        ]
-        for name, macro in macros.items()
+        name: [call for call in _calls(macro, constants, 1, 0) if call.to in macros] for name, macro in macros.items()
     }
+    reached = {name: _reaches(name, calls) for name in macros}
     for name, macro in macros.items():
         given = {argument.name for argument in macro.args}
-        within = _reaches(name, calls)
-        for call, _ in calls[name]:
-            again = call.node.name in within or call.node.name == name  # type: ignore[attr-defined]
-            if again and name in _reaches(call.node.name, calls) | {call.node.name} and not _descends(call, given):  # type: ignore[attr-defined]
-                yield _grows("template-recursion", "a macro calls itself with no less than it was given", call)
+        for call in calls[name]:
+            if (name == call.to or name in reached[call.to]) and not _descends(call.node, given):
+                yield _grows("template-recursion", "a macro calls itself with no less than it was given", call.node)
                 break
     costs: dict[str, int] = {}
     for name, macro in macros.items():
-        # A macro that is defined later counts one: only chains in the order of the text multiply.
-        costs[name] = 1 + sum(
-            factor * costs.get(call.node.name, 1)  # type: ignore[attr-defined]
-            for call, factor in calls[name]
-        )
-        if costs[name] > MAX_TURNS:
+        if _cost(name, calls, costs, 0) > MAX_TURNS:
             yield _grows("template-recursion", f"macros call each other more than {MAX_TURNS:,} times", macro)
             return
 
 
-def _calls(node: nodes.Node, constants: Constants, factor: int, depth: int) -> Iterator[tuple[nodes.Call, int]]:
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a macro in another, and how often loops around it turn."""
+
+    to: str
+    times: int
+    node: nodes.Call
+
+
+def _calls(node: nodes.Node, constants: Constants, times: int, depth: int) -> Iterator[_Call]:
     if depth > _MAX_DEPTH:
         return
     if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
-        yield node, factor
-    inner = factor * _turns(node.iter, constants) if isinstance(node, nodes.For) else factor
+        yield _Call(node.node.name, times, node)
+    inner = times * _turns(node.iter, constants) if isinstance(node, nodes.For) else times
     for child in node.iter_child_nodes():
         yield from _calls(child, constants, min(inner, 1 << 40), depth + 1)
 
 
-def _reaches(name: str, calls: dict[str, list[tuple[nodes.Call, int]]]) -> set[str]:
+def _reaches(name: str, calls: Mapping[str, Sequence[_Call]]) -> set[str]:
     seen: set[str] = set()
     waiting = [name]
     while waiting:
-        for call, _ in calls.get(waiting.pop(), ()):
-            target = getattr(call.node, "name", "")
-            if target not in seen:
-                seen.add(target)
-                waiting.append(target)
+        for call in calls.get(waiting.pop(), ()):
+            if call.to not in seen:
+                seen.add(call.to)
+                waiting.append(call.to)
     return seen
+
+
+def _cost(name: str, calls: Mapping[str, Sequence[_Call]], costs: dict[str, int], depth: int) -> int:
+    """How many calls one call of a macro comes to, one that leads back to itself counted once."""
+    if name not in costs:
+        costs[name] = 1
+        if depth <= _MAX_MACROS:
+            total = 1 + sum(call.times * _cost(call.to, calls, costs, depth + 1) for call in calls[name])
+            costs[name] = min(total, 1 << 40)
+    return costs[name]
 
 
 def _descends(call: nodes.Call, given: set[str]) -> bool:

@@ -215,9 +215,10 @@ def _item(value: Value, index: nodes.Node, known: Constants, depth: int) -> Valu
         return UNKNOWN
     if isinstance(index, nodes.Slice):
         ends = [None if end is None else fold(end, known, depth) for end in (index.start, index.stop, index.step)]
-        if all(end is None or (isinstance(end, int) and abs(end) <= MAX_TEXT) for end in ends) and ends[2] != 0:
-            return value[slice(*ends)]
-        return UNKNOWN
+        whole = [end for end in ends if end is None or (isinstance(end, int) and abs(end) <= MAX_TEXT)]
+        if len(whole) < 3 or whole[2] == 0:
+            return UNKNOWN
+        return value[whole[0] : whole[1] : whole[2]]
     at = fold(index, known, depth)
     if isinstance(at, int) and -len(value) <= at < len(value):
         return value[at]

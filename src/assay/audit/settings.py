@@ -109,7 +109,7 @@ def _json(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: FBT001 -
         value = parse_json(data, path, max_values=_MAX_VALUES).value
     except AssayError:
         return []  # its format, or the classifier of files, says so
-    judged = _Judged(path, told=told)
+    judged = _Judged(path, data, told=told)
     if basename(path) in MANIFESTS or path.endswith((".sigstore", ".sig", ".index.json")):
         judged.findings += judge_manifest(value, path)
     judged.document(value)
@@ -117,8 +117,8 @@ def _json(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: FBT001 -
 
 
 def _yaml(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: ARG001, FBT001 - as above
-    judged = _Judged(path)
     data = tree.open(path).read(0, MAX_YAML)
+    judged = _Judged(path, data)
     if not _YAML_WORDS.search(data):
         return []  # every manifest names paths
     if tree.size(path) > MAX_YAML:
@@ -129,7 +129,7 @@ def _yaml(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: ARG001, 
         text = data.decode("utf-8-sig")
         for item in walk.items(text, path):
             if item.tag:
-                judged.tag(item.tag, item.text, item.at)
+                judged.tag(item.tag, item.text, len(text[: item.at].encode()))
             if item.keys and item.text:
                 judged.pair(item.keys[-1], item.text)
                 if parts:
@@ -151,6 +151,7 @@ class _Judged:
     """One file of settings being judged."""
 
     path: str
+    data: bytes = b""
     told: bool = False
     findings: list[Finding] = field(default_factory=list)
 
@@ -163,6 +164,9 @@ class _Judged:
         self, rule: str, severity: Severity, message: str, evidence: str, *, effect: str = "", at: int | None = None
     ) -> None:
         """Add a finding about the file."""
+        if at is None and evidence:
+            found = self.data.find(evidence.encode())
+            at = found if found >= 0 else None
         if len(self.findings) < _MAX_FINDINGS:
             self.findings.append(Finding(rule, severity, message, self.path, at, evidence[:200], effect))
 

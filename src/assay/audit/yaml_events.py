@@ -64,24 +64,25 @@ class Walk:
                 yield from self._step(event)
 
     def _step(self, event: yaml.Event) -> Iterator[Item]:
+        at = event.start_mark.index if event.start_mark is not None else 0
         if isinstance(event, yaml.ScalarEvent):
             frame = self._stack[-1] if self._stack else None
             if frame is not None and frame.mapping and frame.key is None:
                 frame.key = event.value
                 if event.tag:
-                    yield Item(self._keys(), "", event.tag, event.start_mark.index)
+                    yield Item(self._keys(), "", event.tag, at)
             else:
-                yield Item(self._keys(), event.value, event.tag or "", event.start_mark.index)
+                yield Item(self._keys(), event.value, event.tag or "", at)
                 self._done(1, event.anchor)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             if event.tag:
-                yield Item(self._keys(), "", event.tag, event.start_mark.index)
+                yield Item(self._keys(), "", event.tag, at)
             self._stack.append(_Frame(isinstance(event, yaml.MappingStartEvent), event.anchor))
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             frame = self._stack.pop()
             self._done(frame.nodes, frame.anchor)
         elif isinstance(event, yaml.AliasEvent):
-            self._done(self._sizes.get(event.anchor, 1), None)
+            self._done(self._sizes.get(event.anchor or "", 1), None)
 
     def _keys(self) -> tuple[str, ...]:
         return tuple(frame.key for frame in self._stack if frame.key is not None)
