@@ -68,7 +68,7 @@ def talk() -> Console:
 
 def warn(message: str) -> None:
     """Say what a gate lets through although it is not safe."""
-    talk().print(f"{coloured('warning:', 'yellow')} {visible(message)}")
+    click.echo(f"{coloured('warning:', 'yellow')} {visible(message)}", err=True)
 
 
 def print_json(body: Json) -> None:
