@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assay.api import (
         bill_of_materials,
+        convert,
         inspect,
         load,
         open,  # noqa: A004 - assay.open is the name
@@ -36,6 +37,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AssayError",
     "bill_of_materials",
+    "convert",
     "inspect",
     "load",
     "open",

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 from assay.cli.main import invoke
+from assay.service.materials import attach
+from assay.settings import Settings
+from assay.wiring.places import open_registry
 
 TEXT, NUMBER, FLAG, LIST, OBJECT = ({"type": kind} for kind in ("string", "integer", "boolean", "array", "object"))
 
@@ -36,8 +40,16 @@ FILE = exactly(path=TEXT, digest=DIGEST, size=NUMBER)
 STATEMENT = exactly(kind=TEXT, predicate_type=TEXT, created=TIME, predicate=OBJECT)
 DESCRIPTION = exactly(schema=NUMBER, summary=OBJECT, models=LIST, unknown=LIST, findings=LIST)
 VERIFIED = exactly(
-    reference=TEXT, digest=DIGEST, ok=FLAG, blobs=NUMBER, bytes=NUMBER, bad=LIST, set_aside=LIST, copies=LIST,
-    signatures=LIST, problems=LIST,
+    reference=TEXT,
+    digest=DIGEST,
+    ok=FLAG,
+    blobs=NUMBER,
+    bytes=NUMBER,
+    bad=LIST,
+    set_aside=LIST,
+    copies=LIST,
+    signatures=LIST,
+    problems=LIST,
 )
 POLICIES = items(exactly(name=TEXT, digest=DIGEST))
 DECISION = exactly(verdict={"enum": ["safe", "unsafe", "unverified"]}, summary=TEXT, policies=POLICIES)
@@ -53,10 +65,17 @@ SCANNED = exactly(
         findings=FINDINGS, left_out=NUMBER,
     ),
 )  # fmt: skip
-SIGNATURE = exactly(
-    standing=TEXT, reason=TEXT, signature=DIGEST, covers=TEXT, signer=TEXT, key=DIGEST, identity=TEXT
-)
+SIGNATURE = exactly(standing=TEXT, reason=TEXT, signature=DIGEST, covers=TEXT, signer=TEXT, key=DIGEST, identity=TEXT)
 SIGNED = dict(reference=TEXT, signatures=items(DIGEST), added=NUMBER, key=DIGEST, identity=TEXT)
+CLAIM = exactly(path=TEXT, stated=TEXT, identifiers=LIST, text=FLAG, third_party=FLAG)
+BILL = exactly(
+    reference=TEXT, digest=DIGEST, format=TEXT, licences=items(CLAIM), document=OBJECT,
+    conflicts=items(exactly(metadata=CLAIM, file=CLAIM, message=TEXT)), output={"type": ["string", "null"]},
+    attached={"type": ["boolean", "null"]},
+)  # fmt: skip
+VULNERABILITY = exactly(
+    id=TEXT, aliases=LIST, package=TEXT, version=TEXT, severity=TEXT, fixed=LIST, summary=TEXT
+)  # fmt: skip
 SCHEMAS = {
     "push ./model m --alias a --json": exactly(
         reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, new=FLAG, size=NUMBER, files=NUMBER, created=TIME,
@@ -83,7 +102,20 @@ SCHEMAS = {
     "verify ./model --signature ./model.sig --key ./release.pub --json": exactly(
         reference=TEXT, ok=FLAG, signatures=items(SIGNATURE), problems=LIST
     ),
+    "bom m --json": BILL,
+    "bom ./model --format slsa --json": BILL,
+    "vulns m --osv ./osv --json": exactly(
+        reference=TEXT, digest=DIGEST, distributions=NUMBER, records=NUMBER, vulnerabilities=items(VULNERABILITY),
+        undecided=LIST,
+    ),
     "verify --all --json": items(VERIFIED),
+    "convert ./weights.pt converted --to safetensors --json": exactly(
+        folder=TEXT, reference={"type": "null"}, digest={"type": "null"}, kept=LIST,
+        steps=items(exactly(
+            **{"from": TEXT}, to=TEXT, sources=OBJECT, results=OBJECT, proof=OBJECT, isolation={"type": "null"},
+            dropped=LIST, notes=LIST,
+        )),
+    ),
     "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),
     "reindex --json": exactly(events=NUMBER),
     "purge m --reason r --yes --json": exactly(
@@ -99,13 +131,22 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Every command of the list, run in that order in one home."""
     folder = tmp_path_factory.mktemp("json")
     (folder / "model").mkdir()
+    torch.save({"w": torch.ones(2)}, folder / "weights.pt")
     (folder / "model/config.json").write_text('{"model_type": "bert"}')
+    (folder / "model/README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "model/LICENSE").write_text("Licensed under the Apache License, Version 2.0")
+    (folder / "osv").mkdir()
+    affected = [{"package": {"ecosystem": "PyPI", "name": "numpy"}, "versions": ["1.0"]}]
+    (folder / "osv/1.json").write_text(json.dumps({"id": "PYSEC-1", "affected": affected}))
     patch = pytest.MonkeyPatch()
     patch.setenv("ASSAY_HOME", str(folder / "home"))
     patch.chdir(folder)
     found = {}
     try:
         invoke("push ./model m --metric auc=0.5 --note hello".split())
+        registry = open_registry(Settings(folder / "home", "tester"))
+        made_with = {"schema": 1, "distributions": {"numpy": "1.0"}}
+        attach(registry, registry.catalog.versions("m")[0], "https://assay.dev/statement/environment/v1", made_with)
         for line in SCHEMAS:
             found[line] = _captured(line.split())
     finally:

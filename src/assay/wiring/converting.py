@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from assay.artifact.collect import collect, tree_of
-from assay.convert.registry import all_converters, targets
+from assay.conversion.registry import all_converters, targets
 from assay.errors import InvalidInput
 from assay.formats.registry import all_formats
 from assay.ports.converters import Options

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.convert.children.comparing import Compared, unequal
+from assay.conversion.children.comparing import Compared, unequal
 from assay.errors import InvalidInput
 from assay.loaders.boosters import XGBoostLoader
 from assay.loaders.frameworks import need, reason

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from assay.convert.frameworks import InSandbox
-from assay.convert.torch_files import TorchToSafetensors
+from assay.conversion.frameworks import InSandbox
+from assay.conversion.torch_files import TorchToSafetensors
 from assay.ports.converters import Converter
 
 

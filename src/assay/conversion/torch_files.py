@@ -18,9 +18,9 @@ from typing import ClassVar
 import numpy as np
 
 from assay.artifact.reader import numpy_dtype
-from assay.convert.proving import same_tensors
-from assay.convert.structure import Structure, read_structure
-from assay.convert.writing import WORDS, write_safetensors
+from assay.conversion.proving import same_tensors
+from assay.conversion.structure import Structure, read_structure
+from assay.conversion.writing import WORDS, write_safetensors
 from assay.errors import BadFormat, InvalidInput, NotFound, StorageError
 from assay.formats.pytorch.files import INDEX_SUFFIX, PyTorchFormat, read_saved
 from assay.formats.pytorch.saved import Saved
@@ -39,6 +39,8 @@ _PIECE = 8 << 20
 _ENDINGS = (".pth.tar", ".pt.tar", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar")
 _DAMAGE = frozenset({Severity.INCOMPLETE, Severity.MISLEAD})
 _SHOWN = 5
+_ARRAY = "numpy"
+# Arrays of numpy lie inside the pickle: they are values, not tensors.
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,10 @@ def _plan(tree: Tree, path: str, options: Options) -> _Plan:
     structure = read_structure(saved.value, saved.globals)
     if found.truncated or found.malformed:
         raise _refused(f"{path}: {found.truncated or found.malformed[0][1]}")
+    for located in found.tensors:
+        if located.role is Role.MODEL or not options.weights_only:
+            _check(path, saved, located)
     kept, dropped = _chosen(path, found, structure, weights_only=options.weights_only)
-    for located in kept.values():
-        _check(path, saved, located)
     views = [
         (item.tensor.storage.key, item.tensor.offset)
         for item in kept.values()
@@ -169,8 +172,8 @@ def _chosen(
                 hint="--weights-only keeps the model's tensors and records what was dropped",
                 dropped=len(structure.lost),
             )
-        return {located.name: located for located in found.tensors}, ()
-    kept = [located for located in found.tensors if located.role is Role.MODEL and located.tensor.kind != "numpy"]
+        return {located.name: located for located in found.tensors if located.tensor.kind != _ARRAY}, ()
+    kept = [located for located in found.tensors if located.role is Role.MODEL and located.tensor.kind != _ARRAY]
     if not kept:
         raise _refused(f"{path} holds no weights of a model")
     prefix = _prefix(kept, found, structure)
@@ -194,6 +197,8 @@ def _prefix(kept: Sequence[Located], found: Found, structure: Structure) -> str:
 def _check(path: str, saved: Saved, located: Located) -> None:
     tensor = located.tensor
     what = None
+    if tensor.kind == _ARRAY:
+        return
     if tensor.kind not in ("tensor", "parameter"):
         what = f"is {tensor.kind}, which safetensors has no form for"
     elif tensor.dtype not in WORDS:

@@ -61,7 +61,7 @@ class InSandbox:
 
     def obstacle(self, description: Description) -> str | None:
         """What is in the target's form already need not be converted; weights alone are no model for Keras."""
-        if description.format == "xgboost" and description.format_version == "ubjson":
+        if description.format == "xgboost" and description.format_version == "ubj":
             return "it is UBJSON already"
         if description.format == "keras-h5" and not (description.architecture or description.components):
             return "it holds weights without the model they belong to"
@@ -81,7 +81,7 @@ class InSandbox:
             _copy_out(tree, description.paths, source)
             made = work / f"result{self.suffix}"
             outcome = run(
-                python("assay.convert.children.main", self.target, str(source), str(made), description.format),
+                python("assay.conversion.children.main", self.target, str(source), str(made), description.format),
                 readable=[source],
                 writable=work,
                 limits=self.limits,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.convert.children.comparing import Compared, same_state
+from assay.conversion.children.comparing import Compared, same_state
 from assay.errors import AssayError, InvalidInput
 from assay.loaders.frameworks import need, reason
 from assay.loaders.reproducible import settle_skops

@@ -1,4 +1,4 @@
-"""The program of a sandboxed conversion: ``python -m assay.convert.children.main KIND SOURCE RESULT``.
+"""The program of a sandboxed conversion: ``python -m assay.conversion.children.main KIND SOURCE RESULT``.
 
 Writes what it found to ``report.json`` beside RESULT: the proof, or the error as its class, code, message and hint.
 """
@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay.artifact.collect import collect, tree_of
-from assay.convert.children import boosters, keras_files, scikit
-from assay.convert.children.comparing import Compared
+from assay.conversion.children import boosters, keras_files, scikit
+from assay.conversion.children.comparing import Compared
 from assay.errors import AssayError, InvalidInput, NotFound
 from assay.formats.registry import all_formats
 from assay.spec.description import Description
