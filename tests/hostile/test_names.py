@@ -117,7 +117,7 @@ def test_what_is_said_about_a_name_is_one_line_of_plain_text() -> None:
 
 
 def test_a_hundred_thousand_names_take_less_than_a_second() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     name_findings([f"archive/data/{number}" for number in range(100_000)])
     assert len(name_findings([f"../{number}" for number in range(10_000)])) < 100
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1

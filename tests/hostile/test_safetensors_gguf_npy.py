@@ -107,9 +107,9 @@ METAS = b'{"__metadata__":{"a":"b"},"__metadata__":{"a":"c"},"w":{"dtype":"F32",
     ],
 )
 def test_safetensors_that_lie_are_found(data: bytes, rule: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     got = rules("m.safetensors", data)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert rule in got or (rule == "safetensors-unreadable" and "file-unknown" in got), got
 
 
@@ -214,9 +214,9 @@ def test_honest_gguf_files_have_no_finding_above_a_note(data: bytes) -> None:
     ],
 )
 def test_gguf_files_that_lie_are_found(data: bytes, rule: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     got = rules("m.gguf", data)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert any(name.startswith(rule) for name in got), got
 
 
@@ -290,9 +290,9 @@ INSIDE = np.zeros(1, [("a", "<f4"), ("b", object)])
     ],
 )
 def test_numpy_files_that_lie_are_found(data: bytes, rule: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     got = rules("m.npy", data)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert rule in got, got
 
 

@@ -19,17 +19,18 @@ from assay.audit.names import name_findings
 from assay.containers import magic, tar
 from assay.containers.archive import Archive, Member, is_archive, open_archive
 from assay.containers.compressed import codec_of, peek, unwrap
-from assay.containers.inflating import InflatingSource, PartSource
+from assay.containers.inflating import FAIR, InflatingSource, PartSource
 from assay.errors import AssayError, BadFormat, MissingDependency
 from assay.spec.finding import Finding, Severity
 from assay.spec.inspection import Inspection
-from assay.trees import Source, Tree, Window
+from assay.trees import Budget, Source, Tree, Window
 
 MAX_INFLATED = 4 << 30
 """Bytes that all members of one archive may state together."""
 MAX_RATIO = 200
 """Bytes out per byte in, from which on an archive of more than ``FREE`` bytes is taken for a bomb."""
 FREE = 256 << 20
+_ALLOWANCE = "archives-allowance"
 MAX_LINK = 4096
 _DEFLATED = 8
 
@@ -161,17 +162,18 @@ def _expand_zip(tree: Tree, path: str) -> Expanded:
     findings = zip_findings(archive)
     if any(finding.severity is Severity.EXHAUST for finding in findings):
         return Expanded(Tree.of({}), findings)
+    allowance = _allowance(tree)
     sources: dict[str, Source] = {}
     for member in archive.members:
         if stat.S_ISLNK(member.mode) or member.encrypted:
             continue
-        source = _zip_source(archive, member, findings)
+        source = _zip_source(archive, member, allowance, findings)
         if source is not None:
             sources[member.name] = source
     return Expanded(_tree(tree, sources), findings)
 
 
-def _zip_source(archive: Archive, member: Member, findings: list[Finding]) -> Source | None:
+def _zip_source(archive: Archive, member: Member, allowance: Budget, findings: list[Finding]) -> Source | None:
     window = archive.window
     try:
         raw = window.sub(member.offset, member.compressed_size)
@@ -180,7 +182,7 @@ def _zip_source(archive: Archive, member: Member, findings: list[Finding]) -> So
         if member.stored:
             return PartSource(raw)
         if member.method == _DEFLATED:
-            return InflatingSource(raw, member.size)
+            return InflatingSource(raw, member.size, allowance)
         return None  # the reader of zips says so
     except AssayError as error:
         findings.append(_unreadable(window.path, error))
@@ -236,8 +238,11 @@ def _through(name: str, links: set[str]) -> bool:
 
 
 def _expand_compressed(tree: Tree, path: str) -> Expanded | None:
+    allowance = _allowance(tree)
+    fair = FAIR * tree.size(path)
     try:
-        inside = unwrap(tree.open(path), MAX_INFLATED)
+        inside = unwrap(tree.open(path), min(MAX_INFLATED, fair + allowance.limit - allowance.used))
+        allowance.charge(max(0, inside.window.size - fair), path)
     except MissingDependency as error:
         message = f"it is compressed, and cannot be read here: {error.message}"
         return Expanded(Tree.of({}), [Finding("archive-unsupported", Severity.INCOMPLETE, message, path, 0)])
@@ -259,7 +264,14 @@ def _expand_compressed(tree: Tree, path: str) -> Expanded | None:
 
 def _tree(outer: Tree, sources: Mapping[str, Source]) -> Tree:
     # What is read inside is bounded by what is left outside: nesting does not multiply it.
-    return Tree(sources, limit=max(0, outer.budget.limit - outer.budget.used))
+    inner = Tree(sources, limit=max(0, outer.budget.limit - outer.budget.used))
+    inner.remember(_ALLOWANCE, lambda: _allowance(outer))
+    return inner
+
+
+def _allowance(tree: Tree) -> Budget:
+    """What may come out of bombs, for a tree and all archives inside it together."""
+    return tree.remember(_ALLOWANCE, lambda: Budget(FREE))
 
 
 def _link(path: str, name: str, target: str, offset: int, *, hard: bool = False) -> Iterable[Finding]:

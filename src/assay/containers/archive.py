@@ -208,20 +208,21 @@ class Archive:
 
     def head(self, member: Member, length: int) -> bytes:
         """The first bytes of a member, as far as they can be had cheaply; empty when it cannot be read."""
-        if member.encrypted:
+        if member.encrypted or member.method not in (_STORED, _DEFLATED):
             return b""
         try:
-            raw = self.window.sub(member.offset, member.compressed_size).read(0, length)
-        except BadFormat:
+            raw = self.window.sub(member.offset, member.compressed_size)
+            if member.stored:
+                return raw.read(0, length)
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            out, position = b"", 0
+            while len(out) < length and position < min(raw.size, _CHECKED) and not inflater.eof:
+                # Blocks may be empty: what comes out of the first bytes need not be the beginning of anything.
+                out += inflater.decompress(raw.read(position, 4096), length - len(out))
+                position += 4096
+        except (BadFormat, zlib.error):
             return b""
-        if member.stored:
-            return raw[:length]
-        if member.method != _DEFLATED:
-            return b""
-        try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, length)
-        except zlib.error:
-            return b""
+        return out
 
     def _inflated(self, member: Member, limit: int) -> bytes:
         """What a member inflates to, at most one byte more than it states."""

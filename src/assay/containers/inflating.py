@@ -6,8 +6,10 @@ import tempfile
 import zlib
 
 from assay.errors import BadFormat
-from assay.trees import Window
+from assay.trees import Budget, Window
 
+FAIR = 20
+"""Bytes out per byte in that honest data may take without asking."""
 _STEP = 1 << 18
 _IN_MEMORY = 16 << 20
 
@@ -40,12 +42,15 @@ class InflatingSource:
     Args:
         window: the deflated bytes.
         size: what they should inflate to.
+        allowance: is charged with what comes out beyond ``FAIR`` times what goes in, so that bombs end, however many.
     """
 
-    __slots__ = ("_done", "_file", "_inflater", "_position", "_window", "size")
+    __slots__ = ("_allowance", "_charged", "_done", "_file", "_inflater", "_position", "_window", "size")
 
-    def __init__(self, window: Window, size: int) -> None:
+    def __init__(self, window: Window, size: int, allowance: Budget) -> None:
         self.size = size
+        self._allowance = allowance
+        self._charged = 0
         self._window = window
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._position = 0
@@ -57,6 +62,7 @@ class InflatingSource:
 
         Raises:
             BadFormat: they do not inflate, or to another number of bytes than stated.
+            LimitExceeded: the allowance is used up.
         """
         end = min(offset + length, self.size)
         while self._done < end:
@@ -76,6 +82,10 @@ class InflatingSource:
                 f"{self._window.path}: a member does not inflate: {error}", path=self._window.path
             ) from None
         self._done += len(part)
+        excess = self._done - FAIR * self._position
+        if excess > self._charged:
+            self._allowance.charge(excess - self._charged, self._window.path)
+            self._charged = excess
         if self._done > self.size or (not part and (self._inflater.eof or not data)):
             raise BadFormat(
                 f"{self._window.path}: a member states {self.size:,} bytes and inflates to another number",

@@ -24,13 +24,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assay.containers.archive import Archive, is_archive, open_archive
+from assay.containers.archive import Archive, open_archive
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.errors import BadFormat
 from assay.formats.pytorch.archives import EXPORT_PROGRAM, Kind, archive_kind, find_archives
 from assay.formats.pytorch.export_program import Program, read_program, tensor_meta
 from assay.formats.pytorch.members import unread_members
+from assay.formats.pytorch.nested import nested_findings
 from assay.formats.pytorch.saved import Saved, sought_elements
 from assay.formats.pytorch.state import find_tensors
 from assay.formats.pytorch.values import Malformed, StorageValue, TensorValue
@@ -138,22 +139,16 @@ def _read(archive: Archive) -> _Reading:
 
 
 def _read_beside(reading: _Reading) -> None:
-    """Read the other archives of ``torch.save`` (sample inputs), and say what else lies in the archive."""
-    archive = reading.archive
-    for member in archive.members:
-        if member.name in reading.read or not is_archive(archive.head(member, 4)):
-            continue
-        reading.read.add(member.name)
-        try:
-            reading.findings.extend(read_inner(archive, member.name, Kind.PICKLE).findings)
-        except BadFormat as error:
-            reading.say("torch-export-member", Severity.INCOMPLETE, f"{member.name[-100:]}: {error.message}")
+    """Say what the files of ``torch.save`` inside hold (sample inputs too), and what else lies in the archive."""
+    findings, nested = nested_findings(reading.archive)
+    reading.findings += findings
+    reading.read |= nested
 
     def known(name: str) -> bool:
         base = name.rpartition("/")[2]
         return name in reading.read or name.lower().endswith((".json", *_NATIVE)) or base.startswith(_PICKLED)
 
-    reading.findings += unread_members(archive, reading.prefix, known, plain=False)
+    reading.findings += unread_members(reading.archive, reading.prefix, known, plain=False)
 
 
 def _read_program(reading: _Reading, name: str, member: str) -> None:
@@ -218,13 +213,11 @@ def _read_saved(reading: _Reading, member: str, *, trained: bool, only: str | No
     """Read a ``torch.save`` archive inside the archive: a state dict, or one tensor called *only*."""
     if member not in reading.archive:
         return
-    reading.read.add(member)
     try:
         saved = read_inner(reading.archive, member, Kind.PICKLE)
     except BadFormat as error:
         reading.say("torch-export-weights", Severity.INCOMPLETE, f"{member[-100:]}: {error.message}")
         return
-    reading.findings.extend(saved.findings)
     found = find_tensors(saved.value)
     for name, reason in found.malformed:
         reading.say("torch-export-weights", Severity.INCOMPLETE, f"{name or member}: {reason}")

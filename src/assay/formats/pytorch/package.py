@@ -19,6 +19,7 @@ from assay.formats.pytorch.archives import Kind, archive_kind, find_archives
 from assay.formats.pytorch.graph import needed_distributions
 from assay.formats.pytorch.index import build_index
 from assay.formats.pytorch.members import unread_members
+from assay.formats.pytorch.nested import nested_findings
 from assay.formats.pytorch.saved import Saved
 from assay.formats.pytorch.state import Found, find_tensors
 from assay.formats.pytorch.zip import note, read_inner, read_zip
@@ -112,7 +113,8 @@ class TorchServeFormat:
             findings = [*archive.findings, *_source_findings(archive, "torchserve-source")]
             manifest, model = _manifest(archive, prefix, findings)
             parts = _weights(archive, prefix, model, findings)
-            findings += _unread(archive, prefix, {f"{prefix}{model.get('serializedFile')}"} if parts else set())
+            inside, nested = nested_findings(archive)
+            findings += [*inside, *_unread(archive, prefix, nested)]
             if model.get("requirementsFile"):
                 message = "it names a file of requirements, which TorchServe may install"
                 effect = "fetch packages from the network and run their code"
@@ -205,7 +207,6 @@ def _weights(
     except BadFormat as error:
         findings.append(Finding("torchserve-weights", Severity.INCOMPLETE, error.message[:400], archive.window.path))
         return []
-    findings.extend(saved.findings)
     return [(saved, find_tensors(saved.value))]
 
 
