@@ -116,6 +116,13 @@ def test_what_a_format_read_in_a_file_counts_once_beside_its_card() -> None:
     ) == ("LicenseRef-Llama-3.1",)
 
 
+def test_the_manifest_of_a_folder_is_named_and_not_the_licence_file_beside_it() -> None:
+    inspection = {"models": [{"paths": ["p/LICENSE", "p/accuracy.json", "p/meta.json"], "licenses": ["MIT"]}]}
+    read = licences({"p/LICENSE": APACHE, "p/meta.json": "{}"}, inspection)
+
+    assert [conflict.message for conflict in read.conflicts] == ["p/meta.json says MIT, but p/LICENSE is Apache-2.0"]
+
+
 def test_a_name_that_nobody_knows_is_kept_as_it_is_stated_and_has_no_identifier() -> None:
     (claim,) = licences({"README.md": "---\nlicense: other\nlicense_name: our-own\n---\n"}).claims
 

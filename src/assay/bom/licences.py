@@ -31,6 +31,7 @@ _NOTICE = re.compile(r"(notice|third[-_ ]?party.*)([-_. ].*)?", re.IGNORECASE)
 _PARTS = frozenset("third_party third-party thirdparty vendor vendored _vendor licenses licences".split())
 _TEXTS = frozenset({"", ".txt", ".md", ".rst", ".text", ".html"})
 _CARDS = frozenset({"readme.md", "modelcard.md", "model_card.md"})
+_MANIFESTS = _CARDS | {"meta.json", "mlmodel", "config.json", "model_index.json"}
 _PACKAGES = frozenset({"metadata", "pkg-info"})
 _WORDS = re.compile(r"[^a-z0-9]+")
 _RIDERS = (
@@ -142,11 +143,21 @@ def _described(inspection: Mapping[str, Json]) -> Iterator[LicenceClaim]:
         if not isinstance(model, Mapping):
             continue
         paths, stated = model.get("paths"), model.get("licenses")
-        path = str(paths[0]) if isinstance(paths, list | tuple) and paths else ""
+        path = _speaker([str(one) for one in paths] if isinstance(paths, list | tuple) else [])
         for one in stated if isinstance(stated, list | tuple) else ():
             text = str(one)
             long = identify(text) if len(text) > 60 else ()
             yield LicenceClaim(path, _first_line(text), long or canonical_names(text), text=False)
+
+
+def _speaker(paths: Sequence[str]) -> str:
+    """The entry of a description that most likely names its licence: no licence text, a card or manifest first."""
+    named = sorted((path for path in paths if not _FILE.fullmatch(basename(path))), key=_rank)
+    return next(iter((*named, *paths)), "")
+
+
+def _rank(path: str) -> tuple[bool, int]:
+    return basename(path).lower() not in _MANIFESTS, path.count("/")
 
 
 def _without_echoes(claims: Iterable[LicenceClaim]) -> list[LicenceClaim]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from assay.bom.facts import bases, datasets, libraries, location, section, urn
+from assay.bom.facts import bases, datasets, libraries, location, section, text, urn
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.materials import Facts
@@ -26,7 +26,8 @@ def slsa(facts: Facts) -> dict[str, Json]:
     run = facts.said.get("run", {})
     external: dict[str, Json] = {"parameters": params, "command": environment.get("command")}
     internal: dict[str, Json] = {key: environment.get(key) for key in ("python", "platform", "hardware", "local_code")}
-    metadata: dict[str, Json] = {"invocationId": run.get("uri") or run.get("run_id")}
+    invocation = run.get("uri") or run.get("run_id")
+    metadata: dict[str, Json] = {"invocationId": text(invocation) if invocation else None}
     definition: dict[str, Json] = {
         "buildType": BUILD_TYPE,
         "externalParameters": _known(external),

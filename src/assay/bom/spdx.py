@@ -86,7 +86,7 @@ class _Graph:
             "software_packageVersion": str(facts.version) if facts.version is not None else None,
             "software_downloadLocation": f"oci:{facts.name}@{facts.digest}" if facts.version is not None else None,
             "releaseTime": _time(facts.released) if facts.released is not None else None,
-            "summary": facts.said.get("audit", {}).get("summary"),
+            "summary": text(audited) if (audited := facts.said.get("audit", {}).get("summary")) else None,
             "ai_domain": [task] if (task := summary(facts, "task")) else None,
             "ai_typeOfModel": [kind] if (kind := summary(facts, "architecture")) else None,
             "ai_hyperparameter": _dictionary(parameters(facts)),
