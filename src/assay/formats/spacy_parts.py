@@ -62,7 +62,8 @@ _PICKLED = (b"/data.pkl", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"\xa4kind\xa1O", 
 """Torch's two kinds of checkpoint, and arrays of Python objects, inside msgpack."""
 
 _CHUNK = 1 << 22
-MAX_LOOKED = 2 << 30
+MAX_LOOKED = 1 << 30
+"""Bytes of one file that are looked through."""
 
 
 def is_own_function(name: str) -> bool:

@@ -20,6 +20,12 @@ from assay.spec.json import Json
 MAX_FINDINGS = 200
 """Findings about one configuration; more of them say nothing new."""
 
+MAX_OBJECTS = 100_000
+"""Objects of one configuration: a layer has about six."""
+
+MAX_VALUES = 3_000_000
+"""Values of one configuration, those of vocabularies and arrays included."""
+
 _LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"})
 _PATHS = ("vocabulary", "idf_weights", "file_path", "vocabulary_file", "filename")
 _PLAIN = frozenset(
@@ -67,7 +73,10 @@ def audit(config: Json, path: str, *, needed: bool = True) -> list[Finding]:
         needed: whether loading fails without the classes that are named; the notes in a SavedModel are advice.
     """
     findings: list[Finding] = []
-    for item in _objects(config):
+    for count, item in enumerate(_objects(config)):
+        if item is None or count >= MAX_OBJECTS:
+            text = "Keras configuration: more objects or values than are looked at"
+            return [*findings, Finding("keras-limit", Severity.INCOMPLETE, text, path)]
         for finding in _judge(item, path, needed=needed):
             if finding not in findings:
                 findings.append(finding)
@@ -77,11 +86,17 @@ def audit(config: Json, path: str, *, needed: bool = True) -> list[Finding]:
     return findings
 
 
-def _objects(config: Json) -> Iterator[Mapping[str, Json]]:
-    # The depth is bounded by the JSON parser, the number of values by the text.
+def _objects(config: Json) -> Iterator[Mapping[str, Json] | None]:
+    """Dictionaries that stand for objects; None when there are more values than are looked at."""
+    # The depth is bounded by the JSON parser.
     stack: list[Json] = [config]
+    left = MAX_VALUES
     while stack:
         value = stack.pop()
+        left -= 1 if not isinstance(value, (Mapping, list)) else 1 + len(value)
+        if left < 0:
+            yield None
+            return
         if isinstance(value, Mapping):
             if not _MARKS.isdisjoint(value):
                 yield value

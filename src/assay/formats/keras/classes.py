@@ -8,7 +8,7 @@ configuration, plus what Keras 1 and 2 and ``tf.keras`` had and Keras 3 has not.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 ROOTS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "tensorflow_core.python.keras")
@@ -36,6 +36,7 @@ _ALSO = {
 """Parts of other versions, and where their classes live today."""
 
 
+@lru_cache(1024)
 def part_of(module: str) -> str | None:
     """The part of Keras that *module* belongs to (``""``: Keras itself), or None when it is not Keras'.
 
@@ -71,6 +72,7 @@ def has_function(name: str, part: str | None = None) -> bool:
     return _has(name, part, "()")
 
 
+@lru_cache(4096)
 def _has(name: str, part: str | None, suffix: str) -> bool:
     table = _table()
     if not part:

@@ -96,6 +96,8 @@ def read_model(document: Json, weights: Mapping[str, Mapping[str, str]]) -> Mode
     name = config.get("name") if isinstance(config, Mapping) else None
     model = Model(kind, str(name)[:MAX_SETTING] if isinstance(name, str) else None)
     layers = _layers(config)
+    model.truncated = len(layers) > MAX_LAYERS
+    layers = layers[:MAX_LAYERS]
     model.components = tuple(_component(item, model, weights, 1) for item in layers)
     model.layers = len(layers)
     if kind.rpartition(">")[2] in _MODELS or layers:

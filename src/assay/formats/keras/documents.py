@@ -14,7 +14,7 @@ from assay.formats.keras.config import Model, parse, read_model
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
 
-MAX_CONFIG = 64 << 20
+MAX_CONFIG = 16 << 20
 """Characters of a configuration that are parsed."""
 
 _VERSION = re.compile(r"\d+(\.\d+)*", re.ASCII)

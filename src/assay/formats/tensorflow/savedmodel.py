@@ -45,6 +45,9 @@ MAX_GRAPHS = 100
 MAX_ASSETS = 10_000
 """Names of assets that are looked for."""
 
+MAX_NOTES = 32 << 20
+"""Characters of Keras' notes about all objects."""
+
 MAX_FINDINGS = 500
 """Findings about one SavedModel's objects."""
 
@@ -87,7 +90,8 @@ class SavedModelFormat:
             meta = next((graph for graph in graphs if "serve" in graph.tags), graphs[0] if graphs else MetaGraph())
             bundle = _variables(tree, path, paths, findings)
             objects = _objects(tree, path, paths, meta, findings)
-            model, training, task = _keras(objects, path, findings)
+            documents = _documents(objects, path, findings)
+            model, training, task = _keras(documents, path, findings)
             for graph in graphs:
                 found = [
                     *judge_ops(graph.graph.ops, path, graph.graph.library),
@@ -110,7 +114,7 @@ class SavedModelFormat:
                 inputs=signature.inputs if signature else (),
                 outputs=signature.outputs if signature else (),
                 hyperparameters=training,
-                components=model.components if model else _layers(objects),
+                components=model.components if model else _layers(documents),
                 requirements=(requirement(meta.version),),
                 metadata={
                     **_metadata(graphs, meta, bundle, objects),
@@ -217,15 +221,25 @@ def _objects(tree: Tree, path: str, paths: Sequence[str], meta: MetaGraph, findi
     return objects
 
 
-def _keras(objects: Objects, path: str, findings: list[Finding]) -> tuple[Model | None, dict[str, Json], str | None]:
-    """The Keras model at the root of the objects, if there is one; the notes about all objects are audited."""
-    document = document_of(objects.notes.get(0), "the notes of the root object", path, findings, needed=False)
+def _documents(objects: Objects, path: str, findings: list[Finding]) -> dict[int, Json]:
+    """Keras' notes by object, every one of them audited."""
+    documents: dict[int, Json] = {}
+    left = MAX_NOTES
     for number, text in sorted(objects.notes.items()):
-        if len(findings) >= MAX_FINDINGS:
-            findings.append(_incomplete("tensorflow-limit", "more findings about the objects than are kept", path))
+        left -= len(text)
+        if left < 0 or len(findings) >= MAX_FINDINGS:
+            why = "the objects have more notes, or more findings about them, than are looked at"
+            findings.append(_incomplete("tensorflow-limit", why, path))
             break
-        if number:
-            document_of(text, f"the notes of object {number}", path, findings, needed=False)
+        documents[number] = document_of(text, f"the notes of object {number}", path, findings, needed=False)
+    return documents
+
+
+def _keras(
+    documents: Mapping[int, Json], path: str, findings: list[Finding]
+) -> tuple[Model | None, dict[str, Json], str | None]:
+    """The Keras model at the root of the objects, if there is one."""
+    document = documents.get(0)
     if not isinstance(document, Mapping) or not is_layer(document):
         return None, {}, None
     training, task = read_training(document.get("training_config"))
@@ -249,12 +263,11 @@ def _counted(tensors: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
     ]
 
 
-def _layers(objects: Objects) -> tuple[Component, ...]:
+def _layers(documents: Mapping[int, Json]) -> tuple[Component, ...]:
     """Layers by the notes about each, for models that have no configuration of their own."""
     layers: list[Component] = []
-    for number, text in sorted(objects.notes.items()):
-        document = document_of(text, "", "", [], needed=False) if number else None
-        if isinstance(document, Mapping) and is_layer(document):
+    for number, document in documents.items():
+        if number and isinstance(document, Mapping) and is_layer(document):
             layer = read_model({"class_name": "Notes", "config": {"layers": [document]}}, {})
             layers += layer.components if layer else ()
     return tuple(layers)
