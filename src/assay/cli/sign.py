@@ -88,9 +88,9 @@ def sign(
 @click.argument("path", type=click.Path())
 @json_option
 def key(path: str, *, as_json: bool) -> None:
-    """Make a key pair for signing: PATH, for you alone, and PATH.pub.
+    """Make a key pair for signing: PATH and PATH.pub.
 
-    The private key is encrypted when ASSAY_KEY_PASSWORD is set.
+    PATH, the private key, is for you alone; it is encrypted when ASSAY_KEY_PASSWORD is set.
     """
     private = local_path(path, "PATH")
     public = new_key(private)

@@ -45,7 +45,7 @@ def verify(
     policy: str | None,
     as_json: bool,
 ) -> None:
-    """Read and hash every byte of a version again, and check who signed it.
+    """Read and hash every byte again, and check who signed it.
 
     Exit 0 when all matches, 1 when something does not. A damaged blob is set aside, so that the next push of the same
     files repairs it. With --signature, the files of a folder are checked instead.
