@@ -21,7 +21,7 @@ ONES = struct.pack("<4f", 1, 1, 1, 1)
 
 
 def found(data: bytes, name: str = "model.pt") -> list[Finding]:
-    """Everything formats and the auditors of structure find."""
+    """Everything formats and the auditors of structure find; what the pickles inside say is another matter."""
     tree = Tree.of({name: data})
     inspection = inspect(tree, all_formats())
     findings = list(inspection.all_findings)
@@ -29,7 +29,7 @@ def found(data: bytes, name: str = "model.pt") -> list[Finding]:
         findings += auditor.audit(tree, inspection)
     if inspection.unknown:
         findings.append(Finding("file-unknown", Severity.INCOMPLETE, "nobody knows it", name))
-    return findings
+    return [finding for finding in findings if not finding.rule.startswith("pickle-")]
 
 
 def grave(data: bytes, name: str = "model.pt") -> set[str]:
