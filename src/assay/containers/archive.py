@@ -39,7 +39,8 @@ _NEWEST = 63
 # Version of the specification that readers know.
 _PATCHED = 0x20
 _IN_MEMORY = 32 << 20
-# Archives up to this size are read once, as a whole, to look at their local headers.
+_PER_MEMBER = 4096
+# Archives of at most so many bytes, and so many per member, are read once, as a whole, to look at their local headers.
 _CHECKED = 1 << 20
 # Stored members up to this size have their CRC-32 checked when they are opened.
 _MAX_GAP = 1 << 16
@@ -122,9 +123,11 @@ class Archive:
         self.names: list[str] = []
         self._said: Counter[str] = Counter()
         self._opened: set[tuple[str, str]] = set()
-        self._whole = window.read() if window.size <= _IN_MEMORY else None
+        self._whole: bytes | None = None
         with guarded("a zip archive", window.path):
             end = find_end(window)
+            if window.size <= min(_IN_MEMORY, max(_CHECKED, end.count * _PER_MEMBER)):
+                self._whole = window.read()
             for message, offset in end.oddities:
                 self._report("zip-ends", message, offset)
             found = self._directory(end)
