@@ -34,5 +34,8 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 
 
 def test_the_public_names_are_pinned() -> None:
-    names = "AssayError inspect load open pull push scan show sign signatures verify versions"
+    names = (
+        "AssayError bill_of_materials convert inspect load open pull push scan show sign signatures verify versions "
+        "vulnerabilities"
+    )
     assert assay.__all__ == names.split()

@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Path:
     (folder / "settings.json").write_text('{"threshold": 0.5}')
     (folder / "README.md").write_text("# A model\n")
     (folder / "extra" / "empty.bin").write_bytes(b"")
-    (folder / "extra" / "größe 名.bin").write_bytes(b"abc")
+    (folder / "extra" / "größe 名.txt").write_bytes(b"abc")
     return folder
 
 

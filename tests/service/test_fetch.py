@@ -43,7 +43,7 @@ def test_a_single_file_keeps_its_base_name(push, registry: Registry, model: Path
     ("patterns", "expected"),
     [
         (("*.json",), {"settings.json"}),
-        (("extra/",), {"extra/empty.bin", "extra/größe 名.bin"}),
+        (("extra/",), {"extra/empty.bin", "extra/größe 名.txt"}),
         (("*.md", "*.safetensors"), {"README.md", "model.safetensors"}),
     ],
 )

@@ -30,7 +30,7 @@ _SHOWN = 20
 @json_option
 @click.pass_context
 def bom(context: click.Context, reference: str, form: Form, output: str | None, *, attach: bool, as_json: bool) -> None:
-    """Write a bill of materials, or the provenance, of a version or of files.
+    """Write what a model is made of, in a standard's words.
 
     Everything in it was observed: files, digests, licences in the files, base models and data sets that are named, the
     recorded environment, parameters and metrics. What is not known is left out.
@@ -78,7 +78,7 @@ def _json(reference: str, made: Bill, output: str | None) -> dict[str, Json]:
 @json_option
 @click.pass_context
 def vulns(context: click.Context, reference: str, export: str, *, as_json: bool) -> int:
-    """Look up what a version was made with among known vulnerabilities, offline.
+    """Look for known vulnerabilities of what a version needs.
 
     Exit status: 0 none is known, 1 some are, 2 it could not be decided, or no environment was recorded.
     """

@@ -136,6 +136,7 @@ class Policy:
                 }
                 for pardon in self.pardons
             ],
+            "trust": self.trust.to_json(),
         }
 
     @property
