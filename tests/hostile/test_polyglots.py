@@ -88,6 +88,7 @@ def found(data: bytes, name: str) -> set[tuple[str, Severity]]:
         ("a.zip", ZIP),
         ("empty.bin", b""),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(600)),
+        ("a.mat", b"MATLAB 7.0 MAT-file".ljust(512, b" ") + b"\x89HDF\r\n\x1a\n" + bytes(600)),
         ("model.mlmodel", b"\x08\x04\x12\x10" + bytes(40)),
         ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(100) + zip_of([Entry(b"labels.txt", b"cat\ndog")])),
     ],

@@ -147,8 +147,11 @@ _OTHERS = (b"GGUF", _HDF5[:4], _PNG[:4], b"\x93NUM", b"%PDF")
 
 
 def _hdf5_inside(window: Window, head: bytes) -> Iterable[Finding]:
-    """HDF5 behind a block of something else: its readers look at 512, 1024, 2048 … too."""
-    if head[:8] == _HDF5 or not head[:512].strip(b"\0"):
+    """HDF5 behind a block of something else: its readers look at 512, 1024, 2048 … too.
+
+    MATLAB writes a line of text and zeros there.
+    """
+    if head[:8] == _HDF5 or head.startswith(b"MATLAB 7") or not head[:512].strip(b"\0"):
         return
     place = 512
     while place + 8 <= min(window.size, 1 << 20):
