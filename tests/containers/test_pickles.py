@@ -321,6 +321,34 @@ def test_a_lying_frame_is_reported_and_reading_goes_on() -> None:
     assert rules(parsed) == ["pickle-frame"]
 
 
+@pytest.mark.parametrize(
+    ("stream", "length"),
+    [
+        (b"cos\nsystem\n)R.", 6),  # a reader of files goes on with the line "stem"
+        (b"\x8c\x05words\x94.", 4),
+        (b"B\x00\x10\x00\x00" + bytes(4096) + b".", 9),
+        (b"K\x01K\x02\x86.", 3),
+        (b"\x95\x04\x00\x00\x00\x00\x00\x00\x00K\x01\x85.", 11),
+        (b"K\x01." + pickle.dumps(1, 4), 8),
+    ],
+    ids=["line", "text", "bytes", "argument", "frame in a frame", "beyond the stop"],
+)
+def test_a_frame_that_ends_inside_an_instruction_is_reported_and_reading_goes_on(stream: bytes, length: int) -> None:
+    framed = run(b"\x80\x04\x95" + struct.pack("<Q", length) + stream)
+
+    assert rules(framed) == ["pickle-frame"]
+    assert framed.complete
+    assert framed.opcodes == run(b"\x80\x04" + stream).opcodes + 1
+
+
+def test_frames_of_honest_pickles_end_where_they_should() -> None:
+    value = [[str(index), index, b"raw" * 9, float(index)] for index in range(30_000)] + [bytes(100_000), "ä" * 70_000]
+    parsed = run(pickle.dumps(value, 4))
+    assert rules(parsed) == []
+    assert len(parsed.value) == len(value)
+    assert parsed.value[:-2] == value[:-2]
+
+
 def test_persistent_ids_keep_their_pid() -> None:
     text, binary = run(b"(Pabc\n(S'storage'\nI5\ntQl.").value
 

@@ -302,6 +302,8 @@ class Machine(Stream):
                                         onward = on_build(target, base + pos)
                                         if onward is not None:
                                             self.jump(onward, base + pos)
+                                            if self.fence:
+                                                self.leave_frame(pos)
                                             pos = onward - base
                                             if pos > size:
                                                 break

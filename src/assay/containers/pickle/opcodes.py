@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from assay.containers.pickle.stream import SET, UNKNOWN, Fault, Stream, store
+from assay.containers.pickle.stream import SET, UNKNOWN, Fault, More, Stream, store
 from assay.containers.pickle.values import Blob, Bytes, Persistent, Symbol, Unknown, key
 from assay.spec.finding import Severity
 
@@ -96,8 +96,15 @@ def _proto(stream: Stream, at: int, pos: int) -> int:
 
 def _frame(stream: Stream, at: int, pos: int) -> int:
     length = stream.unsigned(at, pos, 8)
-    if stream.base + pos + 8 + length > stream.window.size:
+    end = stream.base + pos + 8 + length
+    if end > stream.window.size:
         stream.report("pickle-frame", Severity.MISLEAD, f"a frame says {length:,} bytes, more than there are", at)
+    elif stream.fence and end != stream.fence:
+        stream.torn(at)
+    elif length and not stream.fence:
+        stream.fence = end
+        if stream.base + stream.size >= end:
+            raise More(at, 0)  # again, with a chunk that ends where the frame does
     return pos + 8
 
 
@@ -229,13 +236,19 @@ def _newobj_ex(stream: Stream, at: int, pos: int) -> int:
 
 def _persid(stream: Stream, at: int, pos: int) -> int:
     raw, after = stream.line(at, pos)
-    stream.stack.append(Persistent(text_of(raw), stream.base + at))
+    _name_outside(stream, Persistent(text_of(raw), stream.base + at))
     return after
 
 
 def _binpersid(stream: Stream, at: int, pos: int) -> int:
-    stream.stack.append(Persistent(stream.stack.pop(), stream.base + at))
+    _name_outside(stream, Persistent(stream.stack.pop(), stream.base + at))
     return pos
+
+
+def _name_outside(stream: Stream, value: Persistent) -> None:
+    stream.heavy += UNKNOWN
+    stream.persistent.append(value)
+    stream.stack.append(value)
 
 
 def _pop(stream: Stream, at: int, pos: int) -> int:

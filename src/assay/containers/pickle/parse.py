@@ -44,6 +44,7 @@ __all__ = [
     "Persistent",
     "Symbol",
     "Unknown",
+    "is_importable",
     "looks_like_pickle",
     "parse",
     "payload",
@@ -89,6 +90,7 @@ class Parsed:
             ``pickle-extension``, ``pickle-out-of-band``, ``pickle-changes-global``.
         complete: whether STOP was reached.
         cut: whether the run ended because the bytes did.
+        persistent: every object the stream names to its loader, also those it throws away.
     """
 
     value: Any
@@ -100,6 +102,7 @@ class Parsed:
     findings: tuple[Finding, ...]
     complete: bool
     cut: bool = False
+    persistent: tuple[Persistent, ...] = ()
 
 
 def parse(
@@ -132,6 +135,8 @@ def parse(
     try:
         value = machine.run(on_build)
         complete = True
+        if machine.fence > machine.end:
+            machine.torn(machine.end - machine.base)
     except Fault as fault:
         if not fault.limit and machine.opcodes < 4 and not machine.globals:  # noise, not a stream that breaks
             raise BadFormat(
@@ -157,6 +162,7 @@ def parse(
         findings=tuple(machine.findings),
         complete=complete,
         cut=cut,
+        persistent=tuple(machine.persistent),
     )
 
 
@@ -176,14 +182,15 @@ def looks_like_pickle(head: bytes) -> bool:
         parsed = parse(BytesWindow(head), limits=_SNIFF)
     except BadFormat:
         return False
-    if not all(_importable(use.global_) for use in parsed.globals):  # lines of prose that begin with c or i
+    if not all(is_importable(use.global_) for use in parsed.globals):  # lines of prose that begin with c or i
         return False
     if parsed.complete:
         return parsed.end == len(head) or looks_like_pickle(head[parsed.end :])
     return parsed.cut and parsed.opcodes >= _ENOUGH
 
 
-def _importable(name: Global) -> bool:
+def is_importable(name: Global) -> bool:
+    """Whether a name is one that Python code could spell."""
     return all(part.isidentifier() for part in f"{name.module}.{name.name}".split("."))
 
 

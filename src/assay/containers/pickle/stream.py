@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from assay.containers.pickle.constants import scalars
-from assay.containers.pickle.values import NOTHING, Call, Global, Symbol, Unknown, key, keys
+from assay.containers.pickle.values import NOTHING, Call, Global, Persistent, Symbol, Unknown, key, keys
 from assay.spec.finding import Finding, Severity
 from assay.trees import Window
 
 CHUNK = 1 << 20
 SLACK = 64
+_FRAME = 0x95
 """Zero bytes put after each chunk; no look-ahead and no argument of fixed size goes further."""
 
 MAX_FINDINGS = 100
@@ -84,6 +85,11 @@ class Stream:
         window: the bytes.
         offset: where the stream starts.
         limits: bounds.
+
+    Attributes:
+        fence: where the frame that is being read ends; no chunk goes beyond it. 0 outside frames.
+        fenced: whether the chunk ends there.
+        block, block_at: the bytes read last, and where they lie; frames are shorter than what is read at once.
     """
 
     def __init__(self, window: Window, offset: int, limits: Limits) -> None:
@@ -93,6 +99,10 @@ class Stream:
         self.base = offset
         self.size = 0
         self.final = False
+        self.fence = 0
+        self.fenced = False
+        self.block = b""
+        self.block_at = offset
         self.stack: list[Any] = []
         self.meta: list[list[Any]] = []
         self.memo: list[Any] = []
@@ -100,6 +110,7 @@ class Stream:
         self.holes = 0
         self.globals: dict[tuple[str, str], tuple[Global, int]] = {}
         self.calls: list[Call] = []
+        self.persistent: list[Persistent] = []
         self.findings: list[Finding] = []
         self.protocol = 0
         self.opcodes = self.made = self.heavy = self.buffers = 0
@@ -111,13 +122,53 @@ class Stream:
         Raises:
             Fault: nothing is there.
         """
-        data = self.window.read(absolute, max(CHUNK, want))
+        length = max(CHUNK, want)
+        if self.fence:
+            self._pass_fence(absolute)
+        if self.fence:
+            length = min(length, self.fence - absolute)
+        data = self._ahead(absolute, length, want)
         if not data:
             inside = absolute > self.window.size
             raise Fault("the stream ends inside an instruction" if inside else "the stream ends without STOP", cut=True)
         self.base, self.size = absolute, len(data)
         self.final = absolute + self.size >= self.window.size
+        self.fenced = absolute + self.size == self.fence
         self.data = data + bytes(SLACK)  # no opcode: marks the end, and looking ahead cannot fail
+
+    def _ahead(self, absolute: int, length: int, want: int) -> bytes:
+        """Up to *length* bytes at *absolute*, at least *want* and some more where the window has them."""
+        start = absolute - self.block_at
+        left = len(self.block) - start
+        if start < 0 or left < min(length, want + SLACK):
+            self.block, self.block_at, start = self.window.read(absolute, max(CHUNK, length)), absolute, 0
+        return self.block[start : start + length]
+
+    def _pass_fence(self, absolute: int) -> None:
+        """Go beyond the end of the frame, or on inside it.
+
+        An unpickler that reads a file drops what is left of a frame when an instruction asks for more than that, and
+        reads on behind it; one that has the whole stream in memory does not. So no instruction may lie across the end.
+        """
+        if absolute == self.fence:
+            head = self._ahead(absolute, 9, 9)
+            end = absolute + 9 + int.from_bytes(head[1:], "little")
+            self.fence = end if len(head) == 9 and head[0] == _FRAME and absolute + 9 < end <= self.window.size else 0
+        elif absolute > self.fence or self.fenced:
+            self.torn(absolute - self.base)
+
+    def leave_frame(self, pos: int) -> None:
+        """Raw bytes follow at *pos*: they lie behind the frame, which must end there."""
+        if self.base + pos == self.fence:
+            self.fence = 0
+        else:
+            self.torn(pos)
+
+    def torn(self, at: int) -> None:
+        """Report that the frame does not end where an instruction does, and forget its end."""
+        self.fence = 0
+        message = "a frame ends inside an instruction: unpicklers differ about what follows"
+        self.report("pickle-frame", Severity.MISLEAD, message, at)
 
     def check(self) -> None:
         """Hold the limits; done once per chunk."""
