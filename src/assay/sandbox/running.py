@@ -66,49 +66,65 @@ def run(
     Returns:
         How it ended, and what was enforced. A program that cannot be started ends with status 126.
     """
+    # As root, bubblewrap leaves its processes uncounted.
+    chosen = mechanism or ("bubblewrap" if _bubblewrap() and os.geteuid() != 0 else "namespaces")
+    places = _Places(tuple(readable), writable)
     with tempfile.TemporaryDirectory(prefix="assay-sandbox-") as scratch:
-        places = _Places(Path(scratch), tuple(readable), writable)
-        # As root, bubblewrap leaves its processes uncounted.
-        chosen = mechanism or ("bubblewrap" if _bubblewrap() and os.geteuid() != 0 else "namespaces")
-        status, report = os.pipe()
-        spec: dict[str, Any] = {
-            "mode": {"bubblewrap": "inner", "namespaces": "namespaces"}.get(chosen, "plain"),
-            "parent": os.getpid(),
-            "status": report,
-            "limits": {key: value for key, value in asdict(limits).items() if key not in ("seconds", "output")},
-            "arguments": list(arguments),
-            "environment": {**places.environment(), **(environment or {})},
-            "folder": str(writable.absolute()),
-            **places.mounts(),
-        }
-        child = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(spec)]
-        command = [*places.bubblewrap(), *child] if chosen == "bubblewrap" else child
-        try:
-            outcome, said = _watch(command, places, limits, status, report)
-        finally:
-            os.close(status)
-    isolation = _isolation(chosen, said, places)
-    return Outcome(isolation=isolation, **outcome)
+        places.make(Path(scratch))
+        outcome, said = _once(chosen, arguments, places, limits, environment or {})
+        if not said and mechanism is None and chosen == "bubblewrap":
+            # It is installed and may not do its work here; the program has not begun.
+            chosen = "namespaces"
+            outcome, said = _once(chosen, arguments, places, limits, environment or {})
+    return Outcome(isolation=_isolation(chosen, said, places), **outcome)
+
+
+def _once(
+    chosen: str, arguments: Sequence[str], places: _Places, limits: Limits, environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run it by one mechanism; how it ended, and what its first process said, which is nothing if it never ran."""
+    status, report = os.pipe()
+    spec: dict[str, Any] = {
+        "mode": {"bubblewrap": "inner", "namespaces": "namespaces"}.get(chosen, "plain"),
+        "parent": os.getpid(),
+        "status": report,
+        "limits": {key: value for key, value in asdict(limits).items() if key not in ("seconds", "output")},
+        "arguments": list(arguments),
+        "environment": {**places.environment(), **environment},
+        "folder": str(places.folder),
+        **places.mounts(),
+    }
+    child = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(spec)]
+    command = [*places.bubblewrap(), *child] if chosen == "bubblewrap" else child
+    try:
+        return _watch(command, places, limits, status, report)
+    finally:
+        os.close(status)
 
 
 class _Places:
     """Which paths the process sees.
 
     Args:
-        scratch: a folder of our own for its home, its temporary files and its root.
         readable: what it may read.
         writable: where it may write.
     """
 
-    def __init__(self, scratch: Path, readable: tuple[Path, ...], writable: Path) -> None:
-        self.root, self.home, self.temporary = (scratch / name for name in ("root", "home", "tmp"))
-        for folder in (self.root, self.home, self.temporary):
-            folder.mkdir()
-        self.writable = _both((writable, self.home, self.temporary))
+    def __init__(self, readable: tuple[Path, ...], writable: Path) -> None:
+        self.folder = writable.absolute()
+        self._given = writable
+        self.writable: tuple[str, ...] = ()
         runtime = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, _CHILD]
         imported = [*map(Path, site.getsitepackages()), Path(__file__).parent.parent]
         system = [Path(text) for text in (*_SYSTEM, *_CONFIGURATION, _PROCESSORS)]
         self.readable = _outermost(_both((*system, *runtime, *imported, *readable)))
+
+    def make(self, scratch: Path) -> None:
+        """Make a home, a place for temporary files and a root in a folder of our own."""
+        self.root, self.home, self.temporary = (scratch / name for name in ("root", "home", "tmp"))
+        for folder in (self.root, self.home, self.temporary):
+            folder.mkdir()
+        self.writable = _both((self._given, self.home, self.temporary))
 
     def environment(self) -> dict[str, str]:
         """The variables it gets."""

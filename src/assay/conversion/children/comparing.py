@@ -153,7 +153,7 @@ def _state(value: Any) -> Any:
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     attributes = getattr(value, "__dict__", None)
-    cls = type(value)
+    cls: Any = type(value)
     plain = cls.__reduce__ is object.__reduce__ and cls.__reduce_ex__ is object.__reduce_ex__
     if isinstance(attributes, dict) and plain and cls.__getstate__ is object.__getstate__:
         return _without_addresses(attributes)
