@@ -1,0 +1,209 @@
+"""Models in and out: push, pull, load, open, inspect and what a registry holds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from assay.api.given import (
+    PathLike,
+    claims_of,
+    environment_of,
+    names_path,
+    plain,
+    registry_of,
+    text_of,
+    version_of,
+    warn,
+)
+from assay.artifact.collect import collect, tree_of
+from assay.artifact.reader import Artifact
+from assay.environment.capture import capture
+from assay.loaders.registry import choose_loader, choose_saver
+from assay.ports.progress import SILENT, Progress
+from assay.service import browse, fetch, loading, publish
+from assay.settings import read_settings
+from assay.spec.inspection import Inspection
+from assay.spec.json import Json
+from assay.spec.records import Version
+from assay.spec.reference import check_alias, check_name
+from assay.wiring.auditing import guard_of
+from assay.wiring.converting import safe_files
+from assay.wiring.looking import look, open_artifact
+from assay.wiring.places import SNAPSHOTS, open_registry
+
+
+def push(
+    model: object,
+    name: str,
+    *,
+    alias: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, Json] | None = None,
+    base: str | None = None,
+    run: str | None = None,
+    note: str | None = None,
+    safe: bool = False,
+    policy: PathLike | None = None,
+    home: PathLike | None = None,
+) -> Version:
+    """Make a model an artifact and number it.
+
+    Args:
+        model: a path (``str`` or ``Path``) to a file or folder, or a live object of a framework, which is saved in the
+            safest form its framework has (safetensors, skops, ONNX, ``.keras``, UBJ, LightGBM text). The environment
+            is recorded for a live object, and for a path when this process has imported what the files need.
+        name: the model's name, such as ``fraud/churn``.
+        alias: a movable name to point at the version.
+        metrics: evaluation results.
+        params: training parameters: numbers, text, truth values, None, lists and dictionaries of them.
+        base: what it was made from: a reference, or any name or URI.
+        run: URI or id of the training run.
+        note: free text.
+        safe: convert unsafe forms of a path first, each with proof; the originals are not stored.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
+        home: the registry's folder; as the settings say when None.
+
+    Returns:
+        The version. Content that this model already has gives its existing version; what is said about it is added.
+
+    Raises:
+        InvalidInput: the name, what is said about the model, the files or the object cannot be accepted; nothing is
+            stored.
+        Refused: the policy does not allow it; the message says where the files are kept.
+        Conflict, StorageError: as the message says; nothing is half-visible.
+    """
+    check_name(text_of("name", name))
+    claims = claims_of(metrics, params, base, run, note)
+    if alias is not None:
+        check_alias(text_of("alias", alias))
+    settings = read_settings(home=home, policy=policy)
+    guard = guard_of(settings, warn=warn)
+    registry = open_registry(settings, create=True)
+    if isinstance(model, (str, Path)):
+        files = collect(Path(model).expanduser())
+        claims = replace(claims, environment=environment_of(files))
+        with safe_files(files, claims) if safe else nullcontext((files, claims)) as (chosen, said):
+            return publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias).version
+    saver = choose_saver(model)
+    with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
+        saved = saver.save(model, Path(scratch))
+        claims = replace(
+            claims,
+            params={**plain(saved.hyperparameters), **claims.params},
+            environment=capture(model, saved.modules),
+        )
+        files = collect(Path(scratch))
+        return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version
+
+
+def pull(
+    reference: str,
+    folder: PathLike,
+    *,
+    only: str | Sequence[str] = (),
+    link: bool = False,
+    home: PathLike | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write an artifact's files, verified, into a new or empty folder.
+
+    Args:
+        reference: ``NAME``, ``NAME:N`` or ``NAME:ALIAS``.
+        folder: the destination.
+        only: gitignore-style patterns of the files to write, or one such pattern; all when empty.
+        link: read-only hard links to the store instead of copies.
+        home: the registry's folder.
+        progress: hears about bytes written.
+
+    Returns:
+        The folder.
+
+    Raises:
+        NotFound, Conflict, IntegrityError, StorageError: as the message says; nothing appears at the destination.
+    """
+    registry = registry_of(home)
+    version = version_of(registry, reference)
+    patterns = (only,) if isinstance(only, str) else only
+    return fetch.pull(registry, version, Path(folder).expanduser(), only=patterns, link=link, progress=progress).folder
+
+
+def load(
+    reference: PathLike, *, part: str | None = None, policy: PathLike | None = None, home: PathLike | None = None
+) -> object:
+    """The framework's own object for a version or a path, built without running foreign code.
+
+    Args:
+        reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
+        part: one model of several, by the name of its file or folder; or a part beside the model (``"tokenizer"``).
+        policy: name of a built-in policy or the file of one; as the settings say when None.
+        home: the registry's folder.
+
+    Raises:
+        Refused: it is not safe under the policy, or cannot be shown to be; the hint says the way out.
+        MissingDependency: the framework is not installed; the hint says what to install.
+        NotFound: no such thing, or no loader for its format.
+    """
+    settings = read_settings(home=home, policy=policy)
+    guard = guard_of(settings, warn=warn)
+    if names_path(reference):
+        path = Path(reference).expanduser()
+        folder = path if path.is_dir() else path.parent
+        tree = tree_of(collect(path))
+        return loading.load_files(tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part)
+    registry = open_registry(settings)
+    version = version_of(registry, str(reference))
+    snapshots = settings.home / SNAPSHOTS
+    return loading.load(registry, version, guard=guard, choose=choose_loader, snapshots=snapshots, part=part)
+
+
+def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # noqa: A001 - assay.open is the name
+    """The lazy artifact: description, files, and tensors that are read when they are indexed.
+
+    Args:
+        reference: a reference, or a path.
+        home: the registry's folder.
+
+    Raises:
+        NotFound: there is no such thing.
+    """
+    if names_path(reference):
+        return open_artifact(None, str(reference))
+    return open_artifact(registry_of(home), str(reference))
+
+
+def inspect(reference: PathLike, *, home: PathLike | None = None) -> Inspection:
+    """What a version or a path holds, understood without running it.
+
+    Args:
+        reference: a reference, or a path.
+        home: the registry's folder.
+
+    Raises:
+        NotFound: there is no such thing.
+    """
+    if names_path(reference):
+        return look(None, str(reference))[1]
+    return look(registry_of(home), str(reference))[1]
+
+
+def versions(name: str, *, home: PathLike | None = None) -> Sequence[Version]:
+    """A model's versions, newest first; empty when there is no such model.
+
+    Raises:
+        InvalidInput: it cannot be a model's name.
+    """
+    return registry_of(home).catalog.versions(check_name(text_of("name", name)))
+
+
+def show(reference: str, *, home: PathLike | None = None) -> dict[str, Json]:
+    """One version's card, as ``assay show --json`` prints it.
+
+    Raises:
+        NotFound: there is no such version.
+    """
+    registry = registry_of(home)
+    return browse.show(registry, version_of(registry, reference))
