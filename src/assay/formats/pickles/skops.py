@@ -16,6 +16,7 @@ from assay.containers.guard import guarded
 from assay.errors import AssayError, BadFormat
 from assay.formats.pickles import story as estimator_story
 from assay.formats.pickles.arrays import Arrays
+from assay.formats.pickles.skops_audit import audit
 from assay.formats.pickles.skops_schema import Schema
 from assay.formats.pickles.tensors import index
 from assay.spec.description import Description
@@ -77,7 +78,7 @@ def _described(archive: Archive, document: dict[str, Json], window: Window, path
         format_version=f"protocol {protocol}" if isinstance(protocol, int) else None,
         requirements=tuple(sorted({"skops", *story.requirements})),
         metadata=metadata,
-        findings=(*archive.findings, *schema.findings, *graph.findings, *story.findings),
+        findings=(*archive.findings, *audit(document, window.path), *schema.findings, *graph.findings, *story.findings),
     )
 
 
