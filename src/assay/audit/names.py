@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from assay.spec.finding import Finding, Severity
 from assay.spec.inspection import Inspection
@@ -54,14 +55,26 @@ def name_findings(names: Iterable[str], archive: str = "") -> list[Finding]:
     for name in listed:
         if _simple(name):
             continue
-        for rule, severity, reason, effect in _problems(name):
-            _say(findings, said, Finding(rule, severity, reason, archive or name, None, _shown(name), effect))
+        for finding in _problems(name, _About(archive or name, _shown(name))):
+            _say(findings, said, finding)
     for first, second in _twins(listed):
         message = (
             f"{_shown(first)} and {_shown(second)} cannot lie beside each other everywhere: readers see one of them"
         )
         _say(findings, said, Finding("name-twins", Severity.MISLEAD, message, archive or second, None, _shown(second)))
     return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The entry a finding is about, and the name as it is shown."""
+
+    path: str
+    evidence: str
+
+    def report(self, rule: str, severity: Severity, message: str, effect: str = "") -> Finding:
+        """A finding about the name."""
+        return Finding(rule, severity, message, self.path, None, self.evidence, effect)
 
 
 def _say(findings: list[Finding], said: dict[str, int], finding: Finding) -> None:
@@ -83,54 +96,54 @@ def _simple(name: str) -> bool:
     )
 
 
-def _problems(name: str) -> Iterable[tuple[str, Severity, str, str]]:
-    """Rule, severity, message and effect of everything wrong with one name."""
+def _problems(name: str, about: _About) -> Iterable[Finding]:
+    """Everything wrong with one name."""
     parts = re.split(r"[/\\]", name)
     if ".." in parts or any(part.strip(" ") == ".." for part in parts):
-        yield "name-parent", Severity.WRITE, "the name leaves its folder by '..'", _OUTSIDE
+        yield about.report("name-parent", Severity.WRITE, "the name leaves its folder by '..'", _OUTSIDE)
     if name.startswith(("\\\\", "//")):
-        yield "name-server", Severity.NETWORK, "the name is a path on another machine", "write to another machine"
+        yield about.report(
+            "name-server", Severity.NETWORK, "the name is a path on another machine", "write to another machine"
+        )
     elif name.startswith(("/", "\\")):
-        yield "name-absolute", Severity.WRITE, "the name is absolute", _OUTSIDE
+        yield about.report("name-absolute", Severity.WRITE, "the name is absolute", _OUTSIDE)
     elif _DRIVE.match(name):
-        yield "name-drive", Severity.WRITE, "the name begins with a drive letter", _OUTSIDE
+        yield about.report("name-drive", Severity.WRITE, "the name begins with a drive letter", _OUTSIDE)
     elif "\\" in name:
-        yield "name-backslash", Severity.MISLEAD, "a backslash is a folder to some systems and a letter to others", ""
-    yield from _ambiguous(name)
+        yield about.report(
+            "name-backslash", Severity.MISLEAD, "a backslash is a folder to some systems and a letter to others"
+        )
+    yield from _ambiguous(name, about)
     inner = name.removeprefix("./").rstrip("/").split("/")  # tar writes "./" before every name
     if not name.startswith("/") and any(part in {"", "."} for part in inner) and name != "./":
-        yield "name-empty-part", Severity.MISLEAD, "the name has an empty part: two readers write it differently", ""
+        yield about.report(
+            "name-empty-part", Severity.MISLEAD, "the name has an empty part: two readers write it differently"
+        )
     if _RESERVED.search(name):
-        yield "name-reserved", Severity.MISLEAD, "the name is a device on Windows", ""
+        yield about.report("name-reserved", Severity.MISLEAD, "the name is a device on Windows")
     if any(_STREAM.fullmatch(part) for part in inner):
-        yield "name-stream", Severity.MISLEAD, "the name means a hidden stream of another file on Windows", ""
+        yield about.report("name-stream", Severity.MISLEAD, "the name means a hidden stream of another file on Windows")
     if any(part != part.rstrip(". ") and part not in {".", ".."} for part in inner):
-        yield "name-trailing", Severity.MISLEAD, "a part ends with a dot or blank, which Windows drops", ""
+        yield about.report("name-trailing", Severity.MISLEAD, "a part ends with a dot or blank, which Windows drops")
     encoded = name.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_LENGTH or any(len(part.encode("utf-8", "surrogatepass")) > MAX_COMPONENT for part in inner):
-        yield (
-            "name-overlong",
-            Severity.MISLEAD,
-            f"the name of {len(encoded):,} bytes is longer than systems can write",
-            "",
+        yield about.report(
+            "name-overlong", Severity.MISLEAD, f"the name of {len(encoded):,} bytes is longer than systems can write"
         )
 
 
-def _ambiguous(name: str) -> Iterable[tuple[str, Severity, str, str]]:
-    """What is wrong with a name's characters, as ``_problems`` gives it."""
+def _ambiguous(name: str, about: _About) -> Iterable[Finding]:
+    """What is wrong with a name's characters."""
     if "\0" in name:
-        yield "name-nul", Severity.MISLEAD, "the name holds a NUL: some readers cut it there", ""
+        yield about.report("name-nul", Severity.MISLEAD, "the name holds a NUL: some readers cut it there")
     if any(unicodedata.category(character) == "Cc" and character != "\0" for character in name):
-        yield (
-            "name-control",
-            Severity.MISLEAD,
-            "the name holds control characters, which change what a terminal shows",
-            "",
+        yield about.report(
+            "name-control", Severity.MISLEAD, "the name holds control characters, which change what a terminal shows"
         )
     if not _BIDI.isdisjoint(name) or not _INVISIBLE.isdisjoint(name):
-        yield "name-invisible", Severity.MISLEAD, "the name holds characters that hide or reorder others", ""
+        yield about.report("name-invisible", Severity.MISLEAD, "the name holds characters that hide or reorder others")
     if any("\ud800" <= character <= "\udfff" for character in name):
-        yield "name-encoding", Severity.MISLEAD, "the name is not UTF-8", ""
+        yield about.report("name-encoding", Severity.MISLEAD, "the name is not UTF-8")
 
 
 def _twins(names: Sequence[str]) -> Iterable[tuple[str, str]]:

@@ -247,7 +247,8 @@ class Archive:
             data = inflater.decompress(raw, member.size + 1)
             if len(data) == member.size and (not inflater.eof or inflater.unused_data):
                 message = f"the deflated bytes of member {member.name!r:.120} do not end where its header says"
-                self._once(("end", member.name), "zip-header-mismatch", message, member.header)
+                if self._first("end", member.name):
+                    self._report("zip-header-mismatch", message, member.header)
             return data
 
     def _check(self, member: Member, data: bytes) -> None:
@@ -257,7 +258,8 @@ class Archive:
             message = f"member {member.name!r:.120} does not match its CRC-32: some readers refuse it, some do not"
         else:
             return
-        self._once(("data", member.name), "zip-crc", message, member.header)
+        if self._first("data", member.name):
+            self._report("zip-crc", message, member.header)
 
     def _directory(self, end: End) -> list[Member]:
         """Every member of the central directory, held against its local header."""
@@ -383,11 +385,11 @@ class Archive:
             return self.window.read(offset, length)
         return self._whole[offset : offset + length] if offset >= 0 else b""
 
-    def _once(self, key: tuple[str, str], rule: str, message: str, offset: int) -> None:
-        """Report what would be found again each time a member is opened."""
-        if key not in self._opened:
-            self._opened.add(key)
-            self._report(rule, message, offset)
+    def _first(self, what: str, name: str) -> bool:
+        """Whether this is the first time; a member that is opened again would be reported again."""
+        known = len(self._opened)
+        self._opened.add((what, name))
+        return len(self._opened) > known
 
     def _report(
         self, rule: str, message: str, offset: int, severity: Severity = Severity.MISLEAD, *, evidence: str = ""
