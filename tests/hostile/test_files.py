@@ -72,3 +72,28 @@ def _inspected(given: dict[str, bytes]):  # type: ignore[no-untyped-def]
 
     tree = Tree.of(given)
     return tree, inspect(tree, auditing().formats)
+
+
+SLOW = {
+    "x.json": b'{"_target_":' + b"[" * 100_000,
+    "x.yaml": b"a: !x " + b"[" * 100_000,
+    "tokens.txt": b"token=" * 200_000,
+    "web.txt": b"-eyJ" * 300_000,
+    "x.bin": b"import os\ndef a(" + b")" * 65_000,
+    "x.py": b"class A(datasets.GeneratorBasedBuilder" * 30_000,
+    ".git/config": b"\n" * 300_000,
+    "x.svg": b"<svg onabc" + b" " * 500_000 + b"onabc",
+    "words.txt": b"cx\ny\n" * 100_000,
+    "requirements.txt": b"a[" + b"a," * 100_000,
+    "x.png": b"\x89PNG\r\n\x1a\n" + (b"\0\0\0\0abcd\0\0\0\0") * 100_000,
+    "x.ipynb": b'{"cells":' + b"[" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_file_takes_long(name: str) -> None:
+    begin = time.process_time()
+
+    audited({name: SLOW[name]})
+
+    assert time.process_time() - begin < 2

@@ -29,7 +29,7 @@ _DANGEROUS = frozenset(
     "webbrowser urllib urllib2 urllib3 http requests httpx aiohttp ftplib smtplib telnetlib xmlrpc socketserver "
     "asyncio multiprocessing threading _thread signal pip setuptools distutils pkgutil site types inspect gc "
     "atexit pdb bdb timeit trace cProfile profile doctest unittest test idlelib zipimport zipapp venv ensurepip "
-    "lib2to3 operator functools pydoc platform tempfile pathlib glob io _io fileinput linecache logging ast dis "
+    "lib2to3 operator functools pydoc platform tempfile pathlib glob io _io fileinput linecache ast dis "
     "sched concurrent antigravity this turtle tkinter sqlite3 ssl nturl2path uuid hydra".split()
 )
 _DANGEROUS_NAMES = frozenset(

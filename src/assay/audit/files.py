@@ -42,11 +42,12 @@ _PLACED = (
     (re.compile(r"(?:.*/)?\.ipython/profile_[^/]+/startup/.+\.i?py"), "IPython runs it when it starts"),
 )
 _GIT_PROGRAM = re.compile(
-    rb"^\s*(?:fsmonitor|sshCommand|hooksPath|pager|editor|askPass|textconv|smudge|clean|process|helper)\s*=\s*\S",
+    rb"^[ \t]*(?:fsmonitor|sshCommand|hooksPath|pager|editor|askPass|textconv|smudge|clean|process|helper)"
+    rb"[ \t]*=[ \t]*\S",
     re.MULTILINE | re.IGNORECASE,
 )
 _AUTO_TASK = re.compile(rb'"runOn"\s*:\s*"folderOpen"')
-_DATASET = re.compile(rb"^class \w+\(.*(?:GeneratorBasedBuilder|ArrowBasedBuilder|BeamBasedBuilder).*\):", re.MULTILINE)
+_DATASET = re.compile(rb"^class \w+\([^\n]{0,200}?(?:Generator|Arrow|Beam)BasedBuilder", re.MULTILINE)
 _START_LINE = re.compile(rb"^(?:import[ \t]|exec)", re.MULTILINE)
 _WEIGHTS = tuple(
     ".bin .pt .pth .ckpt .safetensors .h5 .hdf5 .keras .onnx .gguf .ggml .pkl .pickle .joblib .npy .npz .pb .tflite "

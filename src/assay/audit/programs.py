@@ -24,7 +24,8 @@ _PYC = range(3000, 4000)
 """Magic numbers of Python 3's bytecode; a carriage return and a line feed follow."""
 _SHELL = re.compile(rb"\A(?:\xef\xbb\xbf)?#![ \t]*/?[\w./ -]{2,200}")
 _PYTHON = re.compile(
-    rb"^(?:import [A-Za-z_][\w.]*(?:[ \t]*(?:,|as\b|;|#).*)?\r?$|from [A-Za-z_.][\w.]* import \S|def \w+\(.*\).*:|"
+    rb"^(?:import [A-Za-z_][\w.]*(?:[ \t]*(?:,|as\b|;|#).*)?\r?$|from [A-Za-z_.][\w.]* import \S|"
+    rb"def \w+\([^\n]{0,200}:|"
     rb"class \w+(?:\(.*\))?:\r?$|exec\(|eval\(|__import__\(|if __name__ ?== ?)",
     re.MULTILINE,
 )
@@ -81,7 +82,7 @@ def _looks_like_python(data: bytes) -> bool:
     coded = [
         line
         for line in lines
-        if line[:1] in (b" ", b"\t", b"#", b"@", b")", b"]", b"}", b'"', b"'") or _STATEMENT.match(line.rstrip())
+        if line[:1] in (b" ", b"\t", b"#", b"@", b")", b"]", b"}", b'"', b"'") or _STATEMENT.match(line[:200].rstrip())
     ]
     return len(coded) * 10 >= len(lines) * 8 and not data.lstrip().startswith((b"# ", b"---\n", b"```"))
 

@@ -105,11 +105,13 @@ def _json(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: FBT001 -
     data = tree.open(path).read()
     if not _JSON_WORDS.search(data):
         return []
+    judged = _Judged(path, data, told=told)
     try:
         value = parse_json(data, path, max_values=_MAX_VALUES).value
-    except AssayError:
-        return []  # its format, or the classifier of files, says so
-    judged = _Judged(path, data, told=told)
+    except AssayError as error:
+        if path.endswith(".json"):  # the relatives of JSON have comments
+            judged.report("settings-unreadable", Severity.INCOMPLETE, error.message, "")
+        return judged.findings
     if basename(path) in MANIFESTS or path.endswith((".sigstore", ".sig", ".index.json")):
         judged.findings += judge_manifest(value, path)
     judged.document(value)
