@@ -202,6 +202,11 @@ HUB: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"loader.json": {"loader_class": "Popen", "prompt": "subprocess.Popen"}},
         "settings-names-code",
     ),
+    "expression of a bundle": (
+        {"bundle.json": {"imports": ["$import os"], "id": "$os.getpid()"}},
+        {"bundle.json": {"price": "$5 (five)", "id": "$HOME/x"}},
+        "settings-names-code",
+    ),
     "jsonpickle": (
         {"state.json": {"py/reduce": [{"py/type": "os.system"}]}},
         {"state.json": {"python": [{"type": "system"}]}},

@@ -48,6 +48,8 @@ _FILE_KEY = re.compile(
 )
 _REMOTE = re.compile(r"(?:[a-z][a-z0-9+.-]{1,20})://|\\\\\\\\", re.IGNORECASE)
 _REPOSITORY = re.compile(r"(?:[\w|.-]{1,40}\|)?[\w.-]{1,100}/[\w.-]{1,100}(?:[@:].{0,200})?")
+_EXPRESSION = re.compile(r"\s*\$(?:import |from |[A-Za-z_][\w.]*\()")
+"""What MONAI evaluates as Python when it reads a bundle."""
 _LEFTOVER = re.compile(
     r"(?:special_tokens_map|tokenizer|tokenizer_config|vocab|added_tokens|merges|spiece|sentencepiece.*|config)\.\w+|tokenizer"
 )
@@ -190,8 +192,8 @@ class _Judged:
             self._code(key, text)
         elif key in _ALWAYS_CODE:
             self.report("settings-names-code", Severity.EXECUTE, f"{key} names code to run", text, effect=_CALLS)
-        elif (_CLASS_LIKE.search(key) and is_dangerous(text)) or text.lstrip().startswith("$import "):
-            message = f"{key:.60} names something of Python that runs programs or opens files"
+        elif (_CLASS_LIKE.search(key) and is_dangerous(text)) or _EXPRESSION.match(text):
+            message = f"{key:.60} names code that runs programs or opens files, or is code"
             self.report("settings-names-code", Severity.EXECUTE, message, text, effect=_CALLS)
         elif key == "chat_template" and not self.hub:
             self.findings += judge_template(text, self.path, "chat template")
