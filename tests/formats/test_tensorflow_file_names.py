@@ -130,4 +130,4 @@ def test_a_saved_model_that_opens_files_of_its_own_choice_is_refused(how: str, t
     with pytest.raises(Refused) as caught:
         assay.load(folder)
 
-    assert caught.value.code == "unsafe-model"
+    assert caught.value.code == "not-safe"

@@ -205,7 +205,7 @@ def test_modules_that_are_no_layers_of_sentence_transformers_are_refused(kind: s
     with pytest.raises((Refused, BadFormat)) as caught:
         load(folder)
 
-    assert caught.value.code in {"custom-code", "library-mismatch"}
+    assert caught.value.code in {"custom-code", "library-mismatch", "unsafe-model"}
 
 
 # Keras --------------------------------------------------------------------------------------------------------------
