@@ -32,7 +32,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from assay.loaders.allowed import canonical_module
+from assay.audit.globals import canonical_module
 
 Globals = dict[str, dict[str, set[str]]]
 
@@ -263,7 +263,7 @@ def main() -> None:
     versions: dict[str, set[str]] = defaultdict(set)
     if options.merge:
         before = json.loads(options.file.read_text("utf-8"))
-        for role, table in before["globals"].items():
+        for role, table in before["roles"].items():
             for module, names in table.items():
                 found[role][module].update(names)
         for library, known in before["versions"].items():
@@ -279,9 +279,10 @@ def main() -> None:
         if module is not None:
             versions[library].add(module.__version__)
     document = {
-        "comment": "written by tools/allowed_globals.py; exact pairs; assay/loaders/allowed.py says what the roles are",
+        "comment": "written by tools/allowed_globals.py; exact pairs; assay/audit/globals.py says what the roles are",
+        "loader": True,
         "versions": {library: sorted(known) for library, known in sorted(versions.items())},
-        "globals": {
+        "roles": {
             role: {module: sorted(names) for module, names in sorted(table.items()) if names}
             for role, table in found.items()
         },

@@ -13,9 +13,11 @@ from math import prod
 
 import numpy as np
 
+from assay.audit.pickles import judge
 from assay.containers.archive import Archive, Member, is_archive, open_archive
 from assay.containers.guard import guarded
 from assay.containers.npy import MAX_HEADER, NpyHeader, is_npy, parse_npy
+from assay.containers.pickle.parse import parse
 from assay.errors import AssayError, BadFormat, NotFound
 from assay.spec.description import Description
 from assay.spec.finding import Finding, Severity
@@ -50,7 +52,10 @@ class NpzFormat:
             window = tree.open(path)
             if is_npy(tree.head(path)):
                 findings: list[Finding] = []
-                specs = [_spec("array", window, parse_npy(window), findings, size=window.size, stored=True)]
+                header = parse_npy(window)
+                if header.nbytes is None:
+                    findings += _objects("array", window, header)
+                specs = [_spec("array", window, header, findings, size=window.size, stored=True)]
                 return _description("npy", path, specs, findings)
             return _archive(open_archive(tree, path))
 
@@ -108,6 +113,8 @@ def _archive(archive: Archive) -> Description:
             findings.append(Finding("npz-bad-array", Severity.INCOMPLETE, error.message, path, member.offset))
             continue
         name = member.name.removesuffix(".npy")
+        if header.nbytes is None:
+            findings += _objects(name, archive.open(member.name, MAX_ARRAY), header)
         specs.append(_spec(name, inner, header, findings, size=member.size, stored=member.stored))
     if not specs and archive.members:
         raise BadFormat(f"{path}: no array of the archive can be read", path=path)
@@ -135,8 +142,8 @@ def _spec(
     begin = window.start if stored else 0
     extent = None
     if header.nbytes is None:
-        message = f"array {name!r:.120} holds pickled objects, which run code when loaded with allow_pickle"
-        findings.append(Finding("npy-object-array", Severity.EXECUTE, message, path, begin + header.offset))
+        message = f"array {name!r:.120} holds pickled objects, which only load with allow_pickle"
+        findings.append(Finding("npy-object-array", Severity.NOTE, message, path, begin + header.offset))
     else:
         available = size - header.offset
         if header.nbytes > available:
@@ -152,6 +159,22 @@ def _spec(
     if header.fortran and len(header.shape) > 1:
         strides = tuple(prod(header.shape[:axis]) for axis in range(len(header.shape)))
     return TensorSpec(name, header.dtype, header.shape, extent, header.big_endian, strides)
+
+
+def _objects(name: str, window: Window, header: NpyHeader) -> list[Finding]:
+    """What unpickling the elements of an array of objects would do."""
+    position = header.offset
+    try:
+        parsed = parse(window, offset=position)
+    except BadFormat as error:
+        message = f"array {name!r:.120} holds objects that are no pickle: {error.message}"
+        return [Finding("npy-bad-objects", Severity.INCOMPLETE, message, window.path, window.start + position)]
+    findings = [*parsed.findings, *judge([parsed], window)]
+    if parsed.complete and parsed.end < window.size:
+        message = f"{window.size - parsed.end:,} bytes follow the objects of array {name!r:.120}"
+        where = window.start + parsed.end
+        findings.append(Finding("npy-trailing-bytes", Severity.MISLEAD, message, window.path, where))
+    return findings
 
 
 def _elements(window: Window, header: NpyHeader) -> bytes:

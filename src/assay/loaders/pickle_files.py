@@ -10,7 +10,7 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -28,8 +28,13 @@ FREE = 256 << 20
 _PIECE = 1 << 24
 
 
-def read_pickle(file: Path) -> object:
+def read_pickle(file: Path, names: Collection[str] | None = None, extra: Mapping[str, type] | None = None) -> object:
     """The object a pickle or joblib file holds.
+
+    Args:
+        file: the file.
+        names: the names it may resolve, as the audit saw them; None leaves the whole table.
+        extra: classes beyond the table that a person allowed.
 
     Raises:
         Refused: it wants something outside the rules (code ``unsafe-pickle`` or ``unsafe-structure``).
@@ -37,7 +42,7 @@ def read_pickle(file: Path) -> object:
         MissingDependency: it needs a library that is not installed.
     """
     with file.open("rb") as raw, _inflated(raw, file) as (stream, limit):
-        return RestrictedUnpickler(BoundedStream(stream, limit)).read_object()
+        return RestrictedUnpickler(BoundedStream(stream, limit), names, extra).read_object()
 
 
 class BoundedStream:

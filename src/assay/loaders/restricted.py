@@ -22,7 +22,7 @@ import collections
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -50,12 +50,21 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
 
     Args:
         source: the stream, at its first opcode.
+        names: what it may resolve of the table, as ``module.name``: what the audit saw it name. None leaves the table.
+        extra: classes beyond the table that a person allowed, by ``module.name``: made empty and given state only.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Base.dispatch)
 
-    def __init__(self, source: PickleSource) -> None:
+    def __init__(
+        self,
+        source: PickleSource,
+        names: Collection[str] | None = None,
+        extra: Mapping[str, type] | None = None,
+    ) -> None:
         super().__init__(source)
+        self._names = names
+        self._extra = dict(extra or {})
         self.source = source
         self._roles: dict[int, tuple[object, Role]] = {}
         self._calls: dict[int, Callable[..., object]] = {}
@@ -96,6 +105,13 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         if self.proto < 3:
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+        full = f"{module}.{name}"
+        if self._names is not None and full not in self._names:
+            raise Refused(
+                f"the pickle names {full}, which the audit did not see", code="unsafe-pickle", **{"global": full}
+            )
+        if full in self._extra and "." not in name:
+            return self._known(self._extra[full], Role.CONSTRUCT)
         pair = (canonical_module(module), name)
         found = self._find(pair)
         if not isinstance(found, type):
@@ -205,7 +221,11 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         """``numpy._core._ufunc_reconstruct``: the pair it names, looked up like any other."""
         if not isinstance(module, str) or not isinstance(name, str):
             refuse("the pickle names a ufunc by something that is no text")
-        return self.find_class(module, name)
+        found = self._find((canonical_module(module), name))  # named by arguments: no name of the stream
+        if found is None or isinstance(found, type):
+            refuse(f"the pickle names the ufunc {module}.{name}"[:200])
+        self._functions.add(id(found))
+        return found
 
     def _partial(self, function: object) -> functools.partial[Any]:
         """``functools.partial`` of a function that is a value: it computes whatever its arguments are."""
@@ -265,7 +285,9 @@ class RestrictedUnpickler(_Base):  # type: ignore[misc] # typeshed does not desc
         if isinstance(target, ArrayPlace):
             target.describe(state)
             self._end_frame()
-            self.stack[-1] = target.read(self.source, lambda source: RestrictedUnpickler(source).read_object())
+            self.stack[-1] = target.read(
+                self.source, lambda source: RestrictedUnpickler(source, self._names, self._extra).read_object()
+            )
             return
         if isinstance(target, np.ndarray):
             self._check_nesting(target, state)

@@ -50,7 +50,7 @@ class PickleLoader:
         file = main_file(folder, description)
         try:
             with _noted(file.name):
-                return read_pickle(file)
+                return read_pickle(file, frozenset(description.globals))
         except Refused as error:
             raise Refused(
                 f"{file.name} is not loaded: {error.message}", code=error.code, hint=_WAY_OUT, **error.details

@@ -112,6 +112,7 @@ class Description:
         run: link to the training run.
         metadata: the file's own key-value metadata and counts worth showing (``opsets``, ``ops``, ``trees``).
         findings: what was odd, incomplete or hostile.
+        globals: every ``module.name`` its pickles use; what loads them may resolve these and no others. Not in records.
     """
 
     format: str
@@ -137,6 +138,7 @@ class Description:
     run: RunLink | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    globals: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int | None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from assay.containers.compressed import codec_of, peek, unwrap
-from assay.containers.pickle.parse import GlobalUse, Parsed, looks_like_pickle, parse
-from assay.errors import BadFormat, MissingDependency, NotFound
+from assay.containers.pickle.parse import GlobalUse, Parsed, is_importable, looks_like_pickle, parse
+from assay.errors import AssayError, BadFormat, MissingDependency, NotFound
 from assay.formats.pickles.arrays import Array, Arrays, lost
 from assay.formats.pickles.tensors import Index, index
 from assay.formats.pytorch.legacy import is_legacy
@@ -57,10 +57,15 @@ class Contents:
         return self.streams[0].value if len(self.streams) == 1 else [stream.value for stream in self.streams]
 
     @property
+    def all_streams(self) -> tuple[Parsed, ...]:
+        """The pickles, and those in joblib's object arrays inside them."""
+        return (*self.streams, *self.arrays.nested)
+
+    @property
     def globals(self) -> tuple[GlobalUse, ...]:
         """Every distinct global of all streams, those nested in joblib's object arrays included."""
         found: dict[tuple[str, str], GlobalUse] = {}
-        for stream in (*self.streams, *self.arrays.nested):
+        for stream in self.all_streams:
             for use in stream.globals:
                 name = use.global_.module, use.global_.name
                 known = found.get(name)
@@ -108,6 +113,28 @@ def read(window: Window) -> Contents:
         raise BadFormat(f"{window.path}: there is nothing in it", path=window.path)
     findings.extend(lost(arrays))
     return Contents(inside.window, inside.codecs, tuple(streams), arrays, tuple(findings))
+
+
+def other_reading(contents: Contents) -> list[Finding]:
+    """What a reader would run that does not know joblib, and so takes the bytes of arrays for instructions.
+
+    The bytes of an honest array spell no importable name; what they do spell before they break counts.
+    """
+    if not contents.arrays.wrapped:
+        return []
+    try:
+        parsed = parse(contents.window)
+    except AssayError:
+        return []
+    known = {str(use.global_) for use in contents.globals}
+    other = [use for use in parsed.globals if str(use.global_) not in known and is_importable(use.global_)]
+    if not other:
+        return []
+    where = contents.window.start + other[0].offset
+    name = str(other[0].global_)
+    message = f"read without joblib, the bytes of an array are instructions that name {name[:100]}"
+    effect = "run what the bytes of an array say"
+    return [Finding("pickle-two-readings", Severity.EXECUTE, message, contents.window.path, where, name[:200], effect)]
 
 
 def kind_of(tree: Tree, path: str) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assay.audit.pickles import judge, names
 from assay.containers.guard import guarded
 from assay.errors import MissingDependency, NotFound
 from assay.formats.pickles import story as estimator_story
-from assay.formats.pickles.files import Contents, elements, kind_of, read, unreadable
+from assay.formats.pickles.files import Contents, elements, kind_of, other_reading, read, unreadable
 from assay.spec.description import Description
 from assay.spec.json import Json
 from assay.spec.tensor import TensorSpec
@@ -73,13 +74,11 @@ class _Pickled:
             modules=[use.global_.module for use in uses],
         )
         protocols = sorted({stream.protocol for stream in contents.streams})
-        names = [str(use.global_)[:200] for use in uses]
+        used = [str(use.global_)[:200] for use in uses]
         metadata: dict[str, Json] = {
             "protocol": protocols[0] if len(protocols) == 1 else protocols,
             "opcodes": sum(stream.opcodes for stream in contents.streams),
-            "globals": names
-            if len(names) <= MAX_GLOBALS
-            else [*names[:MAX_GLOBALS], f"… {len(names) - MAX_GLOBALS} more"],
+            "globals": used if len(used) <= MAX_GLOBALS else [*used[:MAX_GLOBALS], f"… {len(used) - MAX_GLOBALS} more"],
             **story.metadata,
         }
         if contents.codecs:
@@ -90,7 +89,14 @@ class _Pickled:
             story.description(self.name, paths, specs),
             format_version=f"protocol {protocols[-1]}",
             metadata=metadata,
-            findings=(*contents.findings, *graph.findings, *story.findings),
+            findings=(
+                *contents.findings,
+                *judge(contents.all_streams, contents.window),
+                *other_reading(contents),
+                *graph.findings,
+                *story.findings,
+            ),
+            globals=names(contents.all_streams),
         )
 
 

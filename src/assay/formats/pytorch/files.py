@@ -178,6 +178,7 @@ def _assemble(
         requirements=(*(name for name in needed if name not in pinned), *story.requirements),
         metadata={"kind": story.kind, **(parts[0][0].facts if parts else {}), **built.facts, **facts, **story.metadata},
         findings=(*findings, *built.findings),
+        globals=tuple(dict.fromkeys(map(str, names))),
     )
 
 

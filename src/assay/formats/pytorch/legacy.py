@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 
+from assay.audit.pickles import judge
 from assay.containers.pickle import parse as pickles
 from assay.containers.pickle.parse import Parsed
 from assay.errors import BadFormat
@@ -100,6 +101,7 @@ def read_legacy(window: Window) -> Saved:
     except BadFormat as error:
         findings.append(_finding(window, "pytorch-storages", error.message, parsed.end, Severity.INCOMPLETE))
     findings += _calls(window, beside)
+    findings += judge([parsed, *beside], window, torch=True)
     facts: dict[str, Json] = {}
     if isinstance(system, dict) and isinstance(system.get("little_endian"), bool):
         facts["saved_on"] = "little-endian" if system["little_endian"] else "big-endian"

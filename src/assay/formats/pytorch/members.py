@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from assay.audit.pickles import judge
 from assay.containers.archive import Archive, Member
-from assay.containers.compressed import peek
+from assay.containers.compressed import peek, unwrap
 from assay.containers.magic import PICKLE, kind_of
 from assay.containers.pickle import parse as pickles
 from assay.errors import AssayError, BadFormat
@@ -80,6 +81,7 @@ def _classified(archive: Archive, member: Member, head: bytes, *, plain: bool) -
         if plain or codecs or _has_globals(archive, member):
             message = f"member {member.name!r:.120} is a pickle that torch does not read"
             yield Finding("pytorch-extra-pickle", Severity.INCOMPLETE, message, path, offset, head[:16].hex(" "))
+            yield from _judged(archive, member)
     elif kind is not None or codecs:
         what = kind or f"{codecs[0]} stream"
         message = f"member {member.name!r:.120} is a {what}, which has no place in the archive"
@@ -90,6 +92,15 @@ def _classified(archive: Archive, member: Member, head: bytes, *, plain: bool) -
     elif plain and not _is_text(head):
         message = f"member {member.name!r:.120} is no text and nothing that is known here"
         yield Finding("pytorch-foreign-member", Severity.INCOMPLETE, message, path, offset, head[:16].hex(" "))
+
+
+def _judged(archive: Archive, member: Member) -> list[Finding]:
+    """What unpickling a member would do, as far as it can be read."""
+    try:
+        window = unwrap(archive.open(member.name, MAX_LOOKED_AT)).window
+        return judge([pickles.parse(window)], window, torch=True)
+    except AssayError:
+        return []  # the member is a finding already
 
 
 def _has_globals(archive: Archive, member: Member) -> bool:

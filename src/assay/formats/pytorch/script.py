@@ -175,16 +175,17 @@ def _custom(script: Script, parts: list[tuple[Saved, Found]], path: str) -> list
 def _read_parts(
     archive: Archive, prefix: str, script: Script, findings: list[Finding]
 ) -> tuple[Saved, list[tuple[Saved, Found]]]:
-    saved = read_zip(archive, prefix)
+    saved = read_zip(archive, prefix, script=True)
     findings.extend(saved.findings)
     declared = {name: found.parameters for name, found in script.classes.items()}
     parts = [(saved, find_tensors(saved.value, declared=declared))]
     if f"{prefix}constants.pkl" in archive:
         try:
-            constants = read_zip(archive, prefix, pickle="constants.pkl", storages="constants/")
+            constants = read_zip(archive, prefix, pickle="constants.pkl", storages="constants/", script=True)
         except BadFormat as error:
             findings.append(Finding("torchscript-constants", Severity.INCOMPLETE, error.message, archive.window.path))
         else:
+            findings.extend(item for item in constants.findings if item not in findings)
             found = find_tensors({"CONSTANTS": constants.value}, declared={})
             found.tensors = [replace(located, buffer=True) for located in found.tensors]
             parts.append((constants, found))

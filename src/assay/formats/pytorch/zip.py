@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from assay.audit.pickles import judge
 from assay.containers.archive import Archive
 from assay.containers.pickle import parse as pickles
 from assay.errors import BadFormat
@@ -69,6 +70,7 @@ def read_zip(
     storages: str = "data/",
     suffix: str = "",
     plain: bool = True,
+    script: bool = False,
 ) -> Saved:
     """Read one pickle of an archive and find its storages.
 
@@ -79,6 +81,7 @@ def read_zip(
         storages: the folder, below the prefix, that holds its storages.
         suffix: what the names of its storages end with, after the key.
         plain: whether the archive itself lies plainly in its entry.
+        script: whether it is a TorchScript program, whose pickles name its own classes.
 
     Raises:
         BadFormat: the pickle is not there or not readable at all.
@@ -86,8 +89,9 @@ def read_zip(
     path = archive.window.path
     version = note(archive, f"{prefix}version") or note(archive, f"{prefix}.data/version")
     order = note(archive, f"{prefix}byteorder")
-    parsed = pickles.parse(archive.open(f"{prefix}{pickle}", MAX_INFLATED))
-    findings = list(archive.findings)
+    window = archive.open(f"{prefix}{pickle}", MAX_INFLATED)
+    parsed = pickles.parse(window)
+    findings = [*archive.findings, *judge([parsed], window, torch=True, script=script)]
     if order not in (None, "little", "big"):
         findings.append(
             Finding(
