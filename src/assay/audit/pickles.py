@@ -30,9 +30,11 @@ MAX_FINDINGS = 200
 MAX_NESTED = 4
 """Depth of streams given to functions that unpickle them."""
 
-_GROWING = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "collections.deque"}) | {
-    "builtins.dict", "builtins.list", "builtins.set", "copyreg._reconstructor", "copyreg.__newobj__"
-}  # fmt: skip
+_GROWING = frozenset(
+    "builtins.dict builtins.list builtins.set collections.Counter collections.OrderedDict collections.defaultdict "
+    "collections.deque copyreg.__newobj__ copyreg._reconstructor".split()
+)
+# Whose results may be given items; classes that are made empty are.
 _SCRIPT_LISTS = frozenset(
     "build_boollist build_doublelist build_intlist build_tensor_from_id build_tensorlist restore_type_tag".split()
 )
