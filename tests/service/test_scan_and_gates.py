@@ -235,6 +235,25 @@ def test_a_purged_version_is_left_out_of_a_scan_of_everything(push, good: Path, 
     assert all_targets(Settings(home, "tester")) == ["a:1"]
 
 
+def test_a_class_that_a_policy_lists_is_built_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ourteam.py").write_text(
+        "class Net:\n    def __init__(self):\n        raise RuntimeError('made by calling it')\n\n\nclass Other(Net):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    net = b"\x80\x02courteam\nNet\n)\x81}U\x06layersK\x03sb."
+    (tmp_path / "net.pkl").write_bytes(net)
+    (tmp_path / "other.pkl").write_bytes(net.replace(b"\nNet\n", b"\nOther\n"))
+    (tmp_path / "policy.toml").write_text('[globals]\nconstruct = ["ourteam.Net"]\n')
+
+    with pytest.raises(Refused):
+        assay.load(tmp_path / "net.pkl")
+    built = assay.load(tmp_path / "net.pkl", policy=tmp_path / "policy.toml")
+    assert (type(built).__name__, vars(built)) == ("Net", {"layers": 3})
+    with pytest.raises(Refused) as caught:
+        assay.load(tmp_path / "other.pkl", policy=tmp_path / "policy.toml")
+    assert caught.value.code == "not-safe"
+
+
 # What an audit does with auditors and archives, on small parts made for it
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import click
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -110,7 +111,7 @@ def _tell(outcome: Scanned | Failed, *, verbose: bool) -> None:
     if items:
         show(_findings(items if verbose else items[:_SHOWN]))
     for text in _advice(items):
-        show(Text(text))
+        show(Padding(text, (0, 0, 0, 2)))
     if not verbose and len(items) > _SHOWN:
         talk().print(f"{len(items) - _SHOWN} more findings; --verbose shows all")
     if verbose:
@@ -122,7 +123,7 @@ def _tell(outcome: Scanned | Failed, *, verbose: bool) -> None:
 def _advice(items: Sequence[Judged]) -> list[str]:
     """What to do about the gravest findings that stop something, each thing once."""
     rules = [item.finding.rule for item in items if item.action is Action.REFUSE]
-    return [f"  {text}" for text in list(dict.fromkeys(advice(rule).do for rule in rules))[:_ADVISED]]
+    return list(dict.fromkeys(advice(rule).do for rule in rules))[:_ADVISED]
 
 
 def _findings(items: Sequence[Judged]) -> Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from assay.errors import AssayError, BadFormat, CouldNot, InvalidInput, LimitExceeded, Refused
-from assay.loaders.allowed import canonical_module, table
+from assay.loaders.allowed import canonical_module, permitted_classes, table
 from assay.loaders.allowed_calls import CLASSES
 from assay.loaders.frameworks import imported, need, reason, top_modules
 from assay.loaders.pickle_files import MAX_INFLATED, read_pickle
@@ -50,7 +50,7 @@ class PickleLoader:
         file = main_file(folder, description)
         try:
             with _noted(file.name):
-                return read_pickle(file, frozenset(description.globals))
+                return read_pickle(file, frozenset(description.globals), permitted_classes(description))
         except Refused as error:
             raise Refused(
                 f"{file.name} is not loaded: {error.message}", code=error.code, hint=_WAY_OUT, **error.details

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -77,6 +78,7 @@ def load(
     guard.admit_signed(Gate.LOAD, registry, version)
     tree = registry.tree(manifest)
     inspection = inspect(tree, guard.auditing.formats)
+    inspection = _permitting(inspection, guard)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     guard.admit(Gate.LOAD, decision, version.reference)
     with snapshot(registry.blobs, manifest, snapshots) as folder:
@@ -100,6 +102,7 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
         As ``load``.
     """
     inspection = inspect(tree, guard.auditing.formats)
+    inspection = _permitting(inspection, guard)
     _, decision = guard.judge(tree, inspection, subject=None)
     guard.admit(Gate.LOAD, decision, what)
     if not _holds_more(folder, set(tree.paths)):
@@ -114,6 +117,14 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
             else:
                 target.write_bytes(source.read(0, source.size))
         return build(Path(scratch), inspection, choose=choose, what=what, part=part)
+
+
+def _permitting(inspection: Inspection, guard: Guard) -> Inspection:
+    """The inspection for loaders, with the classes that the policies let pickles name."""
+    if not guard.globals:
+        return inspection
+    described = tuple(replace(found, permitted=guard.globals) for found in inspection.descriptions)
+    return replace(inspection, descriptions=described)
 
 
 def _holds_more(folder: Path, entries: Collection[str]) -> bool:

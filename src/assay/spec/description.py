@@ -113,6 +113,7 @@ class Description:
         metadata: the file's own key-value metadata and counts worth showing (``opsets``, ``ops``, ``trees``).
         findings: what was odd, incomplete or hostile.
         globals: every ``module.name`` its pickles use; what loads them may resolve these and no others. Not in records.
+        permitted: classes beyond the table, by ``module.name``, that a policy lets pickles name. Not in records.
     """
 
     format: str
@@ -139,6 +140,7 @@ class Description:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     globals: tuple[str, ...] = ()
+    permitted: frozenset[str] = frozenset()
 
     @property
     def parameters(self) -> int | None:
