@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench fuzz clean
 .DEFAULT_GOAL := test
 
 # The CPU build of PyTorch first, so that nothing after it asks for a larger one.
@@ -38,6 +38,15 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Each target for FUZZ_SECONDS; FUZZ_TARGETS names some of them. Guided by coverage where atheris has a wheel.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
+fuzz: $(STAMP)
+	test -x $(VENV)/fuzz/bin/python || { $(BIN)/python -m venv $(VENV)/fuzz \
+	  && $(VENV)/fuzz/bin/python -m pip install --quiet --editable ".[lz4,sign]" "atheris==3.0.0"; } \
+	  || { rm -rf $(VENV)/fuzz; echo "no atheris here: fuzzing by mutation"; }
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 clean:
 	rm -rf $(VENV) .demo build dist
