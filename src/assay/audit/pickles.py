@@ -237,6 +237,7 @@ class _Judging:
     def _add(
         self, rule: str, severity: Severity, message: str, offset: int, evidence: str = "", effect: str = ""
     ) -> None:
+        evidence = evidence if len(evidence) <= _MAX_EVIDENCE else _short(evidence)
         key = rule, evidence or message
         known = self.found.get(key)
         if known is None and len(self.found) < MAX_FINDINGS:
@@ -244,6 +245,7 @@ class _Judging:
             self.found[key] = Finding(rule, severity, message, self._window.path, at, evidence, effect)
 
 
+_MAX_EVIDENCE = 1000
 _ONLY = {Role.VALUE: "kept", Role.CONSTRUCT: "made empty"}
 
 
