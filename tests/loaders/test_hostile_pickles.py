@@ -469,3 +469,12 @@ def test_honest_nested_values_still_load(tmp_path: Path) -> None:
 
         assert [list(part) for part in found.pop("ragged")] == [["a", "b"], ["c"]]
         assert found == {key: item for key, item in value.items() if key != "ragged"}
+
+
+def test_only_names_that_the_audit_saw_in_this_file_are_resolved(tmp_path: Path) -> None:
+    file = tmp_path / "m.pkl"
+    file.write_bytes(pickle.dumps(collections.OrderedDict(a=1)))
+
+    assert read_pickle(file, {"collections.OrderedDict"}) == {"a": 1}
+    with pytest.raises(Refused, match="which the audit did not see"):
+        read_pickle(file, {"collections.Counter"})

@@ -20,7 +20,7 @@ from assay.audit.arguments import (
 from assay.audit.globals import Entry, Role, danger, entry
 from assay.audit.pickle_values import dangerous_shape, kept
 from assay.containers.pickle.parse import Parsed, parse
-from assay.containers.pickle.values import Blob, Call, Global, Persistent, payload
+from assay.containers.pickle.values import Call, Global, Persistent, payload
 from assay.errors import AssayError
 from assay.spec.finding import Finding, Severity
 from assay.trees import BytesWindow, Window
@@ -267,7 +267,7 @@ def _inner_window(value: object, window: Window) -> Window | None:
             except UnicodeEncodeError:
                 return None
         value = text
-    return BytesWindow(bytes(value), window.path) if isinstance(value, bytes) and not isinstance(value, Blob) else None
+    return BytesWindow(bytes(value), window.path) if isinstance(value, bytes) else None
 
 
 def _short(text: str) -> str:
