@@ -20,7 +20,7 @@ from assay.formats.pytorch.index import Index, build_index
 from assay.formats.pytorch.legacy import is_legacy, read_legacy
 from assay.formats.pytorch.members import storage_keys, unread_members
 from assay.formats.pytorch.saved import Saved, sought_elements
-from assay.formats.pytorch.state import Found, find_tensors
+from assay.formats.pytorch.state import MAX_CONTAINERS, Found, find_tensors
 from assay.formats.pytorch.values import TensorValue, shorten
 from assay.formats.pytorch.zip import read_zip
 from assay.spec.description import Description
@@ -32,6 +32,8 @@ from assay.trees import Tree
 INDEX_SUFFIX = ".bin.index.json"
 """How Hugging Face names the index of sharded torch weights (``pytorch_model.bin.index.json``)."""
 
+MAX_IN_BOMB = 20_000
+"""Containers looked into once the pickle is known to unfold without bounds."""
 MAX_INDEX = 32 << 20
 """Bytes of a shard index that are read."""
 
@@ -134,7 +136,8 @@ def _read_all(tree: Tree, shards: Sequence[str]) -> tuple[list[tuple[Saved, Foun
                 raise
             findings.append(Finding("pytorch-unreadable", Severity.INCOMPLETE, error.message, path))
             continue
-        parts.append((saved, find_tensors(saved.value)))
+        bomb = any(finding.rule == "pickle-bomb" for finding in saved.findings)
+        parts.append((saved, find_tensors(saved.value, most=MAX_IN_BOMB if bomb else MAX_CONTAINERS)))
         findings.extend(saved.findings)
         findings.extend(_unread(tree, path, saved))
     return parts, findings

@@ -127,13 +127,14 @@ _LEAF = _Place(None, "", 0, None, buffer=False, above=None)
 # Stands for every value that can hold no tensor, so that a list of a million numbers costs little.
 
 
-def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
+def find_tensors(root: object, *, declared: Declared | None = None, most: int = MAX_CONTAINERS) -> Found:
     """Walk the object graph; see ``Found``. Bounded by the module's limits.
 
     Args:
         root: the object.
         declared: for TorchScript, what the code declares. Every tensor then belongs to the model, and those that are
             no declared parameter count as buffers.
+        most: containers that are looked into.
     """
     found = Found()
     role = whole_role(root) if declared is None else Role.MODEL
@@ -154,8 +155,8 @@ def find_tensors(root: object, *, declared: Declared | None = None) -> Found:
         if place is _LEAF:
             continue
         looked_into += 1
-        if looked_into > MAX_CONTAINERS:
-            found.truncated = f"it has more than {MAX_CONTAINERS:,} containers"
+        if looked_into > most:
+            found.truncated = f"it has more than {most:,} containers"
             break
         try:
             tensor = _tensor(place.value, known)

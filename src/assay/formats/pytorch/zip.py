@@ -92,6 +92,11 @@ def read_zip(
     window = archive.open(f"{prefix}{pickle}", MAX_INFLATED)
     parsed = pickles.parse(window)
     findings = [*archive.findings, *judge([parsed], window, torch=True, script=script)]
+    if parsed.complete and parsed.end < window.size:
+        left = window.size - parsed.end
+        message = f"{left:,} bytes follow the pickle {prefix}{pickle}, which torch does not read"
+        seen = window.read(parsed.end, 16).hex(" ")
+        findings.append(Finding("pytorch-trailing-bytes", Severity.MISLEAD, message, path, None, seen))
     if order not in (None, "little", "big"):
         findings.append(
             Finding(
