@@ -109,7 +109,7 @@ def _pickles() -> Iterator[Sample]:
     for dotted in pickles.BYPASSES:
         module, _, name = dotted.rpartition(".")
         stream = pickles.stream(pickles.called(module, name, pickles.text("x")))
-        yield Sample(f"pickle, {dotted}", "pickle", {"model.pkl": stream})
+        yield Sample(f"call of {dotted}", "pickle", {"model.pkl": stream})
     bare = pickles.HOSTILE["protocol 0"]
     for name in ("weights", "notes.txt", "a/b.bin", "model.ckpt"):
         yield Sample(f"pickle called {name}", "pickle by another name", {name: bare})
