@@ -67,8 +67,10 @@ def samples() -> Iterator[Sample]:
     yield from _onnx()
     for name, template in templates.REACHING.items():
         yield Sample(f"template, {name}", "template", _templated(template))
-    for name, template in {**templates.GROWING, **templates.DOUBTFUL}.items():
-        yield Sample(f"template, {name}", "template", _templated(template), harm=False)
+    for name, template in templates.GROWING.items():
+        yield Sample(f"growing template, {name}", "template", _templated(template), harm=False)
+    for name, template in templates.DOUBTFUL.items():
+        yield Sample(f"doubtful template, {name}", "template", _templated(template), harm=False)
     yield from _folders()
     yield from _others()
 
