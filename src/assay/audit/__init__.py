@@ -1,1 +1,1 @@
-"""Audit: what things named in foreign bytes can do, as tables and rules. Nothing foreign is executed or imported here."""
+"""Audit: what things named in foreign bytes can do, as tables and rules. Nothing foreign is executed or imported."""

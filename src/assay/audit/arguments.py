@@ -205,8 +205,18 @@ def _newobj(call: Call) -> str | None:
     return None if call.args and _makes(call.args[0]) else "a class that is not made empty"
 
 
+def is_distribution(value: object) -> bool:
+    """Whether *value* names a distribution of scipy, whose state is judged for itself (``distributions``)."""
+    row = entry(value.module, value.name) if type(value) is Global else None
+    return row is not None and row.rule == "distribution"
+
+
+def _distribution(call: Call) -> str | None:  # noqa: ARG001 - whatever the arguments are
+    return "arguments, while it may only be made empty"
+
+
 def _makes(value: object) -> bool:
-    harmless = role_of(value) in (Role.CONSTRUCT, Role.CALL)
+    harmless = role_of(value) in (Role.CONSTRUCT, Role.CALL) or is_distribution(value)
     return harmless or str(value) in ("collections.OrderedDict", "builtins.object", "builtins.set", "torch.Size")
 
 
@@ -346,6 +356,7 @@ _RULES: dict[str, Rule] = {
     "collection": _collection,
     "compiled": _compiled,
     "defaultdict": _default_dict,
+    "distribution": _distribution,
     "dtype": _dtype,
     "fraction": _fraction,
     "frombuffer": _frombuffer,

@@ -1,8 +1,8 @@
 """The exact tables of names a pickle may use, each with what it may be used for, and what known dangerous names do.
 
-The tables are data (``tables/*.json``, written by ``tools/allowed_globals.py`` and ``tools/audit_globals.py``, two by
-hand): nothing is allowed by a prefix or by walking attributes, and a name that holds a dot is in no row. The restricted
-unpickler serves itself from the same tables (those marked ``loader``).
+The tables are data (``tables/*.json``, written by ``tools/allowed_globals.py`` and ``tools/audit_globals.py``, some
+by hand): nothing is allowed by a prefix or by walking attributes, and one row has a dot in its name: how Python pickles
+its own time zones. The restricted unpickler serves itself from the same tables (those marked ``loader``).
 
 Roles:
 

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 from assay.audit.arguments import (
     dtype_objection,
     dunder,
+    is_distribution,
     objection,
     partial_objection,
     storage_objection,
 )
+from assay.audit.distributions import distribution_objection
 from assay.audit.globals import Entry, Role, danger, entry
 from assay.audit.pickle_values import dangerous_shape, kept
 from assay.containers.pickle.parse import Parsed, parse
@@ -196,6 +198,9 @@ class _Judging:
     def _state_objection(self, call: Call, row: Entry) -> str | None:
         if row.rule == "dtype":
             return dtype_objection(call)
+        made = call.args[0] if row.rule in ("reconstructor", "newobj") and call.args else call.function
+        if is_distribution(made):
+            return distribution_objection(call)
         if row.rule == "partial":
             return partial_objection(call)
         if row.rule == "from-type" or (row.role is Role.HELPER and row.rule not in _OWN_STATE):

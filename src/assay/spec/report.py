@@ -75,9 +75,11 @@ class Report:
         Raises:
             InvalidInput: it is not one, or of a newer schema (code ``invalid-report``).
         """
+        if body.get("schema") != SCHEMA:
+            raise InvalidInput(
+                f"not an audit report: schema {body.get('schema')!r:.40}, expected {SCHEMA}", code="invalid-report"
+            )
         try:
-            if body["schema"] != SCHEMA:
-                raise ValueError(f"schema {body['schema']!r}, expected {SCHEMA}")
             return cls(
                 ruleset=_text(body["ruleset"]),
                 findings=tuple(finding(item) for item in _list(body["findings"])),

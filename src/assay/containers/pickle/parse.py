@@ -87,7 +87,7 @@ class Parsed:
         calls: every call and instantiation in order, also those whose result is thrown away.
         opcodes: instructions run.
         findings: rules ``pickle-broken``, ``pickle-limit``, ``pickle-frame``, ``pickle-computed-global``,
-            ``pickle-extension``, ``pickle-out-of-band``, ``pickle-changes-global``.
+            ``pickle-extension``, ``pickle-out-of-band``, ``pickle-changes-global``, ``pickle-memo-index``.
         complete: whether STOP was reached.
         cut: whether the run ended because the bytes did.
         persistent: every object the stream names to its loader, also those it throws away.

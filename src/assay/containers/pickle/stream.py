@@ -28,6 +28,8 @@ HOLE = Unknown("a memo entry that was never stored")
 """Stands in the memo where an index was left out."""
 
 _MAX_GAP = 1 << 16  # indices further out than this are kept in a dict: their distance costs nothing there
+HUGE_INDEX = 1 << 22
+"""Memo entries from here on are a finding: CPython's unpickler keeps an array of twice that many pointers."""
 _NEWLINE = 10
 # How many values more than the one already counted the memory of these is worth.
 _GLOBAL = 6
@@ -298,6 +300,13 @@ class Stream:
         if index < 0:
             raise Fault(f"memo entry {index} is negative")
         if index in self.far or index > len(memo) + _MAX_GAP:
+            if index >= HUGE_INDEX and not any(known >= HUGE_INDEX for known in self.far):
+                self.report(
+                    "pickle-memo-index",
+                    Severity.EXHAUST,
+                    f"memo entry {index:,} makes an unpickler take memory for all before it",
+                    0,
+                )
             self.far[index] = value
         elif index < len(memo):
             if memo[index] is HOLE:

@@ -118,6 +118,11 @@ class Arrays:
         self.nested: list[Parsed] = []
         self.wrapped = 0
 
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Offset and length of the raw elements joblib put between instructions."""
+        return tuple(self._places.values())
+
     def on_build(self, call: Call, position: int) -> int | None:
         """Skip the elements that joblib writes right after a wrapper; see ``pickles.parse``."""
         if not is_wrapper(call) or not isinstance(call.state, dict):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.audit.globals import danger
 from assay.containers.compressed import codec_of, peek, unwrap
 from assay.containers.pickle.parse import GlobalUse, Parsed, is_importable, looks_like_pickle, parse
 from assay.errors import AssayError, BadFormat, MissingDependency, NotFound
@@ -118,7 +119,9 @@ def read(window: Window) -> Contents:
 def other_reading(contents: Contents) -> list[Finding]:
     """What a reader would run that does not know joblib, and so takes the bytes of arrays for instructions.
 
-    The bytes of an honest array spell no importable name; what they do spell before they break counts.
+    The bytes of an honest array spell no importable name; what they do spell before they break counts. Behind them the
+    memo of such a reader is another one, so that honest instructions name nonsense there: of these only names that are
+    known to be dangerous count.
     """
     if not contents.arrays.wrapped:
         return []
@@ -127,7 +130,17 @@ def other_reading(contents: Contents) -> list[Finding]:
     except AssayError:
         return []
     known = {str(use.global_) for use in contents.globals}
-    other = [use for use in parsed.globals if str(use.global_) not in known and is_importable(use.global_)]
+    raw = contents.arrays.places
+    other = [
+        use
+        for use in parsed.globals
+        if str(use.global_) not in known
+        and is_importable(use.global_)
+        and (
+            any(start <= use.offset < start + length for start, length in raw)
+            or danger(use.global_.module, use.global_.name) is not None
+        )
+    ]
     if not other:
         return []
     where = contents.window.start + other[0].offset
