@@ -191,7 +191,7 @@ class Holder:
         (np.random.RandomState(0), np.random.RandomState(1)),
         (len, max),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_two_values_that_differ_are_told_apart_wherever_they_are(one: object, two: object) -> None:
     same_state(Holder(x=[one]), Holder(x=[one]))
