@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "model/config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "model/README.md").write_text("---\nlicense: apache-2.0\n---\n")
     (tmp_path / "model/LICENSE").write_text("For academic and non-commercial purposes. For research use only.")
-    assay.push("./model", "m", metrics={"f1": 0.5})
+    assert invoke("push ./model m --metric f1=0.5".split()) == 0  # in Python, the environment would be recorded
     return tmp_path / "home"
 
 

@@ -21,5 +21,7 @@ def test_every_rule_a_test_expects_is_in_the_reference() -> None:
 
     expected = {word for word in _WORDS.findall(tests) if word.partition("-")[0] in families} - _NO_RULES
 
+    expected = {word for word in expected if not word.endswith("-unreadable")}  # one per format, said at the top
+
     assert len(expected) > 100
     assert sorted(expected - listed) == []

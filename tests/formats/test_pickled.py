@@ -183,7 +183,7 @@ def test_a_pickle_bomb_ends_in_findings() -> None:
     assert describe(doubled).complete
     assert describe(levels).complete
     found = describe(nested)
-    assert [finding.rule for finding in found.findings] == ["pickle-graph"]
+    assert [finding.rule for finding in found.findings] == ["pickle-bomb", "pickle-graph"]
 
 
 def test_a_bomb_inside_hyperparameters_is_cut_short() -> None:
@@ -451,7 +451,9 @@ def test_real_files_are_understood_whole(
 
     assert (found.format, len(found.tensors), found.parameters) == expected
     assert found.complete
-    assert not found.findings
+    assert {finding.rule for finding in found.findings} == (
+        {"pickle-unknown-global"} if "ctparse" in package else set()
+    )
 
 
 @pytest.mark.real

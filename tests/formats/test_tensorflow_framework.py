@@ -91,7 +91,7 @@ def test_a_saved_keras_model_is_described_as_keras_sees_it(
     assert [component.name for component in found.components] == [layer.name for layer in network.layers]
     assert found.inputs == (Port("a", "float32", (None, 8)),)
     assert found.outputs == (Port("out", "float32", (None, 2)),)
-    assert {finding.rule for finding in found.findings} == {"keras-lambda", "keras-lambda-code"}
+    assert {finding.rule for finding in found.findings} == {"keras-custom-object", "keras-lambda", "keras-lambda-code"}
     stored = sorted(
         content(tree, spec) for spec in found.tensors if "optimizer" not in spec.name and "seed" not in spec.name
     )

@@ -332,7 +332,7 @@ def storage_objection(value: Persistent) -> str | None:
     kind = pid[1]
     if type(kind) is not Global or not kind.name.endswith("Storage") or not is_class(kind):
         return f"{str(kind)[:80]} in the place of a storage type"
-    fits = isinstance(pid[2], str) and isinstance(pid[3], str) and type(pid[4]) is int
+    fits = type(pid[2]) in (str, int) and isinstance(pid[3], str) and type(pid[4]) is int  # torch.package counts keys
     return None if fits else "a storage with an unexpected key, place or size"
 
 
