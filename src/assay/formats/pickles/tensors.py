@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from assay.containers.pickle.values import Blob, Call, Global, Persistent, Unknown, plain
+from assay.containers.pickle.values import Blob, Bytes, Call, Global, Opaque, Persistent, Unknown, plain
 from assay.formats.pickles.arrays import Array, Arrays, is_wrapper
 from assay.formats.pickles.estimators import class_of
 from assay.spec.finding import Finding, Severity
@@ -25,6 +25,8 @@ MAX_DEPTH = 200
 MAX_NAME = 500
 
 _ATOMS = frozenset({int, float, bool, type(None), complex, Global, Blob, Persistent})
+_TEXTS = frozenset({str, bytes, Bytes})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 
 @dataclass(slots=True)
@@ -68,29 +70,32 @@ def index(root: object, arrays: Arrays, path: str = "", *, long: int = 1000) -> 
             stack.pop()
             continue
         key, value = pair
-        value = plain(value)
-        if type(value) in _ATOMS or id(value) in seen:
+        kind = type(value)
+        if kind is Opaque:
+            value = plain(value)
+            kind = type(value)
+        if kind in _ATOMS or id(value) in seen:
             continue
         seen.add(id(value))
         step = _Path(parent, key) if len(stack) > 1 else None
-        if isinstance(value, (str, bytes)):
+        if kind in _TEXTS:
             if len(value) >= long:
                 found.texts.append((_name(step), value))
             continue
         if len(seen) > MAX_OBJECTS:
             left_out.add(f"more than {MAX_OBJECTS:,} objects")
             break
-        array = arrays.array(value)
+        array = arrays.array(value) if kind is Call or kind is Array else None
         if array is not None and len(found.tensors) < MAX_TENSORS:
             found.tensors[_unique(_name(step), found.tensors)] = array
         elif array is not None:
             left_out.add(f"more than {MAX_TENSORS:,} arrays")
-        elif isinstance(value, Call) and value.state is not None:
+        elif kind is Call and value.state is not None:
             found.objects.append(value)
         if len(stack) > MAX_DEPTH:
             left_out.add(f"objects nested deeper than {MAX_DEPTH}")
-        elif not (isinstance(value, (list, tuple)) and _ATOMS.issuperset(map(type, value))):  # millions of numbers
-            stack.append((step, _members(value, array)))
+        elif not ((kind is list or kind is tuple) and _ATOMS.issuperset(map(type, value))):  # millions of numbers
+            stack.append((step, _members(value, array, long)))
     for what in sorted(left_out):
         message = f"{what}: the rest is not looked at"
         found.findings.append(Finding("pickle-graph", Severity.INCOMPLETE, message, path))
@@ -107,37 +112,44 @@ class _Path:
         self.key = key
 
 
-def _members(value: Any, array: Array | None) -> Iterator[tuple[object, object]]:
+def _members(value: Any, array: Array | None, long: int) -> Iterator[tuple[object, object]]:
     if array is not None:
-        yield from _compound(enumerate(array.items or ()))
-        return
-    if isinstance(value, dict):
-        yield from _compound(value.items())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from _compound(enumerate(value))
-    elif isinstance(value, Call):
-        if not is_wrapper(value):
-            yield from _compound((f"args.{at}", part) for at, part in enumerate(value.args))
-            yield from _compound(value.kwargs.items())
-        yield from _state(value.state)
-        yield from _compound(enumerate(value.items))
-        yield from _compound(value.entries.items())
-    elif isinstance(value, Unknown) and isinstance(value.about, (list, tuple)):
-        yield from _compound(enumerate(value.about))
+        return _compound(enumerate(array.items or ()), long)
+    kind = type(value)
+    if kind is dict:
+        return _compound(value.items(), long)
+    if kind in _SEQUENCES:
+        return _compound(enumerate(value), long)
+    if kind is Call:
+        return _compound(_of_call(value), long)
+    if kind is Unknown and isinstance(value.about, (list, tuple)):
+        return _compound(enumerate(value.about), long)
+    return iter(())
 
 
-def _state(state: Any) -> Iterator[tuple[object, object]]:
+def _of_call(value: Call) -> Iterator[tuple[object, object]]:
+    if not is_wrapper(value):
+        yield from ((f"args.{at}", part) for at, part in enumerate(value.args))
+        yield from value.kwargs.items()
+    state = value.state
     if isinstance(state, dict):
-        yield from _compound(state.items())
+        yield from state.items()
     elif isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, dict) for part in state):
         for part in state:
-            yield from _compound((part or {}).items())
+            yield from (part or {}).items()
     elif state is not None:
         yield "state", state
+    yield from enumerate(value.items)
+    yield from value.entries.items()
 
 
-def _compound(pairs: Iterable[tuple[object, object]]) -> Iterator[tuple[object, object]]:
-    return ((key, part) for key, part in pairs if type(part) not in _ATOMS)
+def _compound(pairs: Iterable[tuple[object, Any]], long: int) -> Iterator[tuple[object, object]]:
+    """The parts that are worth a visit: no numbers, no short texts."""
+    return (
+        (key, part)
+        for key, part in pairs
+        if type(part) not in _ATOMS and not (type(part) in _TEXTS and len(part) < long)
+    )
 
 
 def _name(step: _Path | None) -> str:

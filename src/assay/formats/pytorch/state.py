@@ -25,7 +25,7 @@ MAX_NESTING = 64
 MAX_NODES = 20_000_000
 """Values looked at, numbers and texts included."""
 
-MAX_CONTAINERS = 1_000_000
+MAX_CONTAINERS = 200_000
 """Containers and objects looked into; what a hostile pickle shares a million times costs no more than this."""
 
 MAX_TENSORS = 200_000
