@@ -1,6 +1,6 @@
 """`make demo`: the main job on six real models, from their files to a prediction made from what came back.
 
-Every model takes the same way: push -> inspect -> verify -> pull (compared byte by byte) -> load -> predict. Five come
+Every model takes the same way: push -> inspect -> scan -> verify -> pull (compared byte by byte) -> load -> predict. Five come
 out of Python packages (`real_models`), one is trained here. Everything happens in `.demo/`, which is emptied first.
 """
 
@@ -64,6 +64,7 @@ def journey(title: str, source: Path, name: str, predict: Callable[[Any], str], 
         "push", str(source), name, *options, shown=f"assay push ./{source.name} {name} {' '.join(options)}".rstrip()
     )
     assay("inspect", name)
+    assay("scan", name)
     assay("verify", name)
     target = ROOT / "pulled" / name.replace("/", "-")
     assay("pull", name, str(target), shown=f"assay pull {name} ./pulled")
