@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
+from bounds import HANG
 from hostile_archives import PRINTS, Entry, special, state_dict, tar_of, zip_of
 
 from assay.audit.archives import ArchivesAuditor, Expanded, expand
@@ -156,7 +157,7 @@ def test_bombs_share_one_allowance_however_many_there_are() -> None:
     data = zip_of([Entry(b"%d.gz" % number, packed) for number in range(20)])
     found = audit(Tree.of({"m": data}), Auditing(all_formats(), (PolyglotsAuditor(),), expand, "t")).findings
     assert ("archive-bomb", Severity.EXHAUST) in {(finding.rule, finding.severity) for finding in found}
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < HANG
 
 
 def test_deflated_members_share_the_allowance_too() -> None:
@@ -173,7 +174,7 @@ def test_deflated_members_share_the_allowance_too() -> None:
     begun = time.process_time()
     with pytest.raises(AssayError):
         _ = [len(tree.open(path).read(99 << 20)) for path in tree]
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < HANG
 
 
 def test_a_lie_about_the_size_shows_when_the_member_is_read() -> None:
@@ -255,7 +256,7 @@ def test_many_members_of_a_tar_are_bounded() -> None:
     begun = time.process_time()
     found = opened(bytes(header) * 100_001 + bytes(1024))
     assert ("archive-unreadable", Severity.INCOMPLETE) in grave(found)
-    assert time.process_time() - begun < 4
+    assert time.process_time() - begun < HANG
 
 
 def test_numbers_of_tar_that_are_none_end_the_reading() -> None:

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bounds import HANG
 from hostile_onnx import (
     attribute,
     external,
@@ -162,10 +163,10 @@ def test_only_functions_that_are_there_count_as_the_model_s_own() -> None:
 
 
 def test_functions_that_grow_without_bounds_are_found_at_once() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert rules(laughing(60)) == {("onnx-function-growth", Severity.EXHAUST)}
     assert rules(looping()) == {("onnx-function-loop", Severity.EXHAUST)}
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < HANG
     assert found(laughing(3)) == []
 
 

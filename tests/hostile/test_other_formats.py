@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from bounds import HANG
 from hostile_others import (
     ENTITY,
     INCLUDE,
@@ -34,9 +35,9 @@ PICKLE = b"\x80\x04\x8c\x02os\x8c\x06system\x93."
 
 def found(files: dict[str, bytes] | bytes, unknown: tuple[str, ...] = ()) -> list[Finding]:
     """Findings above a note; looking takes no two seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     report = inspect(Tree.of(files if isinstance(files, dict) else {"model": files}), all_formats())
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < HANG
     assert report.unknown == unknown
     findings = [finding for finding in report.all_findings if finding.severity is not Severity.NOTE]
     assert all(finding.effect for finding in findings if finding.severity in DOING)

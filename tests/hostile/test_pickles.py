@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from bounds import HANG
 from hostile_pickles import BYPASSES, HOSTILE, RUN, array, called, dtype, name, old, storage, stream, text, torch_zip
 
 from assay.audit.pickles import judge
@@ -37,10 +38,10 @@ def harmful(data: bytes, path: str = "m.pkl") -> bool:
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_stream_that_does_something_is_never_clean(what: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
 
     assert found(HOSTILE[what])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < HANG
 
 
 @pytest.mark.parametrize("what", [what for what in HOSTILE if what != "persistent id"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bounds import HANG
 from hostile_archives import PRINTS, Entry, zip_of
 
 from assay.formats.registry import all_formats
@@ -109,7 +110,7 @@ METAS = b'{"__metadata__":{"a":"b"},"__metadata__":{"a":"c"},"w":{"dtype":"F32",
 def test_safetensors_that_lie_are_found(data: bytes, rule: str) -> None:
     begun = time.process_time()
     got = rules("m.safetensors", data)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < HANG
     assert rule in got or (rule == "safetensors-unreadable" and "file-unknown" in got), got
 
 
@@ -216,7 +217,7 @@ def test_honest_gguf_files_have_no_finding_above_a_note(data: bytes) -> None:
 def test_gguf_files_that_lie_are_found(data: bytes, rule: str) -> None:
     begun = time.process_time()
     got = rules("m.gguf", data)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < HANG
     assert any(name.startswith(rule) for name in got), got
 
 
@@ -283,7 +284,7 @@ def test_honest_numpy_files_have_no_finding_above_a_note(data: bytes) -> None:
 def test_numpy_files_that_lie_are_found(data: bytes, rule: str) -> None:
     begun = time.process_time()
     got = rules("m.npy", data)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < HANG
     assert rule in got, got
 
 

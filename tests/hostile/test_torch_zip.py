@@ -7,6 +7,7 @@ import time
 import zlib
 
 import pytest
+from bounds import HANG
 from hostile_archives import EMPTY, PRINTS, Entry, changed, state_dict, tensor_pickle, zip_of
 
 from assay.audit.archives import ArchivesAuditor
@@ -338,4 +339,4 @@ def test_seventy_thousand_members_take_less_than_two_seconds() -> None:
     data = zip_of([*state_dict(), *(Entry(b"m/data/%d" % number, b"x") for number in range(1, 70_001))])
     begun = time.process_time()
     found(data)
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < HANG
