@@ -70,6 +70,33 @@ HARM: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "list of folders": ({"x.pth": "/opt/evil\n"}, {"x.txt": "/opt/x\n"}, "file-path-list"),
     "sitecustomize": ({"sitecustomize.py": "X = 1\n"}, {"custom.py": "X = 1\n"}, "file-runs-by-itself"),
     "usercustomize": ({"a/usercustomize.py": "X = 1\n"}, {"a/user.py": "X = 1\n"}, "file-runs-by-itself"),
+    "package of sitecustomize": (
+        {"sitecustomize/__init__.py": "X = 1\n"},
+        {"site/x.py": "X = 1\n"},
+        "file-runs-by-itself",
+    ),
+    "image of R in letters": ({"model.rds": "A\n3\n262912\n197888\n"}, {"model.csv": "3\n262912\n"}, "file-unknown"),
+    "template": ({"a.JINJA": "{{ x.__class__ }}"}, {"a.JINJA": "{{ x.role }}"}, "template-attribute"),
+    "script for a data set": (
+        {"d.py": "import datasets\nclass D(\n    datasets.GeneratorBasedBuilder\n):\n    pass\n"},
+        {"d.py": "import datasets\nclass D(\n    object\n):\n    pass  # no GeneratorBasedBuilder\n"},
+        "file-dataset-script",
+    ),
+    "script of a server": (
+        {"m/config.pbtxt": 'backend: "python"\ndefault_model_filename: "x.txt"\n', "m/1/x.txt": "X = 1\n"},
+        {"m/config.pbtxt": 'backend: "onnxruntime"\ndefault_model_filename: "x.txt"\n', "m/1/x.txt": "x\n"},
+        "file-runs-by-itself",
+    ),
+    "pickle in letters behind a long text": (
+        {"notes": b"S'" + b"a" * (1 << 20) + b"'\n0" + PROTOCOL_0},
+        {"notes": b"S'" + b"a" * (1 << 20) + b"'\n"},
+        "",
+    ),
+    "pickle in letters of another alphabet": (
+        {"notes": b"S'\xe9'\n0" + PROTOCOL_0 + b"\n"},
+        {"notes": b"S'\xe9' and more words than one\n"},
+        "",
+    ),
     "conftest": ({"tests/conftest.py": "X = 1\n"}, {"tests/test_x.py": "X = 1\n"}, "file-runs-by-itself"),
     "setup": ({"setup.py": "X = 1\n"}, {"setup.md": "X = 1\n"}, "file-runs-by-itself"),
     "hook": (

@@ -207,6 +207,16 @@ HUB: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"bundle.json": {"price": "$5 (five)", "id": "$HOME/x"}},
         "settings-names-code",
     ),
+    "jsonpickle in wide letters": (
+        {"state.json": '{"py/reduce": [{"py/type": "os.system"}]}'.encode("utf-16")},
+        {"state.json": '{"python": [{"type": "system"}]}'.encode("utf-16")},
+        "settings-names-code",
+    ),
+    "jsonpickle in a large file": (
+        {"state.JSON": {**{f"k{n}": n for n in range(6000)}, "x": [0] * 6000 + [{"py/reduce": [1]}]}},
+        {"state.JSON": {**{f"k{n}": n for n in range(6000)}, "x_file": "a"}},
+        "settings-names-code",
+    ),
     "jsonpickle": (
         {"state.json": {"py/reduce": [{"py/type": "os.system"}]}},
         {"state.json": {"python": [{"type": "system"}]}},
@@ -287,6 +297,21 @@ YAML: dict[str, tuple[str, str, str]] = {
         "settings-names-code",
     ),
     "hydra escaped": ('m: {"\\x5ftarget_": os.system}\n', 'm: {"\\x5ftarg": os.system}\n', "settings-names-code"),
+    "hydra through an alias": (
+        "x: &t os.system\nm:\n  _target_: *t\n",
+        "x: &t torch.nn.ReLU\nm:\n  _target_: *t\n",
+        "settings-names-code",
+    ),
+    "hydra through the alias of a key": (
+        "&k _target_: torch.nn.ReLU\nm:\n  *k : os.system\n",
+        "&k _target_: torch.nn.ReLU\nm:\n  *k : torch.nn.ReLU\n",
+        "settings-names-code",
+    ),
+    "far behind": (
+        "# words\n" * 300_000 + "a: !!python/object/apply:os.system [id]\n",
+        "# words\n" * 300_000 + "a: 1\n",
+        "settings-too-long",
+    ),
     "hydra of a stranger": ("m:\n  _target_: their.module.Net\n", "m:\n  target: Net\n", "settings-names-code"),
     "nemo": (
         "target: subprocess.call\n",
@@ -334,6 +359,11 @@ MLFLOW: dict[str, tuple[Files, Files, str]] = {
             **{"model.py": "X = 1\n"},
         ),
         mlflow("  python_function:\n    loader_module: mlflow.xgboost\n"),
+        "mlflow-model-code",
+    ),
+    "models from code of another flavor": (
+        mlflow("  langchain:\n    model_code_path: model.py\n", **{"model.py": "X = 1\n"}),
+        mlflow("  langchain:\n    langchain_version: 0.3.0\n", **{"model.txt": "x\n"}),
         "mlflow-model-code",
     ),
     "data above": (

@@ -79,6 +79,13 @@ HONEST = {
         "{% set text = m.content %}{% endif %}{{ '%s: %s' | format(m.role | upper, text) }}{{ '  ' * loop.depth }}"
         "{% if loop.index is divisibleby 2 %}{% continue %}{% endif %}{{ m.server ~ '__' ~ m.name }}{% endfor %}"
     ),
+    "names of its own": (
+        "{% macro kind(p) %}{{ p.type | default('any') }}{% endmacro %}{% set ns = namespace(last=0, text='') %}"
+        "{% for m in messages %}{% set ns.last = ns.last + 1 %}{% set ns.text = ns.text ~ m.content %}{% endfor %}"
+        "{% set shown %}{{ ns.text }}{% endset %}{{ shown }}{{ messages[ns.last - 1].role }}{{ messages[ns.last] }}"
+        "{% for key in tools[0].parameters | list %}{{ key ~ kind(tools[0].parameters[key]) }}{% endfor %}"
+        "{% for key, value in tools[0] | dictsort %}{{ tools[0][key] }}{% endfor %}"
+    ),
     "about python": "{% for m in messages %}Never run os.system or subprocess. {{ m['content'] }}{% endfor %}",
 }
 """Templates that must be clean."""
@@ -110,6 +117,18 @@ REACHING = {
 
 DOUBTFUL = {
     "computed": "{{ messages[a ~ b] }}",
+    "computed in a block": "{% set n %}__class__{% endset %}{{ messages[n] }}",
+    "computed in a variable": "{% set n = '%c%cclass' % (95, 95) %}{{ messages[n] }}",
+    "computed in a namespace": (
+        "{% set ns = namespace(a='') %}{% for c in ['_', '_', 'cl', 'ass'] %}{% set ns.a = ns.a ~ c %}{% endfor %}"
+        "{{ messages[ns.a] }}"
+    ),
+    "computed bit by bit": "{% set a = '_' %}{% set a = a ~ a %}{% set b = a ~ 'class' ~ a %}{{ messages[b] }}",
+    "computed by a macro": "{% macro u() %}__class__{% endmacro %}{% set k = u() %}{{ messages[k] }}",
+    "computed for a macro": "{% macro f(n) %}{{ x[n] }}{% endmacro %}{{ f('%c%cclass' % (95, 95)) }}",
+    "computed in a call": "{% macro m() %}{{ x[caller()] }}{% endmacro %}{% call m() %}__class__{% endcall %}",
+    "computed in a loop": "{% for k in ['%c%cclass' % (95, 95)] %}{{ messages[k] }}{% endfor %}",
+    "computed in a scope": "{% with k = '%c%cclass' % (95, 95) %}{{ messages | groupby(k) }}{% endwith %}",
     "computed attribute": "{{ messages | attr(name) }}",
     "part of a name": "{% for a in ['__class', 'x'] %}{{ a }}{% endfor %}",
     "unknown format": "{{ pattern.format(messages) }}",

@@ -130,6 +130,25 @@ def test_a_torch_archive_is_judged_by_its_pickle() -> None:
     assert harmful(torch_zip(stream(b"}"), **{"constants.pkl": stream(RUN)}), "m.pt")
 
 
+@pytest.mark.parametrize(
+    ("module", "function"), [("builtins", "list"), ("collections", "deque"), ("builtins", "bytearray")]
+)
+@pytest.mark.parametrize(
+    "endless", [("builtins", "range", b"\x8a\x06\0\0\0\0\0\x01"), ("ipaddress", "IPv4Network", b"K\0")]
+)
+def test_what_stands_for_more_than_memory_holds_is_not_gone_through(
+    module: str, function: str, endless: tuple[str, str, bytes]
+) -> None:
+    made = (name(endless[0], endless[1]), endless[2], b"\x85R")
+
+    assert harmful(stream(name(module, function), *made, b"\x85R"))
+    assert not harmful(
+        stream(
+            name(module, "list" if module == "builtins" else function), name("builtins", "range"), b"K\x05\x85R\x85R"
+        )
+    )
+
+
 @pytest.mark.parametrize("function", ["_rebuild_tensor_v2", "_rebuild_parameter"])
 def test_a_rebuild_function_calls_nothing_it_is_given(function: str) -> None:
     def rebuilt(module: str, attribute: str) -> bytes:

@@ -38,7 +38,17 @@ Rule = Callable[[Call], str | None]
 
 def objection(call: Call, rule: str) -> str | None:
     """What is wrong with the arguments of *call*, or None."""
-    return _RULES[rule](call)
+    return next(filter(None, map(_endless, call.args)), None) or _RULES[rule](call)
+
+
+def _endless(value: object) -> str | None:
+    """Why going through *value*, which a few bytes stand for, takes all memory; None when it does not."""
+    if type(value) is not Call or type(value.function) is not Global:
+        return None
+    name, numbers = str(value.function), [part for part in value.args if isinstance(part, int)]
+    if name == "builtins.range" and any(abs(number) > MAX_EMPTY for number in numbers):
+        return f"a length of {max(map(abs, numbers)):,} that the stream does not hold"
+    return "a length of a whole network" if name in ("ipaddress.IPv4Network", "ipaddress.IPv6Network") else None
 
 
 def role_of(value: object) -> Role | None:
@@ -336,10 +346,26 @@ def storage_objection(value: Persistent) -> str | None:
     return None if fits else "a storage with an unexpected key, place or size"
 
 
+_TEXT_METHODS = frozenset(
+    "capitalize casefold lower lstrip rsplit rstrip split splitlines strip swapcase title upper".split()
+)
+
+
+def _text_method(call: Call) -> str | None:
+    """``str.lower`` and its like, which pickle as ``getattr``: texts in, texts out. ``format`` would walk attributes."""
+    kind, name = call.args if len(call.args) == 2 else (None, None)
+    harmless = type(kind) is Global and str(kind) == "builtins.str" and isinstance(name, str) and name in _TEXT_METHODS
+    return None if harmless else "what is no method of texts"
+
+
+_NEVER_LOOKED_UP = {"__orig_class__", "__overloads__"}
+# Attributes Python itself never reads: typing leaves the first, scripting a module with torch.jit the second.
+
+
 def dunder(attributes: Mapping[Any, Any]) -> str | None:
     """The first key that would shadow something Python itself looks up, or None."""
     for name in attributes:
-        if isinstance(name, str) and name.startswith("__") and name.endswith("__") and name != "__orig_class__":
+        if isinstance(name, str) and name.startswith("__") and name.endswith("__") and name not in _NEVER_LOOKED_UP:
             return name
         if isinstance(name, Opaque) or not isinstance(
             plain(name), (str, int, float, bytes, tuple, type(None), Global, Call)
@@ -373,6 +399,7 @@ _RULES: dict[str, Rule] = {
     "reconstruct": _reconstruct,
     "reconstructor": _reconstructor,
     "scalar": _scalar,
+    "text-method": _text_method,
     "tree": _tree,
     "ufunc": _ufunc,
 }

@@ -37,6 +37,7 @@ _BY_ITSELF = {
 }
 _PLACED = (
     (re.compile(r"(?:.*/)?\.git/hooks/(?!.*\.sample$)[^/]+|(?:.*/)?\.husky/[^/.]+"), "git runs it"),
+    (re.compile(r"(?:.*/)?(?:site|user)customize/__init__\.py"), "Python runs it whenever it starts beside it"),
     (re.compile(r"(?:.*/)?custom_generate/generate\.py"), "transformers runs it when the model generates"),
     (re.compile(r"(?:.*/)?code/inference\.py"), "servers of SageMaker import it"),
     (re.compile(r"(?:.*/)?\.ipython/profile_[^/]+/startup/.+\.i?py"), "IPython runs it when it starts"),
@@ -47,12 +48,14 @@ _GIT_PROGRAM = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _AUTO_TASK = re.compile(rb'"runOn"\s*:\s*"folderOpen"')
-_DATASET = re.compile(rb"^class \w+\([^\n]{0,200}?(?:Generator|Arrow|Beam)BasedBuilder", re.MULTILINE)
+_DATASET = re.compile(
+    rb"^(?:[ \t]*class \w+\([^)]{0,200}?|from datasets\b.{0,200}?)\b(?:Generator|Arrow|Beam)BasedBuilder", re.MULTILINE
+)
 _START_LINE = re.compile(rb"^(?:import[ \t]|exec)", re.MULTILINE)
 _WEIGHTS = tuple(
     ".bin .pt .pth .ckpt .safetensors .h5 .hdf5 .keras .onnx .gguf .ggml .pkl .pickle .joblib .npy .npz .pb .tflite "
     ".model .msgpack .ot .mlmodel .mar .nemo .params .weights .caffemodel .cbm .ubj .bst .dat .dill .cloudpickle "
-    ".pdparams".split()
+    ".pdparams .rds .rda .rdata .t7".split()
 )
 _TEXT_ENDINGS = (
     ".txt",
@@ -72,6 +75,8 @@ _TEXT_ENDINGS = (
 _ENTITY = re.compile(rb"<!ENTITY[^>]{0,200}|<xi:include\b[^>]{0,200}", re.IGNORECASE)
 _GLOBAL = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")
 _LFS = b"version https://git-lfs.github.com/spec/"
+_ASCII = bytes(range(128)) + b"?" * 128
+"""Letters beyond ASCII as others: pickletools refuses some that loaders take, told another encoding."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -145,7 +150,7 @@ def _undescribed(tree: Tree, path: str) -> list[Finding]:
         return [_finding("file-lfs-pointer", Severity.INCOMPLETE, message, path)]
     if basename(path).lower().endswith(_WEIGHTS):
         return _disguised(data, path)
-    if path.endswith((".jinja", ".jinja2", ".j2")):
+    if path.lower().endswith((".jinja", ".jinja2", ".j2")):
         return judge_template(data.decode("utf-8-sig", "replace"), path, "template")
     if path.endswith(".svg") and (what := active_picture(data)):
         return [
@@ -224,6 +229,9 @@ def _path_file(data: bytes, path: str) -> list[Finding]:
 def _server(tree: Tree, path: str) -> list[Finding]:
     """A model of Triton's Python backend."""
     folder = path.rpartition("/")[0]
+    if b"default_model_filename" in tree.open(path).read(0, _LOOKED_AT):
+        message = "the server runs a file of another name as the model"
+        return [_finding("file-runs-by-itself", Severity.EXECUTE, message, path, effect=_RUNS_SOURCE)]
     return [
         _finding("file-runs-by-itself", Severity.EXECUTE, "the server runs it as the model", other, effect=_RUNS_SOURCE)
         for other in tree.under(folder)
@@ -311,7 +319,7 @@ def _unpickles(data: bytes, *, strict: bool) -> bool:
     """
     named = called = dangerous = False
     try:
-        for count, (code, argument, _) in enumerate(pickletools.genops(data[:_LOOKED_AT])):
+        for count, (code, argument, _) in enumerate(pickletools.genops(data.translate(_ASCII))):
             if code.name in ("GLOBAL", "INST"):
                 named |= bool(_GLOBAL.fullmatch(str(argument)))
                 dangerous |= is_dangerous(str(argument).replace(" ", "."))

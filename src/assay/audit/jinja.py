@@ -17,6 +17,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from assay.audit.jinja_loops import judge_size
+from assay.audit.jinja_names import built_names, name_of
 from assay.audit.jinja_values import Unknown, Value, fold
 from assay.spec.finding import Finding, Severity
 
@@ -114,6 +115,7 @@ class _Judge:
     constants: dict[str, Value] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     spaces: set[str] = field(default_factory=set)
+    built: set[str] = field(default_factory=set)
 
     def findings(self) -> list[Finding]:
         """Everything found, in the order of the lines, a bounded number."""
@@ -153,6 +155,12 @@ class _Judge:
                 self.constants[name] = fold(value, self.constants)
             if isinstance(value, nodes.Call) and getattr(value.node, "name", "") == "namespace":
                 self.spaces.add(name)
+        self.built = built_names(every, self.constants, _builds_text)
+
+    def _is_built(self, node: nodes.Node) -> bool:
+        """Whether an expression is text put together here, or a name or macro that holds such text."""
+        named = node.node if isinstance(node, nodes.Call) else node
+        return _builds_text(node) or name_of(named) in self.built
 
     def _judge(self, node: nodes.Node) -> None:
         if isinstance(node, (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
@@ -200,7 +208,7 @@ class _Judge:
         value = fold(argument, self.constants)
         if isinstance(value, str):
             self._attribute(value, node)
-        elif isinstance(value, Unknown) and _builds_text(argument):
+        elif isinstance(value, Unknown) and self._is_built(argument):
             message = "the name of an attribute is put together from parts that are not known"
             self.report("template-computed-name", Severity.INCOMPLETE, message, node, type(argument).__name__)
 
@@ -224,7 +232,7 @@ class _Judge:
                 if isinstance(value, str):
                     for part in value.split("."):
                         self._attribute(part, node)
-                elif isinstance(value, Unknown) and (node.name == "attr" or _builds_text(argument)):
+                elif isinstance(value, Unknown) and (node.name == "attr" or self._is_built(argument)):
                     message = "the name of an attribute is put together from parts that are not known"
                     self.report("template-computed-name", Severity.INCOMPLETE, message, node, node.name)
         if node.name == "map" and node.args and fold(node.args[0], self.constants) == "format":

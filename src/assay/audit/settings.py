@@ -24,6 +24,8 @@ from assay.spec.json import Json
 from assay.trees import Tree
 
 MAX_YAML = 2 << 20
+MAX_LONG_YAML = 8 << 20
+"""Bytes of YAML that are searched for the words that matter."""
 MAX_FILES = 2_000
 """Settings files of one tree that are looked at."""
 _MAX_VALUES = 4_000_000
@@ -94,9 +96,10 @@ _PARTS = ("Kitfile", "dvc.lock", "dvc.yaml")
 
 
 def _judge_of(name: str) -> Callable[[Tree, str, bool], list[Finding]] | None:
-    if name.endswith((".json", ".jsonc", ".json5", ".sigstore", ".sig")):
+    lower = name.lower()
+    if lower.endswith((".json", ".jsonc", ".json5", ".sigstore", ".sig")):
         return _json
-    if name.endswith((".yaml", ".yml", ".dvc")) or name in ("MLmodel", *_PARTS):
+    if lower.endswith((".yaml", ".yml", ".dvc")) or name in ("MLmodel", *_PARTS):
         return _yaml
     return None
 
@@ -104,7 +107,7 @@ def _judge_of(name: str) -> Callable[[Tree, str, bool], list[Finding]] | None:
 def _json(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: FBT001 - one of two readers of the same shape
     if tree.size(path) > MAX_JSON:
         return []  # a format that describes it says so, and nobody else reads it whole
-    data = tree.open(path).read()
+    data = _utf8(tree.open(path).read())
     if not _JSON_WORDS.search(data):
         return []
     judged = _Judged(path, data, told=told)
@@ -121,16 +124,18 @@ def _json(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: FBT001 -
 
 
 def _yaml(tree: Tree, path: str, told: bool) -> list[Finding]:  # noqa: ARG001, FBT001 - as above
-    data = tree.open(path).read(0, MAX_YAML)
+    data = _utf8(tree.open(path).read(0, MAX_LONG_YAML))
     judged = _Judged(path, data)
-    if not _YAML_WORDS.search(data):
+    long = tree.size(path) > MAX_LONG_YAML
+    if not long and not _YAML_WORDS.search(data):
         return []  # every manifest names paths
-    if tree.size(path) > MAX_YAML:
+    if long or len(data) > MAX_YAML:
+        data = data[:MAX_YAML]
         judged.report("settings-too-long", Severity.INCOMPLETE, f"longer than {MAX_YAML:,} bytes", "")
     walk = Walk()
     parts = path.endswith(".dvc") or basename(path) in _PARTS
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "strict" if len(data) < MAX_YAML else "replace")
         for item in walk.items(text, path):
             if item.tag:
                 judged.tag(item.tag, item.text, len(text[: item.at].encode()))
@@ -276,24 +281,43 @@ class _Judged:
             self.report("settings-path-escape", Severity.READ, message, text, effect="read a file outside the artifact")
 
 
+_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",  # before UTF-16, whose mark it begins with
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 _CALLS = "import and call what a file of settings names"
 _OWN = "run Python source from the artifact"
 _FETCHES = "fetch code from the network and run it"
 _FROM = "fetch from the network"
 
 
+def _utf8(data: bytes) -> bytes:
+    """A text in UTF-16 or UTF-32 with its mark, which readers of JSON and YAML take, in UTF-8; else the bytes."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return data.decode(encoding, "replace").encode()
+    return data
+
+
 def _pairs(value: Json) -> Iterator[tuple[str, Json]]:
-    """Every key with its value, lists under the key they are the value of; vocabularies are left out."""
+    """Every key with its value, lists under the key they are the value of; of vocabularies only what holds text."""
     waiting: list[tuple[str, Json]] = [("", value)]
     while waiting:
         key, item = waiting.pop()
         if key:
             yield key, item
         if isinstance(item, Mapping):
-            if key not in ("vocab", "label2id", "id2label") and not (len(item) > 5000 and key == ""):
-                waiting.extend((str(name), inner) for name, inner in item.items())
+            words = key in ("vocab", "label2id", "id2label") or (len(item) > 5000 and key == "")
+            waiting.extend(
+                (str(name), inner)
+                for name, inner in item.items()
+                if not words or isinstance(inner, (str, Mapping, list))
+            )
         elif isinstance(item, Sequence) and not isinstance(item, str) and key not in ("vocab", "merges"):
             waiting.extend((key, inner) for inner in item[:5000])
+            waiting.extend((key, inner) for inner in item[5000:] if isinstance(inner, Mapping))
 
 
 def _texts(value: Json) -> list[str]:

@@ -48,6 +48,7 @@ class Walk:
 
     expanded: int = 0
     _sizes: dict[str, int] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
     _stack: list[_Frame] = field(default_factory=list)
 
     def items(self, text: str, path: str) -> Iterator[Item]:
@@ -66,14 +67,10 @@ class Walk:
     def _step(self, event: yaml.Event) -> Iterator[Item]:
         at = event.start_mark.index if event.start_mark is not None else 0
         if isinstance(event, yaml.ScalarEvent):
-            frame = self._stack[-1] if self._stack else None
-            if frame is not None and frame.mapping and frame.key is None:
-                frame.key = event.value
-                if event.tag:
-                    yield Item(self._keys(), "", event.tag, at)
-            else:
-                yield Item(self._keys(), event.value, event.tag or "", at)
-                self._done(1, event.anchor)
+            if event.anchor:
+                self._texts[event.anchor] = event.value
+                self._sizes[event.anchor] = 1
+            yield from self._scalar(event.value, event.tag or "", at)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             if event.tag:
                 yield Item(self._keys(), "", event.tag, at)
@@ -82,7 +79,22 @@ class Walk:
             frame = self._stack.pop()
             self._done(frame.nodes, frame.anchor)
         elif isinstance(event, yaml.AliasEvent):
-            self._done(self._sizes.get(event.anchor or "", 1), None)
+            size, text = self._sizes.get(event.anchor or "", 1), self._texts.get(event.anchor or "")
+            if text is not None and size == 1:
+                yield from self._scalar(text, "", at)
+            else:
+                self._done(size, None)
+
+    def _scalar(self, text: str, tag: str, at: int) -> Iterator[Item]:
+        """A text, itself or through its alias, as a key or as a value."""
+        frame = self._stack[-1] if self._stack else None
+        if frame is not None and frame.mapping and frame.key is None:
+            frame.key = text
+            if tag:
+                yield Item(self._keys(), "", tag, at)
+        else:
+            yield Item(self._keys(), text, tag, at)
+            self._done(1, None)
 
     def _keys(self) -> tuple[str, ...]:
         return tuple(frame.key for frame in self._stack if frame.key is not None)
@@ -91,6 +103,7 @@ class Walk:
         """A node of so many nodes ended."""
         if anchor:
             self._sizes[anchor] = nodes
+            self._texts.pop(anchor, None)  # the name may have stood for a text before
         self.expanded = max(self.expanded, nodes)
         if self._stack:
             frame = self._stack[-1]

@@ -131,8 +131,10 @@ def _code(flavors: Flavors, path: str) -> list[Finding]:
         if isinstance(folder, str) and folder and (name == "python_function" or folder != function.get("code")):
             message = f"loading makes the modules under {folder[:100]!r} importable"
             found.append(Finding("mlflow-code-paths", Severity.EXECUTE, message, path, evidence=folder[:200]))
-    script = function.get("model_code_path")
-    if isinstance(script, str) and script:
+    scripts = [
+        script for flavor in flavors.values() if isinstance(script := flavor.get("model_code_path"), str) and script
+    ]
+    for script in dict.fromkeys(scripts):
         message = f"loading runs the script {basename(script)[:100]!r}"
         found.append(Finding("mlflow-model-code", Severity.EXECUTE, message, path))
     return found
