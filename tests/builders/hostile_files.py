@@ -136,6 +136,11 @@ HARM: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"a.svg": "<svg><g/></svg>"},
         "file-active-picture",
     ),
+    "drawing that acts, shouted": (
+        {"a.SVG": "<svg><script>1</script></svg>"},
+        {"a.SVG": "<svg><g/></svg>"},
+        "file-active-picture",
+    ),
     "document that acts": (
         {"a.pdf": b"%PDF-1.4\n1 0 obj <</OpenAction 2 0 R>>\n\xff\n%%EOF"},
         {"a.pdf": b"%PDF-1.4\n1 0 obj <</Type /Catalog>>\n\xff\n%%EOF"},

@@ -152,7 +152,7 @@ def _undescribed(tree: Tree, path: str) -> list[Finding]:
         return _disguised(data, path)
     if path.lower().endswith((".jinja", ".jinja2", ".j2")):
         return judge_template(data.decode("utf-8-sig", "replace"), path, "template")
-    if path.endswith(".svg") and (what := active_picture(data)):
+    if path.lower().endswith(".svg") and (what := active_picture(data)):
         return [
             _finding("file-active-picture", Severity.MISLEAD, "a drawing that runs code where it is shown", path, what)
         ]
