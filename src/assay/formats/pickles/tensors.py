@@ -69,6 +69,8 @@ def index(root: object, arrays: Arrays, path: str = "", *, long: int = 1000) -> 
         if pair is None:
             stack.pop()
             continue
+        key: object
+        value: Any
         key, value = pair
         kind = type(value)
         if kind is Opaque:
