@@ -13,6 +13,7 @@ from assay.spec.finding import Severity
 from assay.trees import Tree
 
 HONEST = [
+    "encoder.bias:0.npy",
     "model.safetensors",
     "model-00001-of-00002.safetensors",
     "./folder/",
@@ -61,6 +62,7 @@ HOSTILE = [
     ("COM¹.log", "name-reserved", Severity.MISLEAD),
     ("aux /x", "name-reserved", Severity.MISLEAD),
     ("x.txt:stream", "name-stream", Severity.MISLEAD),
+    ("x.txt:0.pkl", "name-stream", Severity.MISLEAD),
     ("model::$DATA", "name-stream", Severity.MISLEAD),
     ("a.", "name-trailing", Severity.MISLEAD),
     ("a /b", "name-trailing", Severity.MISLEAD),

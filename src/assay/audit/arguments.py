@@ -352,7 +352,7 @@ _TEXT_METHODS = frozenset(
 
 
 def _text_method(call: Call) -> str | None:
-    """``str.lower`` and its like, which pickle as ``getattr``: texts in, texts out. ``format`` would walk attributes."""
+    """``str.lower`` and its like, which pickle as ``getattr``: texts in and out. ``format`` would walk attributes."""
     kind, name = call.args if len(call.args) == 2 else (None, None)
     harmless = type(kind) is Global and str(kind) == "builtins.str" and isinstance(name, str) and name in _TEXT_METHODS
     return None if harmless else "what is no method of texts"

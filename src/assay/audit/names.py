@@ -26,7 +26,8 @@ _RESERVED = re.compile(
     r"(?:^|/)(?:con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$) *(?:[./]|$)", re.IGNORECASE
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
-_STREAM = re.compile(r".+:\$[A-Za-z_]+|.*\.[A-Za-z]\w{0,4}:[^:]+", re.DOTALL)
+_STREAM = re.compile(r".+:\$[A-Za-z_]+|.*\.[A-Za-z]\w{0,4}:(?!\d{1,2}\.npy\Z)[^:]+", re.DOTALL)
+# TensorFlow numbers what its operations give, so arrays saved by name are "encoder.bias:0.npy" in their archive.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 _INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad\u180e\u3164\u2028\u2029")
 _OUTSIDE = "write a file outside the folder it is unpacked into"

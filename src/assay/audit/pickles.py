@@ -86,9 +86,13 @@ class _Judging:
     def stream(self, stream: Parsed) -> None:
         """Judge one stream."""
         rows: dict[int, Entry | None] = {}
+        reduced = {id(call.function) for call in stream.calls if call.how == "reduce"}
         for use in stream.globals:
             name = use.global_
-            row = rows[id(name)] = self._row(name)
+            row = self._row(name)
+            if row is not None and row.rule == "text-method" and id(name) not in reduced:
+                row = None  # getattr: harmless in its one honest call alone
+            rows[id(name)] = row
             if row is None:
                 self._name(name, use.offset)
         never = {id(use.global_) for use in stream.globals if self._never_kept(rows[id(use.global_)])}
@@ -122,7 +126,7 @@ class _Judging:
         return entry(name.module, name.name)
 
     def _never_kept(self, row: Entry | None) -> bool:
-        return row is not None and (row.role is Role.NESTED or row.rule in ("partial", "from-type"))
+        return row is not None and (row.role is Role.NESTED or row.rule in ("partial", "from-type", "text-method"))
 
     def _shape(self, stream: Parsed, never: set[int]) -> None:
         """Bombs, and functions kept as values that may only be called."""
