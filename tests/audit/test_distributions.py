@@ -63,9 +63,11 @@ def test_frozen_distributions_and_searches_over_them_are_clean(protocol: int) ->
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import RandomizedSearchCV
 
-    for value in (stats.norm(0, 1), stats.gamma(2.0), stats.uniform):
+    discrete = (stats.randint(1, 5), stats.poisson(3)) if protocol >= 2 else ()
+    for value in (stats.norm(0, 1), stats.gamma(2.0), stats.uniform, *discrete):
         assert grave(pickle.dumps(value, protocol)) == set()
-    search = RandomizedSearchCV(LogisticRegression(), {"C": stats.loguniform(0.1, 10)})
+    others = {"max_iter": stats.randint(50, 200)} if protocol >= 2 else {}
+    search = RandomizedSearchCV(LogisticRegression(), {"C": stats.loguniform(0.1, 10), **others})
     assert grave(pickle.dumps(search, protocol)) == set()
 
 
@@ -81,11 +83,15 @@ def _text(value: str) -> bytes:
         ("shapes", _text("a, b=1")),
         ("_attach_methods", b"cnumpy\nall\n"),
         ("__setstate__", b"K\x01"),
+        ("_attach_methods", b"cfunctools\npartial\ncnumpy\nmemmap\n\x85R"),
+        ("anything", b"K\x01"),
     ],
 )
 def test_text_or_methods_of_the_picklers_own_are_found(how: str, attribute: str, value: bytes) -> None:
     cls = b"cscipy.stats._continuous_distns\ngamma_gen\n"
     made = cls + b")\x81" if how == "newobj" else b"ccopyreg\n_reconstructor\n(" + cls + b"cbuiltins\nobject\nNtR"
     assert grave(b"\x80\x03" + made + b"}" + _text("a") + b"K\x01sb.") == set()
+    assert grave(b"\x80\x03cnumpy\nvectorize\n)\x81}" + _text("pyfunc") + b"cnumpy\nall\nsb.") == {"pickle-state"}
+    assert grave(b"\x80\x03cnumpy\nvectorize\ncnumpy\nall\n\x85R.") == {"pickle-arguments"}
 
     assert "pickle-state" in grave(b"\x80\x03" + made + b"}" + _text(attribute) + value + b"sb.")

@@ -221,6 +221,13 @@ def is_distribution(value: object) -> bool:
     return row is not None and row.rule == "distribution"
 
 
+def vectorize_objection(call: Call) -> str | None:
+    """What is wrong with the state of a ``numpy.vectorize``: it wraps what a distribution keeps, and nothing else."""
+    function = call.state.get("pyfunc") if isinstance(call.state, dict) else None
+    fits = type(function) is Call and function.calls("builtins.getattr") and not function.state
+    return None if fits and type(function.args[0]) is Call else "a function of the pickle's own is made to loop"
+
+
 def _distribution(call: Call) -> str | None:  # noqa: ARG001 - whatever the arguments are
     return "arguments, while it may only be made empty"
 
@@ -352,8 +359,13 @@ _TEXT_METHODS = frozenset(
 
 
 def _text_method(call: Call) -> str | None:
-    """``str.lower`` and its like, which pickle as ``getattr``: texts in and out. ``format`` would walk attributes."""
+    """``str.lower`` and its like, which pickle as ``getattr``: texts in and out. ``format`` would walk attributes.
+
+    A discrete distribution of scipy keeps its own method ``_entropy`` that way.
+    """
     kind, name = call.args if len(call.args) == 2 else (None, None)
+    if type(kind) is Call and is_distribution(kind.function) and name == "_entropy":
+        return None
     harmless = type(kind) is Global and str(kind) == "builtins.str" and isinstance(name, str) and name in _TEXT_METHODS
     return None if harmless else "what is no method of texts"
 
@@ -402,4 +414,5 @@ _RULES: dict[str, Rule] = {
     "text-method": _text_method,
     "tree": _tree,
     "ufunc": _ufunc,
+    "vectorize": _distribution,
 }

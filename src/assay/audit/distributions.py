@@ -15,6 +15,11 @@ MAX_TEMPLATE = 8_192
 """Bytes of source that are parsed; scipy's own have under 1,000."""
 
 _TEMPLATE = "_parse_arg_template"
+_ATTRIBUTES = frozenset(
+    "__doc__ _ctor_param _parse_arg_template _random_state _stats_has_moments a b badvalue extradoc inc longname "
+    "moment_tol moment_type name numargs shapes vecentropy xtol".split()
+)
+# Setting the state calls methods of the instance: no other name may be set, or the pickle's own would be called.
 _FUNCTIONS = ("_parse_args", "_parse_args_rvs", "_parse_args_stats")
 _SHAPES = re.compile(r"[A-Za-z_]\w*(?:[, ]+[A-Za-z_]\w*)*,?\s*", re.ASCII)
 
@@ -27,10 +32,8 @@ def distribution_objection(call: Call) -> str | None:
     shapes = state.get("shapes")
     if shapes is not None and not (isinstance(shapes, str) and (not shapes or _SHAPES.fullmatch(shapes))):
         return "the pickle gives a distribution shapes that are no names"
-    if any(isinstance(name, str) and name.startswith("__") and name != "__doc__" for name in state):
-        return "the pickle sets special attributes of a distribution"
-    if any(type(value) is Global for value in state.values()):
-        return "the pickle replaces a method of a distribution"
+    if any(name not in _ATTRIBUTES for name in state) or any(type(value) is Global for value in state.values()):
+        return "the pickle sets attributes that are no data of a distribution"
     template = state.get(_TEMPLATE)
     if template is None or (isinstance(template, str) and harmless_template(template)):
         return None

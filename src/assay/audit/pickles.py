@@ -17,6 +17,7 @@ from assay.audit.arguments import (
     objection,
     partial_objection,
     storage_objection,
+    vectorize_objection,
 )
 from assay.audit.distributions import distribution_objection
 from assay.audit.globals import Entry, Role, danger, entry
@@ -202,6 +203,8 @@ class _Judging:
     def _state_objection(self, call: Call, row: Entry) -> str | None:
         if row.rule == "dtype":
             return dtype_objection(call)
+        if row.rule == "vectorize":
+            return vectorize_objection(call)
         made = call.args[0] if row.rule in ("reconstructor", "newobj") and call.args else call.function
         if is_distribution(made):
             return distribution_objection(call)
