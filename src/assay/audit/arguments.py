@@ -224,8 +224,11 @@ def is_distribution(value: object) -> bool:
 def vectorize_objection(call: Call) -> str | None:
     """What is wrong with the state of a ``numpy.vectorize``: it wraps what a distribution keeps, and nothing else."""
     function = call.state.get("pyfunc") if isinstance(call.state, dict) else None
-    fits = type(function) is Call and function.calls("builtins.getattr") and not function.state
-    return None if fits and type(function.args[0]) is Call else "a function of the pickle's own is made to loop"
+    if type(function) is Call and function.calls("builtins.getattr") and function.state is None:
+        owner = function.args[0] if function.args else None
+        if type(owner) is Call and is_distribution(owner.function):
+            return None
+    return "a function of the pickle's own is made to loop"
 
 
 def _distribution(call: Call) -> str | None:  # noqa: ARG001 - whatever the arguments are
