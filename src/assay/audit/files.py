@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from posixpath import basename
 
 from assay.audit.code_names import is_dangerous
+from assay.audit.git_files import git_data
 from assay.audit.jinja import judge_template
 from assay.audit.media import active_pdf, active_picture, medium
 from assay.audit.programs import is_source, program, script
@@ -273,7 +274,7 @@ def _inert(tree: Tree, path: str) -> bool:
         return False
     data = _text(tree, path)
     if data is None:
-        return bool(medium(tree, path))
+        return bool(medium(tree, path)) or git_data(tree, path)
     name = basename(path).lower()
     if name.endswith(_WEIGHTS) or data.startswith(_LFS):
         return False

@@ -141,4 +141,6 @@ _KINDS = (
     (b"SQLite format 3\0", "a database (SQLite)", _sqlite),
     (b"wOF2", "a font", _any),
     (b"wOFF", "a font", _any),
+    (b"\0\0\0\1Bud1", "how a Mac shows a folder (.DS_Store)", _any),
+    (b"\0\5\x16\7\0\2\0\0", "what a Mac keeps beside a file (AppleDouble)", _any),
 )
