@@ -1,7 +1,8 @@
 """`make demo`: the main job on six real models, from their files to a prediction made from what came back.
 
-Every model takes the same way: push -> inspect -> scan -> verify -> pull (compared byte by byte) -> load -> predict. Five come
-out of Python packages (`real_models`), one is trained here. Everything happens in `.demo/`, which is emptied first.
+Every model takes the same way: push -> inspect -> scan -> verify -> pull (compared byte by byte) -> load -> predict.
+Five come out of Python packages (`real_models`), one is trained here. Everything happens in `.demo/`, which is emptied
+first.
 """
 
 from __future__ import annotations
