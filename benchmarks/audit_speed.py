@@ -5,7 +5,8 @@
 Files are sparse and made here. Times are processor seconds of this process, imports not counted; each line says also
 how many bytes were read. The last lines are ratios: large against small file of one format, and opcodes per second of
 the whole audit of a pickle against ``pickletools.genops`` over the same bytes in the same run (``pickle_walk.py``
-measures the machine alone, mix by mix).
+measures the machine alone, mix by mix). Last come the hostile samples of the tests: one that takes over 2 seconds
+fails.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from assay.trees.window import FileSource
 from assay.wiring.auditing import auditing
 
 GB = 1 << 30
+MOST = 2.0
+"""Seconds of processor time that no hostile sample may take; the exit status says whether one did."""
 
 
 def safetensors(file: Path, size: int) -> None:
@@ -149,14 +152,35 @@ def pickles(rounds: int) -> None:
             )
 
 
-def main() -> None:
+def hostile() -> bool:
+    """Every hostile sample of the tests, each alone; whether none took longer than it may."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "builders"))
+    from hostile_corpus import samples
+
+    taken = {}
+    for sample in samples():
+        tree = Tree.of(dict(sample.files))
+        begin = time.process_time()
+        audit(tree, auditing())
+        taken[sample.name] = time.process_time() - begin
+    slowest = max(taken, key=taken.__getitem__)
+    over = [name for name, seconds in taken.items() if seconds > MOST]
+    print(
+        f"{len(taken)} hostile samples: slowest {slowest} with {taken[slowest]:.2f} s of processor time, "
+        f"{taken[slowest] / MOST:.2f} of the {MOST:g} s it may take; over it: {', '.join(over) or 'none'}"
+    )
+    return not over
+
+
+def main() -> int:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     audit(Tree.of({"warm.pkl": pickle.dumps([1])}), auditing())
     with tempfile.TemporaryDirectory() as scratch:
         large(Path(scratch), rounds)
     small(rounds)
     pickles(rounds)
+    return 0 if hostile() else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

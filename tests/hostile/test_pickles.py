@@ -199,6 +199,13 @@ def test_array_bytes_that_are_instructions_without_joblib_count() -> None:
     assert {item.rule for item in found(wrapped(evil), "a.joblib")} == {"pickle-two-readings"}
 
 
+def test_many_names_do_not_crowd_out_a_dangerous_one_nor_hide_that_there_are_more() -> None:
+    names = b"".join(b"cteam%d\nNet\n0" % number for number in range(300))
+    rules = {finding.rule for finding in found(b"\x80\x02" + names + b"cos\nsystem\n.")}
+
+    assert {"pickle-unknown-global", "pickle-dangerous-global", "pickle-more"} <= rules
+
+
 def test_offsets_and_evidence_are_exact_and_a_name_counts_once() -> None:
     data = stream(b"N0", name("chemprop.models", "MPN"), b"0", name("chemprop.models", "MPN"))
 

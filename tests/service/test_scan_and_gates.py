@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from model_files import safetensors
 from store_faults import contents
 
 import assay
+from assay.audit import ruleset
 from assay.errors import InvalidInput, LimitExceeded, Refused
 from assay.policy.policy import DEFAULT, STRICT, Policy
 from assay.service import scan as scanning
@@ -21,6 +23,7 @@ from assay.service import transfer
 from assay.service.audit import MAX_DEPTH, Auditing, audit
 from assay.service.gate import Guard
 from assay.service.registry import Registry
+from assay.service.remembering import Remembered, forget_other_rules
 from assay.settings import Settings, read_settings
 from assay.spec.digest import Digest
 from assay.spec.finding import Finding, Severity
@@ -109,6 +112,54 @@ def test_an_exception_bound_to_the_digest_opens_the_gate_for_that_artifact(
 
     assert scanned.decision.verdict is Verdict.SAFE
     assert assay.scan(odd, policy=tmp_path / "policy.toml", home=home).decision.verdict is Verdict.SAFE
+
+
+def test_an_exception_counts_for_a_path_that_is_loaded_as_it_does_for_its_scan(
+    tmp_path: Path, odd: Path, good: Path
+) -> None:
+    digest = assay.push(odd, "m", home=tmp_path / "home").manifest
+    body = f'[[exception]]\nrule = "safetensors-trailing-bytes"\ndigest = "{digest}"\n'
+    (tmp_path / "policy.toml").write_text(body + 'author = "kim"\nreason = "checked"\nexpires = 9999-01-01\n')
+
+    with pytest.raises(assay.AssayError) as caught:  # the gate is open: now the library itself refuses the file
+        assay.load(odd, policy=tmp_path / "policy.toml")
+    assert caught.value.code != "not-safe"
+    (tmp_path / "other.safetensors").write_bytes(ODD + b"!")
+    with pytest.raises(Refused) as refused:
+        assay.load(tmp_path / "other.safetensors", policy=tmp_path / "policy.toml")
+    assert refused.value.code == "not-safe"
+
+
+def test_classes_must_be_listed_by_every_policy() -> None:
+    one, two = Policy(name="a", globals=frozenset({"x.Y", "x.Z"})), Policy(name="b", globals=frozenset({"x.Y"}))
+
+    assert guard(one, two).globals == {"x.Y"}
+
+
+def test_what_was_remembered_under_other_rules_is_forgotten_and_the_rest_kept(tmp_path: Path) -> None:
+    described = Remembered(tmp_path, "old", {"a.safetensors": Digest.of(SAFE)})
+    tree = Tree.of({"a.safetensors": SAFE})
+    form = next(form for form in auditing().formats if form.name == "safetensors")
+    described(tree, form, ("a.safetensors",))
+    forget_other_rules(tmp_path, "old")
+    kept = list(tmp_path.rglob("*.json"))
+    forget_other_rules(tmp_path, "new")
+
+    assert (len(kept), list(tmp_path.rglob("*.json"))) == (1, [])
+
+
+def test_the_rule_set_changes_with_any_file_that_judges(tmp_path: Path) -> None:
+    def digest() -> str:
+        found = hashlib.sha256()
+        ruleset._add(found, tmp_path, "audit")
+        return found.hexdigest()
+
+    (tmp_path / "table.json").write_text("{}")
+    first = digest()
+    (tmp_path / "notes.md").write_text("words judge nothing")
+    assert digest() == first
+    (tmp_path / "table.json").write_text("[]")
+    assert digest() != first
 
 
 def test_a_forged_report_opens_nothing(push, registry: Registry, odd: Path, home: Path) -> None:

@@ -29,7 +29,7 @@ from assay.spec.finding import Finding, Severity
 from assay.trees import BytesWindow, Window
 
 MAX_FINDINGS = 200
-"""Findings about one file, beyond which only what is new in kind is kept."""
+"""Findings about one file, beyond which only the first of each rule is kept, and that there are more."""
 MAX_NESTED = 4
 """Depth of streams given to functions that unpickle them."""
 
@@ -251,10 +251,14 @@ class _Judging:
     ) -> None:
         evidence = evidence if len(evidence) <= _MAX_EVIDENCE else _short(evidence)
         key = rule, evidence or message
-        known = self.found.get(key)
-        if known is None and len(self.found) < MAX_FINDINGS:
-            at = self._window.start + offset
+        if key in self.found:
+            return
+        at = self._window.start + offset
+        if len(self.found) < MAX_FINDINGS or not any(known == rule for known, _ in self.found):
             self.found[key] = Finding(rule, severity, message, self._window.path, at, evidence, effect)
+        elif ("pickle-more", "") not in self.found:  # a policy may let pass what was kept, never what was not
+            more = f"more than {MAX_FINDINGS} findings: the rest is left out"
+            self.found["pickle-more", ""] = Finding("pickle-more", Severity.INCOMPLETE, more, self._window.path, at)
 
 
 _MAX_EVIDENCE = 1000

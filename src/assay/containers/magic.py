@@ -11,7 +11,6 @@ from assay.containers.archive import is_archive
 from assay.containers.pickle.parse import looks_like_pickle
 from assay.containers.tar import is_tar
 
-PROGRAMS = ("ELF program", "Windows program", "Mach-O program", "WebAssembly program", "Windows shortcut")
 SCRIPT = "script"
 PICKLE = "pickle"
 ZIP = "zip archive"

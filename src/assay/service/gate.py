@@ -18,8 +18,10 @@ from assay.service.registry import Registry
 from assay.spec.finding import Finding
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
+from assay.spec.manifest import Entry, build
 from assay.spec.records import Version
 from assay.spec.report import Report
+from assay.streams.copying import digest_source
 from assay.trees import Tree
 
 _DOES = {
@@ -56,6 +58,13 @@ class Guard:
     def decide(self, found: Report, *, subject: str | None) -> Decision:
         """Decide about a report that was made here."""
         return decide(found, self.policies, subject=subject, today=self.today())
+
+    def subject_of(self, tree: Tree) -> str | None:
+        """The digest that files in a folder would have as an artifact; None when no exception asks for it."""
+        if not any(policy.pardons for policy in self.policies):
+            return None
+        entries = [Entry(path, digest_source(tree.source(path)), tree.size(path)) for path in tree.paths]
+        return str(build(entries)[0].digest)
 
     def admit(self, gate: Gate, decision: Decision, what: str, *, instead: str = "") -> None:
         """Let *what* through *gate*, or not.

@@ -103,7 +103,7 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
     """
     inspection = inspect(tree, guard.auditing.formats)
     inspection = _permitting(inspection, guard)
-    _, decision = guard.judge(tree, inspection, subject=None)
+    _, decision = guard.judge(tree, inspection, subject=guard.subject_of(tree))
     guard.admit(Gate.LOAD, decision, what)
     if not _holds_more(folder, set(tree.paths)):
         return build(folder, inspection, choose=choose, what=what, part=part)

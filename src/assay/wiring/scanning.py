@@ -19,9 +19,7 @@ from assay.service.remembering import forget_other_rules
 from assay.service.scan import Scanned, every_version, scan_tree, scan_version
 from assay.service.transfer import choose_tag
 from assay.settings import Settings
-from assay.spec.manifest import Entry, build
 from assay.spec.reference import Reference, is_path
-from assay.streams.copying import digest_source
 from assay.wiring.auditing import guard_of
 from assay.wiring.places import AUDITS, LAYOUT_SCHEME, open_layout, open_registry, parse_layout
 
@@ -102,13 +100,8 @@ def _version(target: str, settings: Settings, guard: Guard, *, fresh: bool) -> S
 
 
 def _path(target: str, guard: Guard) -> Scanned:
-    files = collect(Path(target).expanduser(), everything=True)
-    tree = tree_of(files)
-    subject = None
-    if any(policy.pardons for policy in guard.policies):  # only exceptions need to know which artifact it is
-        entries = [Entry(entry, digest_source(tree.source(entry)), tree.size(entry)) for entry in files]
-        subject = str(build(entries)[0].digest)
-    return scan_tree(tree, guard, target=target, subject=subject)
+    tree = tree_of(collect(Path(target).expanduser(), everything=True))
+    return scan_tree(tree, guard, target=target, subject=guard.subject_of(tree))
 
 
 def _layout(target: str, guard: Guard) -> Scanned:

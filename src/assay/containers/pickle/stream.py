@@ -225,8 +225,8 @@ class Stream:
             raise Fault(f"an argument of {target - origin:,} bytes goes beyond the end", cut=True)
 
     def report(self, rule: str, severity: Severity, message: str, at: int, evidence: str = "") -> None:
-        """Add a finding about the opcode at *at*; the first ``MAX_FINDINGS`` are kept."""
-        if len(self.findings) < MAX_FINDINGS:
+        """Add a finding about the opcode at *at*; beyond ``MAX_FINDINGS`` the first of each rule is kept."""
+        if len(self.findings) < MAX_FINDINGS or all(known.rule != rule for known in self.findings):
             where = self.window.start + self.base + at
             self.findings.append(Finding(rule, severity, message, self.window.path, where, evidence[:200]))
 

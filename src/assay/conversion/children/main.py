@@ -16,7 +16,7 @@ from pathlib import Path
 from assay.artifact.collect import collect, tree_of
 from assay.conversion.children import boosters, keras_files, scikit
 from assay.conversion.children.comparing import Compared
-from assay.errors import AssayError, InvalidInput, NotFound
+from assay.errors import AssayError, NotFound
 from assay.formats.registry import all_formats
 from assay.spec.description import Description
 
@@ -55,11 +55,6 @@ def _description(folder: Path, wanted: str) -> Description:
             for group in form.detect(tree):
                 return form.describe(tree, group)
     raise NotFound(f"no {wanted} model here")
-
-
-def not_convertible(message: str, *, hint: str | None = None) -> InvalidInput:
-    """The error of a model that its target cannot hold."""
-    return InvalidInput(message[:600], code="not-convertible", hint=hint)
 
 
 if __name__ == "__main__":
