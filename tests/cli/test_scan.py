@@ -57,6 +57,7 @@ def run(capfd: pytest.CaptureFixture[str]):
         (["./odd one.safetensors", "./safe.safetensors"], 2),
         ([], 64),
         (["--all", "./unsafe"], 64),
+        (["--json", "--sarif", "./unsafe"], 64),
     ],
 )
 def test_the_exit_status_tells_safe_from_unsafe_from_unknown(run, targets: list[str], status: int) -> None:

@@ -63,6 +63,8 @@ def scan(
     settings = settings_of(context, policy=policy)
     if every == bool(targets):
         raise click.UsageError("name paths or references, or say --all")
+    if as_json and form:
+        raise click.UsageError(f"--json and --{form} exclude each other")
     names = all_targets(settings) if every else list(targets)
     outcomes: list[Scanned | Failed] = []
     shown: Form = "json" if as_json else form or "text"

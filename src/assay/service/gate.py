@@ -133,7 +133,7 @@ def refusal(gate: Gate, decision: Decision, what: str, *, instead: str = "") -> 
         said += f": {located(reasons[0])}"
         details |= {"rule": reasons[0].rule, "path": reasons[0].path}
         if len(reasons) > 1:
-            said += f", and {len(reasons) - 1} more findings"
+            said += f", and {len(reasons) - 1} more"
     if instead:
         said += f"; {instead}"
     return Refused(said, code="not-safe", hint=_hint(what, reasons), **details)

@@ -38,7 +38,6 @@ class Remembered:
 
     def __init__(self, folder: Path | None, ruleset: str, digests: Mapping[str, Digest]) -> None:
         self._folder = folder / _name(ruleset) if folder is not None else None
-        self._ruleset = ruleset
         self._digests = digests
         self.known = 0
 
@@ -62,7 +61,7 @@ class Remembered:
 
     def _file(self, form: str, group: tuple[str, ...]) -> Path:
         assert self._folder is not None
-        body: list[Json] = [self._ruleset, form, *([path, str(self._digests[path])] for path in group)]
+        body: list[Json] = [form, *([path, str(self._digests[path])] for path in group)]
         key = hashlib.sha256(canonical(body)).hexdigest()
         return self._folder / key[:2] / f"{key}.json"
 
