@@ -58,6 +58,7 @@ def test_a_version_converts_to_a_version_that_says_where_it_came_from(weights: P
     statements = {item["kind"]: item["predicate"] for item in shown["statements"]}
     assert statements["base"] == {
         "relation": "converted-from",
+        "source": "given",
         "name": "raw:1",
         "reference": "raw:1",
         "manifest": str(source.manifest),

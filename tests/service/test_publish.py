@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import Conflict, InvalidInput, NotFound, StorageError
-from assay.service.publish import Claims
+from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.spec.reference import Reference
 
@@ -51,7 +51,7 @@ def test_every_claim_becomes_a_statement_about_the_artifact(push, registry: Regi
     base = push(model, "base").version
     (model / "README.md").write_text("fine-tuned")
     claims = Claims(
-        metrics={"f1": 0.5}, params={"lr": 0.1}, base="base:1", run="https://runs.example/7", note="a note",
+        metrics={"f1": 0.5}, params={"lr": 0.1}, bases=(Base("base:1"),), run="https://runs.example/7", note="a note",
         environment={"python": {"version": "3.11.7"}},
     )  # fmt: skip
     version = push(model, "tuned", claims=claims).version
@@ -67,10 +67,11 @@ def test_every_claim_becomes_a_statement_about_the_artifact(push, registry: Regi
 
 
 def test_a_base_that_is_not_here_is_kept_as_it_was_said(push, registry: Registry, model: Path) -> None:
-    version = push(model, claims=Claims(base="sentence-transformers/all-MiniLM-L6-v2")).version
+    version = push(model, claims=Claims(bases=(Base("sentence-transformers/all-MiniLM-L6-v2"),))).version
 
     (said,) = registry.statements(version.manifest, "base")
-    assert said.predicate == {"relation": "finetuned-from", "name": "sentence-transformers/all-MiniLM-L6-v2"}
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    assert said.predicate == {"relation": "finetuned-from", "name": name, "source": "given"}
 
 
 def test_a_base_version_that_does_not_exist_is_an_error_before_anything_is_stored(
@@ -81,7 +82,7 @@ def test_a_base_version_that_does_not_exist_is_an_error_before_anything_is_store
     (model / "README.md").write_text("changed")
 
     with pytest.raises(NotFound):
-        push(model, "tuned", claims=Claims(base="base:7"))
+        push(model, "tuned", claims=Claims(bases=(Base("base:7"),)))
     assert set(registry.blobs.digests()) == stored
 
 

@@ -17,7 +17,7 @@ from assay.environment.modules import imported_for
 from assay.errors import InvalidInput
 from assay.formats.registry import all_formats
 from assay.service.examine import inspect as look_at
-from assay.service.publish import Claims
+from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.settings import read_settings
 from assay.spec.json import Json
@@ -54,7 +54,11 @@ def claims_of(
     base, run, note = (None if value is None else text_of(what, value) for what, value in said.items())
     numbers = {key: _number(key, value) for key, value in _named("metrics", metrics).items()}
     return Claims(
-        numbers, {key: _param(key, value) for key, value in _named("params", params).items()}, base, run, note
+        numbers,
+        {key: _param(key, value) for key, value in _named("params", params).items()},
+        () if base is None else (Base(base),),
+        run,
+        note,
     )
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from assay.catalog.rules import concerns
 from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.spec.json import Json
-from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
+from assay.spec.records import MARKS, Alias, Event, EventKind, Model, Referrer, Version
 
 
 class Book:
@@ -99,6 +100,8 @@ class Book:
                 self._purge(Digest.parse(str(data["manifest"])), str(data["reason"]))
             case EventKind.COPIED:
                 pass  # the event itself is the record
+            case _:
+                self._mark(event)
         self._remember(event)
 
     def _add_version(self, event: Event) -> None:
@@ -114,6 +117,14 @@ class Book:
             versions = self.all_versions[name]
             if versions[number - 1].purged is None:
                 versions[number - 1] = replace(versions[number - 1], purged=reason)
+
+    def _mark(self, event: Event) -> None:
+        field, value = mark_in(event)
+        versions, number = self.all_versions.get(event.name, []), number_in(event.data["number"])
+        if not 1 <= number <= len(versions):
+            raise ValueError(f"{event.name} has no version {number}")
+        changes: dict[str, Any] = {field: value}
+        versions[number - 1] = replace(versions[number - 1], **changes)
 
     def _remember(self, event: Event) -> None:
         names = {event.name} if event.name else set()
@@ -144,6 +155,12 @@ def number_in(value: Json) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"expected a whole number, found {value!r:.40}")  # noqa: TRY004 - malformed data, not a bug
     return value
+
+
+def mark_in(event: Event) -> tuple[str, str | None]:
+    """The field of a version that an event about it sets or clears, and its value."""
+    field, sets = MARKS[event.kind]
+    return field, str(event.data["reason"]) if sets else None
 
 
 def version_in(event: Event) -> Version:

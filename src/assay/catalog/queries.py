@@ -99,7 +99,17 @@ class SqlRows:
 
 def _version(row: Row[Any]) -> Version:
     return Version(
-        row.name, row.number, Digest.parse(row.manifest), row.size, row.entries, row.created, row.actor, row.purged
+        name=row.name,
+        number=row.number,
+        manifest=Digest.parse(row.manifest),
+        size=row.size,
+        entries=row.entries,
+        created=row.created,
+        actor=row.actor,
+        purged=row.purged,
+        yanked=row.yanked,
+        removed=row.removed,
+        pinned=row.pinned,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
 
-from assay.catalog.book import Book, number_in, referrer_in, version_in
+from assay.catalog.book import Book, mark_in, number_in, referrer_in, version_in
 from assay.catalog.journal import START, Mark
 from assay.catalog.rules import concerns
 from assay.catalog.tables import SCHEMA, aliases, applied, event_names, events, models, referrers, versions
@@ -68,6 +68,8 @@ def apply(connection: Connection, event: Event) -> None:
             connection.execute(update(versions).where(hit).values(purged=str(data["reason"])))
         case EventKind.COPIED:
             pass  # the event itself is the record
+        case _:
+            _mark(connection, event)
     connection.execute(insert(events), [_event_row(event)])
     names = _names(connection, event)
     if names:
@@ -108,6 +110,14 @@ def _add_version(connection: Connection, version: Version) -> None:
     connection.execute(insert(versions), [_version_row(version)])
 
 
+def _mark(connection: Connection, event: Event) -> None:
+    field, value = mark_in(event)
+    number = number_in(event.data["number"])
+    meant = and_(versions.c.name == event.name, versions.c.number == number)
+    if connection.execute(update(versions).where(meant).values({field: value})).rowcount != 1:
+        raise ValueError(f"{event.name} has no version {number}")
+
+
 def _names(connection: Connection, event: Event) -> set[str]:
     if event.name:
         return {event.name}
@@ -142,6 +152,9 @@ def _version_row(version: Version) -> dict[str, Any]:
         "created": version.created,
         "actor": version.actor,
         "purged": version.purged,
+        "yanked": version.yanked,
+        "removed": version.removed,
+        "pinned": version.pinned,
     }
 
 

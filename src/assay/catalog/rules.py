@@ -18,7 +18,7 @@ from assay.errors import Conflict, NotFound
 from assay.ports.catalog import CatalogReader
 from assay.spec.digest import Digest
 from assay.spec.json import Json
-from assay.spec.records import Alias, EventKind, Version
+from assay.spec.records import MARKS, Alias, EventKind, Version
 
 
 class Change(Protocol):
@@ -49,7 +49,7 @@ class JournaledCatalog(ABC):
         """Number an artifact; the version and whether it is new."""
         with self._change() as change:
             for version in change.rows.by_manifest(manifest, name=name):
-                if version.purged is None:
+                if not version.gone:
                     return version, False
             latest = change.rows.version(name)
             number = latest.number + 1 if latest else 1
@@ -64,28 +64,33 @@ class JournaledCatalog(ABC):
             return added, True
 
     def move_alias(
-        self, name: str, alias: str, number: int, *, expect: int | None, actor: str, reason: str = ""
+        self,
+        name: str,
+        alias: str,
+        number: int,
+        *,
+        expect: int | None,
+        actor: str,
+        reason: str = "",
+        evidence: Mapping[str, Json] | None = None,
     ) -> Alias:
         """Point an alias at a version, by compare-and-swap.
 
         Raises:
-            NotFound: there is no such version (code ``version-not-found``).
+            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
             Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
         """
         with self._change() as change:
-            if change.rows.version(name, number) is None:
-                raise NotFound(f"no such version: {name}:{number}", code="version-not-found", name=name, number=number)
+            _there(change.rows, name, number)
             now = change.rows.alias(name, alias)
             if now is not None and now.number == number:
                 return now
             if (now.number if now else None) != expect:
                 raise _moved(name, alias, expect, now)
-            change.record(
-                EventKind.ALIAS_MOVED,
-                name,
-                actor,
-                {"alias": alias, "number": number, "from": expect, "reason": reason},
-            )
+            data: dict[str, Json] = {"alias": alias, "number": number, "from": expect, "reason": reason}
+            if evidence:
+                data["evidence"] = evidence
+            change.record(EventKind.ALIAS_MOVED, name, actor, data)
             moved = change.rows.alias(name, alias)
             assert moved is not None
             return moved
@@ -114,6 +119,26 @@ class JournaledCatalog(ABC):
                 {"subject": str(subject), "manifest": str(manifest), "artifactType": artifact_type, "size": size},
             )
             return True
+
+    def mark(self, name: str, number: int, kind: EventKind, *, reason: str, actor: str) -> Version:
+        """Yank, pin or remove a version, or take that back where it can be; the version as it is then.
+
+        Raises:
+            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
+            Conflict: a version is to be removed that an alias points at or that is pinned (codes ``alias-holds``,
+                ``version-pinned``); nothing is changed.
+        """
+        field, sets = MARKS[kind]
+        with self._change() as change:
+            version = _there(change.rows, name, number)
+            if (getattr(version, field) is not None) == sets:
+                return version
+            if kind is EventKind.REMOVED:
+                _check_removable(change.rows, version)
+            change.record(kind, name, actor, {"number": number, "reason": reason})
+            marked = change.rows.version(name, number)
+            assert marked is not None
+            return marked
 
     def record_copy(self, manifest: Digest, place: str, *, name: str, actor: str) -> None:
         """Remember that an artifact was also copied to *place*."""
@@ -146,6 +171,35 @@ def concerns(kind: EventKind, data: Mapping[str, Json]) -> Digest | None:
     if kind in {EventKind.PURGED, EventKind.COPIED}:
         return Digest.parse(str(data["manifest"]))
     return None
+
+
+def _there(rows: CatalogReader, name: str, number: int) -> Version:
+    version = rows.version(name, number)
+    if version is None:
+        raise NotFound(f"no such version: {name}:{number}", code="version-not-found", name=name, number=number)
+    if version.removed is not None:
+        raise NotFound(
+            f"{version.reference} was removed: {version.removed}",
+            code="version-removed",
+            hint=f"assay history {name} says when and by whom",
+        )
+    return version
+
+
+def _check_removable(rows: CatalogReader, version: Version) -> None:
+    holding = [alias.alias for alias in rows.aliases(version.name) if alias.number == version.number]
+    if holding:
+        raise Conflict(
+            f"{version.reference} cannot be removed: alias {holding[0]} points at it; nothing was changed",
+            code="alias-holds",
+            hint="move the alias first",
+        )
+    if version.pinned is not None:
+        raise Conflict(
+            f"{version.reference} cannot be removed: it is pinned ({version.pinned}); nothing was changed",
+            code="version-pinned",
+            hint=f"assay unpin {version.reference}",
+        )
 
 
 def _moved(name: str, alias: str, expect: int | None, now: Alias | None) -> Conflict:

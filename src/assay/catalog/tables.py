@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer,
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of this layout. A catalog with another number is rebuilt by the next writer."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,6 +53,9 @@ versions = Table(
     Column("created", Utc, nullable=False),
     Column("actor", Text, nullable=False),
     Column("purged", Text),
+    Column("yanked", Text),
+    Column("removed", Text),
+    Column("pinned", Text),
     Index("versions_by_manifest", "manifest", "name", "number"),
 )
 

@@ -18,7 +18,7 @@ from assay.errors import InvalidInput
 from assay.policy.policy import Action, Gate
 from assay.service import browse, fetch, publish
 from assay.service.gate import located
-from assay.service.publish import Claims, Pushed
+from assay.service.publish import Base, Claims, Pushed
 from assay.service.scan import admit
 from assay.spec.json import Json
 from assay.spec.reference import Reference
@@ -66,7 +66,7 @@ def push(
     """
     if safe and move:
         raise click.UsageError("--safe and --move exclude each other: what is converted is not what was there")
-    claims = Claims(_numbers(metrics), _values(params), base, run, note)
+    claims = Claims(_numbers(metrics), _values(params), () if base is None else (Base(base),), run, note)
     files = collect(local_path(path, "PATH"))
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
     if strays:

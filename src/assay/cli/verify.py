@@ -94,7 +94,7 @@ def _everything(registry: Registry) -> list[Version]:
     seen: dict[tuple[str, str], Version] = {}
     for model in registry.catalog.models():
         for version in registry.catalog.versions(model.name):
-            if version.purged is None:
+            if not version.gone:
                 seen.setdefault((version.name, str(version.manifest)), version)
     return list(seen.values())
 

@@ -6,10 +6,11 @@ replaying all events gives the same rows. The contract suite ``assay.testing.cat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from assay.spec.digest import Digest
+from assay.spec.json import Json
 from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
 
 
@@ -58,21 +59,30 @@ class CatalogWriter(Protocol):
         """Number an artifact.
 
         Returns the version and whether it is new: an artifact that this model already has keeps its number. A purged
-        version's number is never used again, and pushing the same artifact later gives a new number.
+        or removed version's number is never used again, and pushing the same artifact later gives a new number.
         """
         ...
 
     def move_alias(
-        self, name: str, alias: str, number: int, *, expect: int | None, actor: str, reason: str = ""
+        self,
+        name: str,
+        alias: str,
+        number: int,
+        *,
+        expect: int | None,
+        actor: str,
+        reason: str = "",
+        evidence: Mapping[str, Json] | None = None,
     ) -> Alias:
         """Point an alias at a version, by compare-and-swap.
 
         Args:
             expect: the version it must point at now; None: it must not exist. Moving to where it already points is no
                 change and no event.
+            evidence: what the decision was based on, kept in the history.
 
         Raises:
-            NotFound: there is no such version (code ``version-not-found``).
+            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
             Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
         """
         ...
@@ -87,6 +97,19 @@ class CatalogWriter(Protocol):
 
     def add_referrer(self, subject: Digest, manifest: Digest, artifact_type: str, *, size: int, actor: str) -> bool:
         """Attach a statement; False when it was already attached."""
+        ...
+
+    def mark(self, name: str, number: int, kind: EventKind, *, reason: str, actor: str) -> Version:
+        """Yank, pin or remove a version, or take that back where it can be; the version as it is then.
+
+        Args:
+            kind: one of ``MARKS``. Marking what is marked already is no change and no event.
+
+        Raises:
+            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
+            Conflict: a version is to be removed that an alias points at or that is pinned (codes ``alias-holds``,
+                ``version-pinned``); nothing is changed.
+        """
         ...
 
     def record_copy(self, manifest: Digest, place: str, *, name: str, actor: str) -> None:

@@ -48,7 +48,7 @@ def show(registry: Registry, version: Version) -> dict[str, Json]:
     """One version's card: identity, files, and everything said about it."""
     aliases = [alias.alias for alias in registry.catalog.aliases(version.name) if alias.number == version.number]
     body = _version(version, aliases)
-    if version.purged is not None:
+    if version.gone:
         return body
     manifest = registry.manifest(version)
     statements = registry.statements(version.manifest)
@@ -99,15 +99,17 @@ def _version(version: Version, aliases: Sequence[str]) -> dict[str, Json]:
         "actor": version.actor,
         "aliases": sorted(aliases),
     }
-    if version.purged is not None:
-        body["purged"] = version.purged
+    for field in ("purged", "yanked", "removed", "pinned"):
+        reason = getattr(version, field)
+        if reason is not None:
+            body[field] = reason
     return body
 
 
 def _version_row(registry: Registry, version: Version, aliases: Sequence[str]) -> dict[str, Json]:
     """A version with its summary and metrics; a damaged statement leaves them out, ``assay verify`` says why."""
     body = _version(version, aliases)
-    if version.purged is None:
+    if not version.gone:
         try:
             statements = registry.statements(version.manifest)
         except AssayError:

@@ -11,7 +11,7 @@ again finds the same manifest, and therefore the same version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from assay.service.gate import Guard, audit_predicate, refusal
 from assay.service.registry import Registry
 from assay.spec.inspection import Inspection, run_json
 from assay.spec.json import Json
+from assay.spec.lineage import Relation, Source
 from assay.spec.manifest import Entry, Manifest, build
 from assay.spec.records import Version
 from assay.spec.reference import Reference, check_alias, check_name
@@ -35,28 +36,45 @@ QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """What a model was made from.
+
+    Args:
+        name: a reference of this registry, or any name or URI.
+        relation: how.
+        source: who says so.
+        evidence: what it was concluded from, where it was.
+    """
+
+    name: str
+    relation: Relation = Relation.FINETUNED_FROM
+    source: Source = Source.GIVEN
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Claims:
     """What the person pushing says about the model; each non-empty field becomes a statement.
 
     Args:
         metrics: evaluation results.
         params: training parameters.
-        base: what it was made from: a reference of this registry, or any name or URI.
+        bases: what it was made from.
         run: URI or id of the training run.
         note: free text.
         environment: as captured by ``assay.environment``.
-        relation: what the base is to it.
         conversion: what was converted into it, and how that was proved.
+        example: inputs and the outputs they gave, as ``assay.spec.example`` writes them.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Json] = field(default_factory=dict)
-    base: str | None = None
+    bases: tuple[Base, ...] = ()
     run: str | None = None
     note: str | None = None
     environment: Mapping[str, Json] | None = None
-    relation: str = "finetuned-from"
     conversion: Mapping[str, Json] | None = None
+    example: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +134,7 @@ def push(
     if alias is not None:
         held = registry.catalog.alias(name, check_alias(alias))
         expect = held.number if held else None
-    base = _base(registry, claims.base, claims.relation)
+    bases = [base_predicate(registry, base) for base in claims.bases]
     entries = _store(registry, files, move=move, progress=progress)
     manifest, config = build(entries)
     registry.blobs.add(config)
@@ -130,7 +148,7 @@ def push(
     given = name
     if handling is Handling.QUARANTINE:
         name, alias, move = check_name(f"{QUARANTINE}/{name}"), None, False
-    said = {**_said(inspection, claims, base), "audit": audit_predicate(report, decision)}
+    said = [*_said(inspection, claims, bases), ("audit", audit_predicate(report, decision))]
     attached = _attach(registry, manifest, said)
     version, new = registry.catalog.add_version(
         name, manifest.digest, size=manifest.size, entries=len(entries), actor=registry.actor
@@ -177,49 +195,54 @@ def _remove(files: Mapping[str, Path]) -> None:
             raise StorageError.of(error, f"{file} is stored, but the original cannot be removed") from error
 
 
-def _base(registry: Registry, text: str | None, relation: str) -> Mapping[str, Json] | None:
-    """What ``--base`` says, resolved to a digest when it names a version here."""
-    if text is None:
-        return None
+def base_predicate(registry: Registry, base: Base) -> Mapping[str, Json]:
+    """What a ``base`` statement says, with a digest when the name is a version here.
+
+    Raises:
+        InvalidInput: the name is empty (code ``invalid-base``).
+        NotFound: the model is here, and has no such version.
+    """
+    text = base.name
+    said: dict[str, Json] = {"relation": base.relation.value, "name": text, "source": base.source.value}
+    if base.evidence:
+        said["evidence"] = base.evidence
     if not text.strip():
         raise InvalidInput("the base is empty; expected a reference or a name", code="invalid-base")
     try:
         reference = Reference.parse(text)
     except InvalidInput:
-        return {"relation": relation, "name": text}
+        return said
     if reference.host is not None or registry.catalog.version(reference.name) is None:
-        return {"relation": relation, "name": text}
+        return said
     version = registry.resolve(reference)
-    return {
-        "relation": relation,
-        "name": text,
-        "reference": version.reference,
-        "manifest": str(version.manifest),
-    }
+    return {**said, "reference": version.reference, "manifest": str(version.manifest)}
 
 
 def _said(
-    inspection: Inspection, claims: Claims, base: Mapping[str, Json] | None
-) -> dict[str, Mapping[str, Json] | None]:
-    """Kind of statement to what it says."""
-    return {
-        "description": inspection.to_json(),
-        "run": _run(inspection, (claims.run or "").strip() or None),
-        "params": {"params": dict(claims.params)} if claims.params else None,
-        "metrics": {"metrics": dict(claims.metrics)} if claims.metrics else None,
-        "base": base,
-        "environment": claims.environment,
-        "note": {"text": claims.note} if claims.note else None,
-        "conversion": claims.conversion,
-    }
+    inspection: Inspection, claims: Claims, bases: Sequence[Mapping[str, Json]]
+) -> list[tuple[str, Mapping[str, Json] | None]]:
+    """Kinds of statement, each with what it says."""
+    return [
+        ("description", inspection.to_json()),
+        ("run", _run(inspection, (claims.run or "").strip() or None)),
+        ("params", {"params": dict(claims.params)} if claims.params else None),
+        ("metrics", {"metrics": dict(claims.metrics)} if claims.metrics else None),
+        *(("base", base) for base in bases),
+        ("environment", claims.environment),
+        ("note", {"text": claims.note} if claims.note else None),
+        ("conversion", claims.conversion),
+        ("example", claims.example),
+    ]
 
 
-def _attach(registry: Registry, manifest: Manifest, said: Mapping[str, Mapping[str, Json] | None]) -> tuple[str, ...]:
+def _attach(
+    registry: Registry, manifest: Manifest, said: Sequence[tuple[str, Mapping[str, Json] | None]]
+) -> tuple[str, ...]:
     """Attach what is said and was not said before; the kinds of it."""
     now = datetime.now(UTC).replace(microsecond=0)
     return tuple(
         kind
-        for kind, predicate in said.items()
+        for kind, predicate in said
         if predicate and registry.attach(Statement(manifest.digest, kind, predicate, now), manifest)
     )
 

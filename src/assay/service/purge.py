@@ -102,7 +102,7 @@ def _held_by_others(registry: Registry, purged: Digest) -> dict[Digest, list[str
     held: dict[Digest, list[str]] = {}
     for model in registry.catalog.models():
         for version in registry.catalog.versions(model.name):
-            if version.manifest == purged or version.purged is not None:
+            if version.manifest == purged or version.gone:
                 continue
             manifest = registry.manifest(version)
             for digest in _blobs_of(registry, manifest):

@@ -72,6 +72,8 @@ class Registry:
             NotFound: its bytes were purged (code ``purged``) or are missing.
             IntegrityError: the stored manifest does not match its digest.
         """
+        if version.removed is not None:
+            raise _removed(version)
         if version.purged is not None:
             raise NotFound(
                 f"the bytes of {version.reference} were removed for good: {version.purged}",
@@ -108,9 +110,9 @@ class Registry:
             )
 
     def referrers(self, subject: Digest) -> Sequence[Referrer]:
-        """Statements about an artifact, without those whose bytes a purge of it removed."""
+        """Statements about an artifact, without those whose bytes went with it."""
         found = self.catalog.referrers(subject)
-        if any(version.purged is not None for version in self.catalog.by_manifest(subject)):
+        if any(version.gone for version in self.catalog.by_manifest(subject)):
             return [referrer for referrer in found if self.blobs.size(referrer.manifest) is not None]
         return found
 
@@ -167,7 +169,7 @@ class Registry:
     def _labelled(self, reference: Reference, latest: Version) -> Version:
         name, number = reference.name, reference.version
         if reference.label is None:
-            return latest
+            return self._newest(latest)
         if number is None:
             alias = self.catalog.alias(name, reference.label)
             if alias is None:
@@ -185,7 +187,16 @@ class Registry:
                 code="version-not-found",
                 hint=f"the newest is {latest.reference}; assay ls {name} shows all",
             )
+        if version.removed is not None:
+            raise _removed(version)
         return version
+
+    def _newest(self, latest: Version) -> Version:
+        """The newest version that is fit for use; the newest of all when there is none."""
+        if latest.yanked is None and not latest.gone:
+            return latest
+        fit = (version for version in self.catalog.versions(latest.name) if version.yanked is None and not version.gone)
+        return next(fit, latest)
 
     def _by_digest(self, name: str, digest: Digest) -> Version:
         found = self.catalog.by_manifest(digest, name=name)
@@ -201,6 +212,14 @@ class Registry:
         near = [model.name for model in self.catalog.models(limit=2000) if _near(name, model.name)][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else "assay ls shows the models here"
         return NotFound(f"no model {name!r} in {self.place}", code="model-not-found", hint=hint)
+
+
+def _removed(version: Version) -> NotFound:
+    return NotFound(
+        f"{version.reference} was removed: {version.removed}",
+        code="version-removed",
+        hint=f"assay history {version.name} says when and by whom; assay ls {version.name} shows what there is",
+    )
 
 
 def read_small(blobs: BlobReader, digest: Digest, limit: int) -> bytes:

@@ -110,7 +110,7 @@ def every_version(registry: Registry) -> Iterator[Version]:
     """All versions that were not purged, by model, newest first."""
     for model in registry.catalog.models():
         for version in registry.catalog.versions(model.name):
-            if version.purged is None:
+            if not version.gone:
                 yield version
 
 

@@ -24,6 +24,9 @@ class Version:
         created: when it was numbered, UTC.
         actor: who numbered it.
         purged: why its bytes were removed for good, or None.
+        yanked: why it must not be used any more, or None; its bytes stay.
+        removed: why it was given up, or None; what nothing else needs of its bytes is garbage.
+        pinned: why it must be kept whatever retention rules say, or None.
     """
 
     name: str
@@ -34,6 +37,14 @@ class Version:
     created: datetime
     actor: str
     purged: str | None = None
+    yanked: str | None = None
+    removed: str | None = None
+    pinned: str | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether its bytes may not be there any more: it was purged or removed."""
+        return self.purged is not None or self.removed is not None
 
     @property
     def reference(self) -> str:
@@ -71,6 +82,21 @@ class EventKind(StrEnum):
     STATEMENT_ADDED = "statement-added"
     COPIED = "copied"
     PURGED = "purged"
+    YANKED = "yanked"
+    UNYANKED = "unyanked"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+    REMOVED = "version-removed"
+
+
+MARKS = {
+    EventKind.YANKED: ("yanked", True),
+    EventKind.UNYANKED: ("yanked", False),
+    EventKind.PINNED: ("pinned", True),
+    EventKind.UNPINNED: ("pinned", False),
+    EventKind.REMOVED: ("removed", True),
+}
+"""Events about one version: the field of ``Version`` that they change, and whether they set or clear it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,21 @@ CREATED_KEY = "org.opencontainers.image.created"
 _PREDICATE_BASE = "https://assay.dev/statement"
 _ARTIFACT_BASE = "application/vnd.assay.statement"
 
-KINDS = ("description", "run", "params", "metrics", "base", "environment", "note", "audit", "conversion")
+KINDS = (
+    "description",
+    "run",
+    "params",
+    "metrics",
+    "base",
+    "environment",
+    "note",
+    "audit",
+    "conversion",
+    "evaluation",
+    "example",
+    "rehearsal",
+    "approval",
+)
 """Kinds of statement that Assay itself writes; append-only."""
 
 

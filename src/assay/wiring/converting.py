@@ -19,8 +19,9 @@ from assay.service import converting, publish
 from assay.service.converting import Conversion
 from assay.service.examine import inspect
 from assay.service.gate import Guard
-from assay.service.publish import Claims, Pushed
+from assay.service.publish import Base, Claims, Pushed
 from assay.service.registry import Registry
+from assay.spec.lineage import Relation
 from assay.spec.reference import Reference, is_path
 from assay.wiring.looking import look
 
@@ -56,7 +57,8 @@ def push_converted(
     base = source if not is_path(source) else None
     if base is not None:
         base = registry.resolve(Reference.parse(base)).reference
-    claims = Claims(base=base, relation="converted-from", conversion=conversion.record)
+    bases = () if base is None else (Base(base, Relation.CONVERTED_FROM),)
+    claims = Claims(bases=bases, conversion=conversion.record)
     return publish.push(registry, collect(conversion.folder), name, guard=guard, claims=claims, progress=progress)
 
 
