@@ -29,6 +29,18 @@ def list_versions(registry: Registry, name: str, *, limit: int | None = None) ->
     Raises:
         NotFound: no such model.
     """
+    versions = versions_of(registry, name, limit=limit)
+    aliases = aliases_of(registry, name)
+    rows = [_version_row(registry, version, aliases.get(version.number, [])) for version in versions]
+    return {"name": name, "versions": rows}
+
+
+def versions_of(registry: Registry, name: str, *, limit: int | None = None) -> Sequence[Version]:
+    """A model's versions, newest first.
+
+    Raises:
+        NotFound: no such model.
+    """
     versions = registry.catalog.versions(check_name(name), limit=limit)
     if not versions:
         near = [model.name for model in registry.catalog.models(prefix=name, limit=3)]
@@ -37,17 +49,21 @@ def list_versions(registry: Registry, name: str, *, limit: int | None = None) ->
             code="model-not-found",
             hint=f"did you mean {' or '.join(near)}?" if near else "assay ls shows the models here",
         )
+    return versions
+
+
+def aliases_of(registry: Registry, name: str) -> dict[int, list[str]]:
+    """A model's aliases by the number of the version they point at."""
     aliases: dict[int, list[str]] = {}
     for alias in registry.catalog.aliases(name):
         aliases.setdefault(alias.number, []).append(alias.alias)
-    rows = [_version_row(registry, version, aliases.get(version.number, [])) for version in versions]
-    return {"name": name, "versions": rows}
+    return aliases
 
 
 def show(registry: Registry, version: Version) -> dict[str, Json]:
     """One version's card: identity, files, and everything said about it."""
     aliases = [alias.alias for alias in registry.catalog.aliases(version.name) if alias.number == version.number]
-    body = _version(version, aliases)
+    body = version_json(version, aliases)
     if version.gone:
         return body
     manifest = registry.manifest(version)
@@ -82,12 +98,15 @@ def _model(model: Model) -> dict[str, Json]:
     return {
         "name": model.name,
         "versions": model.versions,
-        "latest": _version(model.latest, [alias for alias, at in model.aliases.items() if at == model.latest.number]),
+        "latest": version_json(
+            model.latest, [alias for alias, at in model.aliases.items() if at == model.latest.number]
+        ),
         "aliases": dict(model.aliases),
     }
 
 
-def _version(version: Version, aliases: Sequence[str]) -> dict[str, Json]:
+def version_json(version: Version, aliases: Sequence[str]) -> dict[str, Json]:
+    """A version as JSON holds it wherever it is shown."""
     body: dict[str, Json] = {
         "reference": version.reference,
         "name": version.name,
@@ -108,7 +127,7 @@ def _version(version: Version, aliases: Sequence[str]) -> dict[str, Json]:
 
 def _version_row(registry: Registry, version: Version, aliases: Sequence[str]) -> dict[str, Json]:
     """A version with its summary and metrics; a damaged statement leaves them out, ``assay verify`` says why."""
-    body = _version(version, aliases)
+    body = version_json(version, aliases)
     if not version.gone:
         try:
             statements = registry.statements(version.manifest)
