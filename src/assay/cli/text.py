@@ -8,47 +8,12 @@ from datetime import datetime
 
 import click
 
+from assay.spec.figures import number, plural, size
+
+__all__ = ["coloured", "moment", "number", "plural", "short", "size", "styled", "visible"]
+
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STYLE = re.compile("(\x1b\\[[0-9;]*m)")
-_SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def size(count: int) -> str:
-    """Bytes in decimal units, three figures.
-
-    >>> size(90868376), size(512), size(4_000_000_000)
-    ('90.9 MB', '512 B', '4.00 GB')
-    """
-    return f"{_scaled(count)}B" if count >= 1000 else f"{count} B"
-
-
-def number(count: int) -> str:
-    """A count in three figures.
-
-    >>> number(22713216), number(1_543_000_000), number(42)
-    ('22.7 M', '1.54 G', '42')
-    """
-    return _scaled(count).rstrip() if count >= 1000 else str(count)
-
-
-def _scaled(count: int) -> str:
-    for factor, suffix in _SUFFIXES:
-        if count >= factor:
-            value = count / factor
-            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-            return f"{value:.{digits}f} {suffix}"
-    return str(count)
-
-
-def plural(count: int, noun: str) -> str:
-    """A count and its noun.
-
-    >>> plural(1, "file"), plural(3, "file"), plural(0, "entry")
-    ('1 file', '3 files', '0 entries')
-    """
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
 
 
 def moment(stamp: str) -> str:

@@ -1,20 +1,30 @@
 """What changed from one artifact to another: tensors, everything else, and what that means for whoever uses it.
 
-The JSON form (``Comparison.to_json``) is what ``assay diff --json`` prints: ``docs/reference/json.md``.
+The JSON form (``assay.spec.changes_json``) is what ``assay diff --json`` prints: ``docs/reference/json.md``.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from assay.spec.finding import Finding
+from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
 from assay.spec.tensor import TensorSpec
 
-SCHEMA = 1
+_BESIDE_THE_MODEL = re.compile(
+    r"(^|[./])(optimi[sz]er(_states?|_weights|_\d+)?|optim|lr_schedulers?|scheduler|training_config)([./]|$)"
+)
+"""Names of what a checkpoint keeps so that training can go on: moments, step counters, schedules."""
+
+_DERIVED = re.compile(
+    r"(^|[./])(num_batches_tracked|position_ids|inv_freq|original_inv_freq|rotary_emb\.(cos|sin)_cached|masked_bias)$"
+)
+"""Names of buffers that libraries compute from settings and keep or leave out from release to release, and of
+counters that inference never reads."""
 
 
 class Effect(StrEnum):
@@ -123,6 +133,23 @@ class TensorChange:
         """Whether its elements may be trained numbers."""
         spec = self.new or self.old
         return spec is not None and spec.trained
+
+    @property
+    def beside_the_model(self) -> bool:
+        """Whether it is no part of the model: an optimizer's state, kept so that training can go on."""
+        return bool(_BESIDE_THE_MODEL.search(self.name))
+
+    @property
+    def effect(self) -> Effect:
+        """Whether its change can change behaviour."""
+        if self.state is State.EQUAL or self.beside_the_model or _DERIVED.search(self.name):
+            return Effect.NOTE
+        return Effect.BEHAVIOUR
+
+    @property
+    def nonfinite_appeared(self) -> int:
+        """How many more of its elements are NaN or infinite than before."""
+        return max(0, self.numbers.new_nonfinite - self.numbers.old_nonfinite) if self.numbers else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,12 +300,14 @@ class Kinship(StrEnum):
     """The same architecture, weights close to the old ones (heads may differ)."""
     ADAPTER = "adapter"
     """The changes are of low rank: an adapter was merged, or one side holds an adapter of the other."""
+    SAME_ARCHITECTURE = "same-architecture"
+    """The same tensors by name and shape; how their elements relate is not known."""
     RETRAINED = "retrained"
     """The same architecture, weights that are not close."""
     OTHER_ARCHITECTURE = "other-architecture"
     """Tensors of other names and shapes; some may be shared."""
     UNRELATED = "unrelated"
-    """Nothing shared, or no tensors on either side to tell by."""
+    """Nothing shared to tell by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,9 +347,20 @@ class Comparison:
 
     @property
     def behaves_differently(self) -> bool:
-        """Whether anything differs that can change behaviour."""
-        moved = any(change.state is not State.EQUAL for change in self.tensors)
+        """Whether anything is known to differ that can change behaviour."""
+        moved = any(
+            change.effect is Effect.BEHAVIOUR and change.state is not State.UNREADABLE for change in self.tensors
+        )
         return moved or any(item.effect is Effect.BEHAVIOUR for item in self.items)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was compared: no tensor could not be read, and no finding says that something may have
+        been missed."""
+        unread = any(
+            change.state is State.UNREADABLE and change.effect is Effect.BEHAVIOUR for change in self.tensors
+        )
+        return not unread and all(finding.severity is not Severity.INCOMPLETE for finding in self.findings)
 
     @property
     def differs(self) -> bool:
