@@ -1,0 +1,207 @@
+"""Tracing lineage in a home, and proposing edges from sketches of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.artifact.reader import Artifact
+from assay.compare.kin import Kin, kin
+from assay.compare.sketches import Sketch, remember, remembered, sketch
+from assay.errors import AssayError, NotFound, Refused
+from assay.formats.registry import all_formats
+from assay.ports.progress import SILENT, Progress
+from assay.service.ancestry import Ancestry
+from assay.service.declared import Declared
+from assay.service.examine import inspect
+from assay.service.lineage import add_base, relation_of, retract, trace
+from assay.service.publish import Base
+from assay.service.registry import Registry
+from assay.spec.digest import Digest
+from assay.spec.lineage import Edge, Lineage, Source
+from assay.spec.records import Version
+from assay.spec.reference import check_name
+from assay.wiring.looking import decode
+
+DECLARED = "lineage"
+"""Folder in a home for what statements say about lineage."""
+SKETCHES = "sketches"
+"""Folder in a home for sketches of weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How lineage is looked for.
+
+    Args:
+        up, down: which ways to go.
+        depth: steps to go; None goes to the end.
+        detect: whether edges are proposed from the weights.
+        among: models to search in; all when empty.
+        progress: hears about what is read.
+    """
+
+    up: bool = True
+    down: bool = True
+    depth: int | None = None
+    detect: bool = False
+    among: tuple[str, ...] = ()
+    progress: Progress = SILENT
+
+
+def lineage(registry: Registry, version: Version, search: Search) -> Lineage:
+    """What a version was made from, and what was made from it.
+
+    Raises:
+        NotFound: edges are to be detected, and its bytes are not here, or there is no such model to search in.
+    """
+    ancestry = Ancestry(registry, declared(registry), search.progress)
+    proposed = detect(registry, version, ancestry, search) if search.detect else ()
+    return trace(ancestry, version, proposed=proposed, up=search.up, down=search.down, depth=search.depth)
+
+
+def detect(registry: Registry, version: Version, ancestry: Ancestry, search: Search) -> tuple[Edge, ...]:
+    """Edges that sketches of the weights suggest between a version and others, nearest first.
+
+    Weights do not tell which of two came first: the one that was pushed first counts as the base. What is said already,
+    or was denied, is not proposed.
+
+    Raises:
+        NotFound: its bytes are not here, or there is no such model to search in.
+    """
+    own = sketch_of(registry, version)
+    mine = _pushed(registry, version.manifest)
+    settled = {frozenset((edge.start, edge.target)) for edge in ancestry.edges}
+    found: list[tuple[float, Edge]] = []
+    candidates = list(_candidates(registry, version, search.among))
+    search.progress.start("comparing weights", sum(candidate.size for candidate in candidates))
+    try:
+        for candidate in candidates:
+            search.progress.advance(candidate.size)
+            older = _pushed(registry, candidate.manifest) <= mine
+            base, child = (candidate, version) if older else (version, candidate)
+            pair = frozenset((str(base.manifest), str(child.manifest)))
+            if pair in settled or base.manifest in ancestry.denied(child.manifest):
+                continue
+            try:
+                other = sketch_of(registry, candidate)
+            except AssayError:
+                continue  # what cannot be read is no candidate; assay verify says what is wrong with it
+            shown = kin(other, own) if older else kin(own, other)
+            if shown is not None:
+                found.append((shown.distance, _edge(base, child, shown, Source.DETECTED)))
+    finally:
+        search.progress.finish()
+    found.sort(key=lambda item: item[0])
+    return tuple(edge for _, edge in found)
+
+
+def confirm(registry: Registry, version: Version, base: Version, *, relation: str | None = None) -> Edge:
+    """Record as confirmed that a version was made from another, with the evidence that its weights give.
+
+    Args:
+        registry: where.
+        version, base: the two.
+        relation: how; as the weights suggest when None.
+
+    Raises:
+        Refused: the weights do not show it (code ``not-kin``); nothing is recorded.
+        NotFound: the bytes of one of them are not here.
+        InvalidInput: it would be its own ancestor (code ``lineage-cycle``), or there is no such relation.
+    """
+    shown = kin(sketch_of(registry, base), sketch_of(registry, version))
+    if shown is None:
+        raise Refused(
+            f"the weights do not show that {version.reference} was made from {base.reference}",
+            code="not-kin",
+            hint=f"assay lineage {version.reference} --base {base.reference} records it on your word alone",
+        )
+    edge = _edge(base, version, shown, Source.CONFIRMED)
+    chosen = edge.relation if relation is None else relation_of(relation)
+    add_base(registry, version, Base(base.reference, chosen, Source.CONFIRMED, edge.evidence), declared(registry))
+    return Edge(
+        subject=edge.subject,
+        relation=chosen,
+        name=edge.name,
+        reference=edge.reference,
+        manifest=edge.manifest,
+        source=edge.source,
+        evidence=edge.evidence,
+    )
+
+
+def say(registry: Registry, version: Version, bases: Sequence[Base]) -> tuple[bool, ...]:
+    """Record what a version was made from; for each, whether that is new.
+
+    Raises:
+        As ``service.lineage.add_base``.
+    """
+    return tuple(add_base(registry, version, base, declared(registry)) for base in bases)
+
+
+def take_back(
+    registry: Registry, version: Version, name: str, *, relation: str | None = None, reason: str = ""
+) -> tuple[str, ...]:
+    """Take back what is said about a version and a base; the relations.
+
+    Raises:
+        As ``service.lineage.retract``.
+    """
+    gone = retract(registry, version, name, declared(registry), relation=relation, reason=reason)
+    return tuple(relation.value for relation in gone)
+
+
+def declared(registry: Registry) -> Declared:
+    """What a home remembers of statements."""
+    return Declared(Path(registry.place) / DECLARED)
+
+
+def sketch_of(registry: Registry, version: Version) -> Sketch:
+    """The sketch of a version's weights: from memory, else made now.
+
+    Raises:
+        NotFound: its bytes are not here.
+    """
+    folder = Path(registry.place) / SKETCHES
+    if not version.gone and (known := remembered(folder, version.manifest)) is not None:
+        return known
+    manifest = registry.manifest(version)
+    registry.check_present(version, manifest.entries())
+    tree = registry.tree(manifest)
+    with Artifact(tree, inspect(tree, all_formats()), manifest=manifest, decode=decode) as artifact:
+        made = sketch(artifact)
+    remember(folder, version.manifest, made)
+    return made
+
+
+def _candidates(registry: Registry, version: Version, among: Sequence[str]) -> Iterable[Version]:
+    """Other artifacts that can be read, each once, of the models to search in."""
+    names = [check_name(name) for name in among] or [model.name for model in registry.catalog.models()]
+    seen = {version.manifest}
+    for name in names:
+        versions = registry.catalog.versions(name)
+        if not versions:
+            raise NotFound(f"no model {name!r} to search in", code="model-not-found", hint="assay ls shows the models")
+        for one in versions:
+            if one.manifest not in seen and not one.gone:
+                seen.add(one.manifest)
+                yield one
+
+
+def _pushed(registry: Registry, manifest: Digest) -> tuple[object, ...]:
+    """When an artifact was first pushed, in a form that orders pushes of one moment by what they gave."""
+    first = min(registry.catalog.by_manifest(manifest), key=lambda one: (one.created, one.name, one.number))
+    return first.created, first.name, first.number
+
+
+def _edge(base: Version, child: Version, shown: Kin, source: Source) -> Edge:
+    return Edge(
+        subject=child.manifest,
+        relation=shown.relation,
+        name=base.reference,
+        reference=base.reference,
+        manifest=base.manifest,
+        source=source,
+        evidence=shown.evidence,
+    )
