@@ -6,7 +6,7 @@
       damaged/<hex>-<n>       taken out of use by ``set_aside``
 
 Rule for editors: the order is write, flush, rename, flush the folder. A blob is only ever replaced by bytes that were
-just hashed and flushed.
+just hashed and flushed. Its time is renewed whenever somebody relies on it (``sweeping``).
 
 Not here: whether bytes match their digest later (``assay.service``), and what a home is (``home``).
 """
@@ -17,13 +17,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from assay.blobs.known import KnownBlobs
 from assay.blobs.sources import Stamp, open_source
-from assay.blobs.staging import Staged, Staging
+from assay.blobs.staging import HOLD, Staged, Staging
+from assay.blobs.sweeping import DirectorySweep, Gate, moment
 from assay.errors import InvalidInput, NotFound, StorageError
+from assay.ports.blobs import Leftover, Stored
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_descriptor, digest_file, store_copy
@@ -45,6 +47,7 @@ class DirectoryStore:
         self.staging = Staging(root / "staging")
         self._blobs = root / "blobs"
         self._known = KnownBlobs(self._blobs / "sha256")
+        self._gate = Gate(self._blobs)
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
@@ -90,17 +93,65 @@ class DirectoryStore:
 
     def digests(self) -> Iterator[Digest]:
         """Every blob, in no particular order; files that are no blobs are left out."""
-        try:
-            for algorithm in sorted(os.listdir(self._blobs)):  # noqa: PTH208 - a name is all that is needed
-                with os.scandir(self._blobs / algorithm) as found:
-                    for entry in found:
-                        if _HEX.fullmatch(entry.name):
-                            with suppress(InvalidInput):
-                                yield Digest(algorithm, entry.name)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageError.of(error, f"cannot list {self._blobs}") from error
+        return (digest for digest, _ in self._listed())
+
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added, in no particular order."""
+        for digest, entry in self._listed():
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # deleted while it was listed
+            yield Stored(digest, found.st_size, moment(found.st_mtime_ns))
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Until the end, no sweep deletes what is added or renewed from here on."""
+        with ExitStack() as held:
+            with self._writing("a hold"):
+                held.enter_context(self.staging.new(prefix=HOLD))
+            yield
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now: its length, or None when it is not here.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        with self._writing(f"blob {digest.short}"):
+            size = self.size(digest)
+            if size is None or self._touch(digest) or self._copy_afresh(digest):
+                return size
+        return None
+
+    @contextmanager
+    def sweep(self) -> Iterator[DirectorySweep]:
+        """Hold off whoever adds or renews blobs.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        with ExitStack() as locked:
+            with self._writing("a sweep"):
+                locked.enter_context(self._gate.alone())
+                sweep = DirectorySweep(self._path, self.staging.held_since())
+            try:
+                yield sweep
+            finally:
+                with self._writing("a sweep"):
+                    for folder in sweep.touched:
+                        _flush(folder)
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
+        """What dead writers left in ``staging/``."""
+        with self._writing("what was left"):
+            found = [
+                Leftover(f"{self.staging.folder.name}/{path.name}", seen.st_size, moment(seen.st_mtime_ns))
+                for path, seen in self.staging.dead()
+            ]
+            if clear and found:
+                self.staging.sweep()
+        return found
 
     def add(self, data: bytes) -> Digest:
         """Keep small bytes. What is there already is compared, and replaced when it is damaged.
@@ -110,7 +161,7 @@ class DirectoryStore:
         """
         digest = Digest.of(data)
         with self._writing(f"a blob of {len(data)} bytes"):
-            if not self._holds(digest, data):
+            if not (self._holds(digest, data) and self._touch(digest)):
                 with self.staging.new() as staged:
                     _write(staged.descriptor, data)
                     os.fsync(staged.descriptor)
@@ -207,6 +258,19 @@ class DirectoryStore:
     def _path(self, digest: Digest) -> Path:
         return self._blobs / digest.algorithm / digest.hex
 
+    def _listed(self) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
+        try:
+            for algorithm in sorted(os.listdir(self._blobs)):  # noqa: PTH208 - a name is all that is needed
+                with os.scandir(self._blobs / algorithm) as found:
+                    for entry in found:
+                        if _HEX.fullmatch(entry.name):
+                            with suppress(InvalidInput):
+                                yield Digest(algorithm, entry.name), entry
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError.of(error, f"cannot list {self._blobs}") from error
+
     def _holds(self, digest: Digest, data: bytes) -> bool:
         try:
             return self._path(digest).stat().st_size == len(data) and self._path(digest).read_bytes() == data
@@ -224,7 +288,9 @@ class DirectoryStore:
                 known = self._known.match(source, before.size, progress=progress)
                 if known is not None:
                     before.check_unchanged(source, file)
-                    return known, before.size
+                    if self._touch(known):
+                        return known, before.size
+                    progress = SILENT  # heard of every byte already
                 with self.staging.new() as staged:
                     digest, size = store_copy(source, staged.descriptor, before.size, progress=progress)
                     before.check_unchanged(source, file)
@@ -242,13 +308,40 @@ class DirectoryStore:
 
     def _show(self, staged: Staged, digest: Digest) -> None:
         path = self._path(digest)
+        with self._gate.shared():
+            os.utime(staged.descriptor)  # a file that was taken over has a time of its own
+            try:
+                staged.path.replace(path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _flush(self._blobs)
+                _flush(self.root)
+                staged.path.replace(path)
+
+    def _touch(self, digest: Digest) -> bool:
+        """Renew a blob's time; False when it is gone, or belongs to somebody else: then it must be stored afresh."""
+        with self._gate.shared():
+            try:
+                os.utime(self._path(digest))
+            except (FileNotFoundError, PermissionError):
+                return False
+        return True
+
+    def _copy_afresh(self, digest: Digest) -> bool:
+        """Replace another user's blob by an equal one of our own; False when it is gone or damaged."""
         try:
-            staged.path.replace(path)
+            source = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _flush(self._blobs)
-            _flush(self.root)
-            staged.path.replace(path)
+            return False
+        try:
+            with self.staging.new() as staged:
+                if store_copy(source, staged.descriptor, os.fstat(source).st_size)[0] != digest:
+                    return False
+                self._show(staged, digest)
+        finally:
+            os.close(source)
+        self._flush_folder(digest)
+        return True
 
     def _flush_folder(self, digest: Digest) -> None:
         _flush(self._path(digest).parent)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import RLock
 
 from assay.blobs.sources import Stamp, open_source
 from assay.errors import NotFound
+from assay.ports.blobs import Leftover, Stored
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.trees import Source
@@ -24,6 +28,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._blobs: dict[Digest, bytes] = {}
+        self._added: dict[Digest, datetime] = {}
+        self._holds: list[datetime] = []
+        self._lock = RLock()
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
@@ -48,8 +55,28 @@ class MemoryStore:
     def add(self, data: bytes) -> Digest:
         """Keep bytes."""
         digest = Digest.of(data)
-        self._blobs[digest] = bytes(data)
+        with self._lock:
+            self._blobs[digest] = bytes(data)
+            self._added[digest] = datetime.now(UTC)
         return digest
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Until the end, no sweep deletes what is added or renewed from here on."""
+        with self._lock:
+            self._holds.append(began := datetime.now(UTC))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds.remove(began)
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now: its length, or None when it is not here."""
+        with self._lock:
+            if digest in self._blobs:
+                self._added[digest] = datetime.now(UTC)
+            return self.size(digest)
 
     def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
         """Keep the bytes of a file; with *move* the file is removed.
@@ -87,6 +114,22 @@ class MemoryStore:
         """Every blob."""
         return iter(tuple(self._blobs))
 
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added."""
+        with self._lock:
+            found = [Stored(digest, len(data), self._added[digest]) for digest, data in self._blobs.items()]
+        return iter(found)
+
+    @contextmanager
+    def sweep(self) -> Iterator[MemorySweep]:
+        """Hold off every other thread."""
+        with self._lock:
+            yield MemorySweep(self, self._added, min(self._holds, default=None))
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:  # noqa: ARG002 - nothing is ever half-written
+        """None: what a thread was writing went with it."""
+        return []
+
     def delete(self, digest: Digest) -> bool:
         """Remove a blob; whether it was here."""
         return self._blobs.pop(digest, None) is not None
@@ -95,3 +138,31 @@ class MemoryStore:
         """Delete a damaged blob: there is nowhere to keep it."""
         self.delete(digest)
         return None
+
+
+class MemorySweep:
+    """The right to delete, over a dictionary.
+
+    Args:
+        store: the store.
+        added: when each blob was last added.
+        since: when the oldest hold began.
+    """
+
+    def __init__(self, store: MemoryStore, added: dict[Digest, datetime], since: datetime | None) -> None:
+        self._store = store
+        self._added = added
+        self._since = since
+
+    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
+        """Whether a blob is here that nobody under way has added."""
+        if self._store.size(digest) is None:
+            return False
+        added = self._added[digest]
+        return (self._since is None or added < self._since) and (before is None or added < before)
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; its bytes, or 0 when it was not here."""
+        size = self._store.size(digest)
+        self._store.delete(digest)
+        return size or 0

@@ -1,6 +1,7 @@
 """Staging: half-written blobs, each held by a lock of its living writer.
 
     staging/<random>          written here, flushed, then renamed to its place
+    staging/hold-<random>     empty; somebody adds blobs that nothing names yet (``sweeping``)
 
 Rule for editors: a writer keeps the lock (``flock``, gone with the process) on its file until the file has left. So
 what can be locked by somebody else belongs to nobody, and only that is removed.
@@ -15,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+HOLD = "hold-"
+"""How the names of holds begin."""
 
 READ_ONLY = 0o444
 """Mode of stored blobs, less what the umask takes away."""
@@ -40,18 +44,19 @@ class Staging:
         self._swept = False
 
     @contextmanager
-    def new(self, *, mode: int = READ_ONLY) -> Iterator[Staged]:
+    def new(self, *, mode: int = READ_ONLY, prefix: str = "") -> Iterator[Staged]:
         """A new empty file; removed at the end unless it was renamed away.
 
         Args:
             mode: permissions, less what the umask takes away; they bind later openers, not this descriptor.
+            prefix: how its name begins.
 
         Raises:
             OSError: it cannot be made.
         """
         self._sweep_once()
         while True:
-            path = self.folder / secrets.token_hex(16)
+            path = self.folder / f"{prefix}{secrets.token_hex(16)}"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is(path, descriptor):
@@ -85,12 +90,34 @@ class Staging:
     def sweep(self) -> int:
         """Remove what dead writers left; how many files."""
         removed = 0
-        with os.scandir(self.folder) as found:
-            names = [entry.name for entry in found]
-        for name in names:
+        for path in self._files():
             with suppress(OSError):
-                removed += _remove_dead(self.folder / name)
+                removed += _remove_dead(path)
         return removed
+
+    def dead(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """What dead writers left."""
+        for path in self._files():
+            with suppress(OSError):
+                if not _is_held(path):
+                    yield path, path.lstat()
+
+    def held_since(self) -> int | None:
+        """When the oldest living hold began, in nanoseconds; None when there is none."""
+        began = []
+        for path in self._files():
+            if path.name.startswith(HOLD):
+                with suppress(FileNotFoundError):
+                    if _is_held(path):
+                        began.append(path.lstat().st_mtime_ns)
+        return min(began, default=None)
+
+    def _files(self) -> list[Path]:
+        try:
+            with os.scandir(self.folder) as found:
+                return [self.folder / entry.name for entry in found]
+        except FileNotFoundError:
+            return []
 
     def _sweep_once(self) -> None:
         if not self._swept:
@@ -106,8 +133,27 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
+def _is_held(path: Path) -> bool:
+    """Whether a living writer has it, or may have: what cannot be opened is somebody else's."""
+    try:
+        descriptor = _open(path)
+    except PermissionError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 def _remove_dead(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is(path, descriptor):

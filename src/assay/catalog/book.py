@@ -96,6 +96,10 @@ class Book:
             case EventKind.STATEMENT_ADDED:
                 referrer = referrer_in(event)
                 self.all_referrers[referrer.subject].append(referrer)
+            case EventKind.STATEMENTS_DROPPED:
+                subject, gone = dropped_in(event)
+                kept = [found for found in self.all_referrers.get(subject, ()) if found.manifest not in gone]
+                self.all_referrers[subject] = kept
             case EventKind.PURGED:
                 self._purge(Digest.parse(str(data["manifest"])), str(data["reason"]))
             case EventKind.COPIED:
@@ -175,6 +179,14 @@ def version_in(event: Event) -> Version:
         event.at,
         event.actor,
     )
+
+
+def dropped_in(event: Event) -> tuple[Digest, frozenset[Digest]]:
+    """Subject and manifests of the statements that an event of kind ``statements-dropped`` forgot."""
+    manifests = event.data["manifests"]
+    if not isinstance(manifests, list):
+        raise ValueError(f"expected a list of manifests, found {manifests!r:.40}")  # noqa: TRY004 - malformed data
+    return Digest.parse(str(event.data["subject"])), frozenset(Digest.parse(str(found)) for found in manifests)
 
 
 def referrer_in(event: Event) -> Referrer:

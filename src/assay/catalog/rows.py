@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
 
-from assay.catalog.book import Book, mark_in, number_in, referrer_in, version_in
+from assay.catalog.book import Book, dropped_in, mark_in, number_in, referrer_in, version_in
 from assay.catalog.journal import START, Mark
 from assay.catalog.rules import concerns
 from assay.catalog.tables import SCHEMA, aliases, applied, event_names, events, models, referrers, versions
@@ -63,6 +63,10 @@ def apply(connection: Connection, event: Event) -> None:
             connection.execute(delete(aliases).where(_is(event.name, str(data["alias"]))))
         case EventKind.STATEMENT_ADDED:
             connection.execute(insert(referrers), [_referrer_row(referrer_in(event), event.sequence)])
+        case EventKind.STATEMENTS_DROPPED:
+            subject, gone = dropped_in(event)
+            meant = and_(referrers.c.subject == str(subject), referrers.c.manifest.in_([str(found) for found in gone]))
+            connection.execute(delete(referrers).where(meant))
         case EventKind.PURGED:
             hit = and_(versions.c.manifest == str(Digest.parse(str(data["manifest"]))), versions.c.purged.is_(None))
             connection.execute(update(versions).where(hit).values(purged=str(data["reason"])))

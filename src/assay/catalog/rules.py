@@ -120,6 +120,16 @@ class JournaledCatalog(ABC):
             )
             return True
 
+    def drop_referrers(self, subject: Digest, manifests: Sequence[Digest], *, actor: str) -> int:
+        """Forget statements whose bytes are about to go as garbage; how many were attached."""
+        with self._change() as change:
+            wanted = set(manifests)
+            attached = [found.manifest for found in change.rows.referrers(subject) if found.manifest in wanted]
+            if attached:
+                dropped: list[Json] = [str(manifest) for manifest in attached]
+                change.record(EventKind.STATEMENTS_DROPPED, "", actor, {"subject": str(subject), "manifests": dropped})
+            return len(attached)
+
     def mark(self, name: str, number: int, kind: EventKind, *, reason: str, actor: str) -> Version:
         """Yank, pin or remove a version, or take that back where it can be; the version as it is then.
 
@@ -166,7 +176,7 @@ def now() -> datetime:
 
 def concerns(kind: EventKind, data: Mapping[str, Json]) -> Digest | None:
     """The artifact that an event without a name is about: it belongs to the history of every model that has it."""
-    if kind is EventKind.STATEMENT_ADDED:
+    if kind in {EventKind.STATEMENT_ADDED, EventKind.STATEMENTS_DROPPED}:
         return Digest.parse(str(data["subject"]))
     if kind in {EventKind.PURGED, EventKind.COPIED}:
         return Digest.parse(str(data["manifest"]))

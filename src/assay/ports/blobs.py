@@ -2,17 +2,54 @@
 
 The contract suite ``assay.testing.blobs`` runs over every implementation. Stores trust the digests they are given; the
 functions that bring bytes in (``assay.service.publish``, ``assay.service.transfer``) compute and compare them, once.
+
+A blob is stored before anything names it, so a store cannot tell garbage from a push under way by looking at names. It
+keeps two things that tell: when each blob was last added, also when it was there already, and which writers hold the
+store open (``BlobWriter.hold``). Garbage is deleted in a ``BlobCleaner.sweep`` only, which is alone with both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.trees import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob as it lies in a store.
+
+    Args:
+        digest: which.
+        size: bytes.
+        added: when it was last added, or renewed, UTC.
+    """
+
+    digest: Digest
+    size: int
+    added: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Bytes that a writer which died left half-written.
+
+    Args:
+        name: what to call it: a path within the store.
+        size: bytes.
+        since: when it was last written, UTC.
+    """
+
+    name: str
+    size: int
+    since: datetime
 
 
 class BlobReader(Protocol):
@@ -41,7 +78,28 @@ class BlobReader(Protocol):
 
 
 class BlobWriter(Protocol):
-    """Writing: atomic (readers see nothing or everything), durable on return, idempotent."""
+    """Writing: atomic (readers see nothing or everything), durable on return, idempotent.
+
+    Adding what is here already counts as adding it now.
+    """
+
+    def hold(self) -> AbstractContextManager[object]:
+        """Until the end, no sweep deletes what is added or renewed from here on, however old it grows.
+
+        Whoever adds several blobs before a catalog names them holds the store meanwhile. A hold ends with its process.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        ...
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now, without its bytes: its length, or None when it is not here.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        ...
 
     def add(self, data: bytes) -> Digest:
         """Keep small bytes (manifests, statements).
@@ -102,5 +160,49 @@ class BlobDeleter(Protocol):
         ...
 
 
-class BlobStore(BlobReader, BlobWriter, BlobLister, BlobDeleter, Protocol):
-    """The sum of the four, for places that offer all."""
+class Sweep(Protocol):
+    """The right to delete garbage: while it lasts, nobody adds or renews a blob."""
+
+    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
+        """Whether a blob is here that nobody under way has added.
+
+        Args:
+            digest: which.
+            before: it must also have been added before this time; None: whatever its age.
+        """
+        ...
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; its bytes, or 0 when it was not here.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        ...
+
+
+class BlobCleaner(Protocol):
+    """Cleaning up."""
+
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added, in no particular order."""
+        ...
+
+    def sweep(self) -> AbstractContextManager[Sweep]:
+        """Hold off whoever adds or renews blobs, for as short a time as can be.
+
+        What was done under a hold is named by the time the sweep begins, or the hold is seen by it: so a catalog read
+        within the sweep knows of every blob that ``Sweep.idle`` gives free.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        ...
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
+        """What dead writers left; with *clear* it is removed. What a living one writes is not among it."""
+        ...
+
+
+class BlobStore(BlobReader, BlobWriter, BlobLister, BlobDeleter, BlobCleaner, Protocol):
+    """The sum of the five, for places that offer all."""

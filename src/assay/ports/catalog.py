@@ -99,6 +99,13 @@ class CatalogWriter(Protocol):
         """Attach a statement; False when it was already attached."""
         ...
 
+    def drop_referrers(self, subject: Digest, manifests: Sequence[Digest], *, actor: str) -> int:
+        """Forget statements whose bytes are about to go as garbage; how many were attached.
+
+        What is not attached is no change; when none is, there is no event.
+        """
+        ...
+
     def mark(self, name: str, number: int, kind: EventKind, *, reason: str, actor: str) -> Version:
         """Yank, pin or remove a version, or take that back where it can be; the version as it is then.
 

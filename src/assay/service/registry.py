@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from posixpath import basename
+from typing import Concatenate, ParamSpec, TypeVar
 
 from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound
 from assay.ports.blobs import BlobReader, BlobStore
@@ -17,6 +19,9 @@ from assay.spec.records import Referrer, Version
 from assay.spec.reference import Reference
 from assay.spec.statement import LAYER_TYPE, Statement
 from assay.trees import Tree
+
+_Rest = ParamSpec("_Rest")
+_Found = TypeVar("_Found")
 
 MAX_STATEMENT = 256 << 20
 """Bytes of a statement document that are read back."""
@@ -147,24 +152,30 @@ class Registry:
 
     def attach(self, statement: Statement, subject: Manifest) -> bool:
         """Keep a statement beside its subject; False when the very same claim is already there."""
-        document = statement.document()
-        digest = Digest.of(document)
-        for referrer in self.referrers(statement.subject):
-            if referrer.artifact_type == statement.artifact_type:
+        with self.blobs.hold():
+            digest = self.blobs.add(statement.document())
+            self.blobs.add(b"{}")
+            if self.attached(statement.subject, statement.artifact_type, digest):
+                return False
+            manifest = statement.manifest(len(subject.data))
+            self.blobs.add(manifest.data)
+            return self.catalog.add_referrer(
+                statement.subject,
+                manifest.digest,
+                statement.artifact_type,
+                size=len(manifest.data),
+                actor=self.actor,
+            )
+
+    def attached(self, subject: Digest, artifact_type: str, document: Digest) -> bool:
+        """Whether a document is attached already; it then counts as attached now. Hold the store."""
+        for referrer in self.referrers(subject):
+            if referrer.artifact_type == artifact_type and self.blobs.renew(referrer.manifest) is not None:
                 layers = read_manifest(self.blobs, referrer.manifest).layers
-                if layers and layers[0].digest == digest:
-                    return False
-        self.blobs.add(document)
-        self.blobs.add(b"{}")
-        manifest = statement.manifest(len(subject.data))
-        self.blobs.add(manifest.data)
-        return self.catalog.add_referrer(
-            statement.subject,
-            manifest.digest,
-            statement.artifact_type,
-            size=len(manifest.data),
-            actor=self.actor,
-        )
+                if layers and layers[0].digest == document:
+                    # What is said of an artifact that nothing names may be on its way out: this keeps it.
+                    return any(self.blobs.renew(layer.digest) is not None for layer in layers)
+        return False
 
     def _labelled(self, reference: Reference, latest: Version) -> Version:
         name, number = reference.name, reference.version
@@ -212,6 +223,19 @@ class Registry:
         near = [model.name for model in self.catalog.models(limit=2000) if _near(name, model.name)][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else "assay ls shows the models here"
         return NotFound(f"no model {name!r} in {self.place}", code="model-not-found", hint=hint)
+
+
+def holding(
+    call: Callable[Concatenate[Registry, _Rest], _Found],
+) -> Callable[Concatenate[Registry, _Rest], _Found]:
+    """Make a use case hold the store: what it adds is safe from garbage collection until it has named it."""
+
+    @wraps(call)
+    def held(registry: Registry, /, *args: _Rest.args, **kwargs: _Rest.kwargs) -> _Found:
+        with registry.blobs.hold():
+            return call(registry, *args, **kwargs)
+
+    return held
 
 
 def _removed(version: Version) -> NotFound:

@@ -15,7 +15,7 @@ from assay.errors import AssayError, StorageError, VerificationFailed
 from assay.policy.trust import Judgement, Trust, judge_signers
 from assay.ports.progress import SILENT, Progress
 from assay.ports.signing import Seal, Signer, Verifier
-from assay.service.registry import Registry, read_manifest, read_small
+from assay.service.registry import Registry, holding, read_manifest, read_small
 from assay.spec.bundle import BUNDLE_TYPE, MAX_BUNDLE, Bundle
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
@@ -245,14 +245,12 @@ def _stored(
     return check_bundle(data, digests, verifiers, manifest=subject.digest)
 
 
+@holding
 def _attach(registry: Registry, bundle: bytes, subject: Manifest, predicate_type: str) -> bool:
     """Keep a signature beside its subject, as cosign does; False when it is there already."""
     digest = Digest.of(bundle)
-    for referrer in registry.referrers(subject.digest):
-        if referrer.artifact_type == BUNDLE_TYPE:
-            layers = read_manifest(registry.blobs, referrer.manifest).layers
-            if layers and layers[0].digest == digest:
-                return False
+    if registry.attached(subject.digest, BUNDLE_TYPE, digest):
+        return False
     body: dict[str, Json] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,

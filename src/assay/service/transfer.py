@@ -12,7 +12,7 @@ from assay.errors import IntegrityError, InvalidInput, NotFound, StorageError
 from assay.ports.blobs import BlobReader, BlobStore
 from assay.ports.places import TagIndex
 from assay.ports.progress import SILENT, Progress
-from assay.service.registry import MAX_STATEMENT, Registry, read_manifest, read_small
+from assay.service.registry import MAX_STATEMENT, Registry, holding, read_manifest, read_small
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.manifest import MANIFEST_TYPE, Manifest
@@ -94,6 +94,7 @@ def copy_out(
     return Copied(manifest.digest, tag, None, totals.moved, totals.skipped, len(referrers))
 
 
+@holding
 def copy_in(
     registry: Registry,
     name: str,
@@ -185,13 +186,13 @@ def _copy_artifact(
     source: BlobReader, target: BlobStore, manifest: Manifest, totals: _Totals, progress: Progress
 ) -> None:
     for descriptor in _needed(manifest):
-        if target.size(descriptor.digest) == descriptor.size:
+        if target.renew(descriptor.digest) == descriptor.size:
             totals.skipped += descriptor.size
             progress.advance(descriptor.size)
             continue
         _copy_blob(source, target, descriptor, progress, repair=totals.repair)
         totals.moved += descriptor.size
-    if target.size(manifest.digest) != len(manifest.data):
+    if target.renew(manifest.digest) != len(manifest.data):
         target.add(manifest.data)
 
 

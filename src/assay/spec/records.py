@@ -80,6 +80,7 @@ class EventKind(StrEnum):
     ALIAS_MOVED = "alias-moved"
     ALIAS_REMOVED = "alias-removed"
     STATEMENT_ADDED = "statement-added"
+    STATEMENTS_DROPPED = "statements-dropped"
     COPIED = "copied"
     PURGED = "purged"
     YANKED = "yanked"

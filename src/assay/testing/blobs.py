@@ -22,7 +22,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ from assay.ports.blobs import BlobStore
 from assay.spec.digest import EMPTY, Digest
 
 _QUICK = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+_SLACK = timedelta(milliseconds=40)
+"""How far a file system's clock may lie behind: it ticks in steps."""
 _ABSENT = Digest.of(b"never stored")
 
 
@@ -206,6 +211,123 @@ class BlobStoreContract:
         assert set(store.digests()) == expected
         assert store.open(files[0].result()[0]).read(0, 1 << 30) == file.read_bytes()
 
+    def test_the_inventory_tells_every_blob_its_size_and_that_it_was_added_just_now(
+        self, store: BlobStore, file: Path
+    ) -> None:
+        old = 1_000_000_000
+        os.utime(file, (old, old))
+        before = datetime.now(UTC) - _SLACK
+        expected = {store.add(b"weights"): 7, store.add_file(file)[0]: file.stat().st_size}
+        expected[store.add_files([_written(file.with_name("other"), old)], link=True)[0][0]] = 5
+
+        found = list(store.inventory())
+
+        assert {one.digest: one.size for one in found} == expected
+        assert all(before <= one.added <= datetime.now(UTC) + _SLACK for one in found)
+
+    def test_whatever_adds_or_renews_a_blob_that_is_here_counts_as_adding_it_now(
+        self, store: BlobStore, tmp_path: Path
+    ) -> None:
+        small, large = b"weights", bytes(range(256)) * (10 << 12)
+        for name, data in (("small", small), ("large", large)):
+            (tmp_path / name).write_bytes(data)
+
+        def in_the_store(data: bytes, renew: Callable[[], object]) -> None:
+            digest = store.add(data)
+            before = _later_than_all(store)
+            renew()
+            with store.sweep() as sweep:
+                assert sweep.idle(digest)
+                assert not sweep.idle(digest, before)
+
+        in_the_store(small, lambda: store.add(small))
+        in_the_store(small, lambda: store.renew(Digest.of(small)))
+        in_the_store(small, lambda: store.add_file(tmp_path / "small"))
+        in_the_store(large, lambda: store.add_file(tmp_path / "large"))
+        in_the_store(large, lambda: store.add_files([tmp_path / "large"]))
+        in_the_store(large, lambda: store.add_file(tmp_path / "large", move=True))
+
+    def test_renewing_tells_the_size_or_that_it_is_not_here(self, store: BlobStore) -> None:
+        assert store.renew(store.add(b"weights")) == 7
+        assert store.renew(_ABSENT) is None
+        assert list(store.digests()) == [Digest.of(b"weights")]
+
+    def test_a_sweep_deletes_what_is_idle_and_says_how_much(self, store: BlobStore) -> None:
+        digest, kept = store.add(b"weights"), store.add(b"other")
+        with store.sweep() as sweep:
+            assert sweep.idle(digest)
+            assert sweep.idle(digest, datetime.now(UTC) + timedelta(days=1))
+            assert not sweep.idle(digest, datetime.now(UTC) - timedelta(days=1))
+            assert sweep.delete(digest) == 7
+            assert not sweep.idle(digest)
+            assert sweep.delete(digest) == 0
+            assert not sweep.idle(_ABSENT)
+        assert list(store.digests()) == [kept]
+        assert store.add(b"weights") == digest
+        assert store.size(digest) == 7
+
+    def test_what_is_added_under_a_hold_is_not_idle_until_the_last_hold_ends(self, store: BlobStore) -> None:
+        before, again = store.add(b"before"), store.add(b"again")
+        _later_than_all(store)
+        with store.hold():
+            added = store.add(b"weights")
+            store.renew(again)
+            with store.hold(), store.sweep() as sweep:
+                assert sweep.idle(before)
+                assert not sweep.idle(added)
+                assert not sweep.idle(again)
+            with store.sweep() as sweep:
+                assert not sweep.idle(added, datetime.now(UTC) + timedelta(days=1))
+        with store.sweep() as sweep:
+            assert sweep.idle(added)
+            assert sweep.idle(again)
+
+    def test_a_hold_ends_with_an_error_too(self, store: BlobStore) -> None:
+        with pytest.raises(NotFound), store.hold():
+            store.open(store.add(b"weights") and _ABSENT)
+        with store.sweep() as sweep:
+            assert sweep.idle(Digest.of(b"weights"))
+        assert list(store.leftovers()) == []
+
+    def test_adding_waits_for_a_sweep_and_finds_that_the_blob_is_gone(self, store: BlobStore, file: Path) -> None:
+        digest, _ = store.add_file(file)
+        small = store.add(b"weights")
+        with ThreadPoolExecutor(3) as pool:
+            with store.sweep() as sweep:
+                large = pool.submit(store.add_file, file)
+                again = pool.submit(store.add, b"weights")
+                renewed = pool.submit(store.renew, small)
+                wait((large,), timeout=0.2)
+                assert not (large.done() or again.done() or renewed.done())
+                sweep.delete(digest)
+                sweep.delete(small)
+            assert large.result() == (digest, file.stat().st_size)
+            assert again.result() == small
+            assert renewed.result() in {None, 7}
+        assert store.open(digest).read(0, 1 << 30) == file.read_bytes()
+        assert store.open(small).read(0, 10) == b"weights"
+
+    def test_nothing_is_left_over_by_a_writer_that_lives(self, store: BlobStore) -> None:
+        with store.hold():
+            store.add(b"weights")
+            assert list(store.leftovers(clear=True)) == []
+            with store.sweep() as sweep:
+                assert not sweep.idle(Digest.of(b"weights"))
+
+
+def _written(file: Path, modified: int) -> Path:
+    file.write_bytes(b"other")
+    os.utime(file, (modified, modified))
+    return file
+
+
+def _later_than_all(store: BlobStore) -> datetime:
+    """A time that every blob is older than, once the store's clock has moved on."""
+    latest = max(one.added for one in store.inventory())
+    while (now := datetime.now(UTC)) <= latest + _SLACK:
+        time.sleep(0.001)
+    return now - _SLACK / 2
+
 
 class Counter:
     """Progress that counts."""
@@ -270,9 +392,22 @@ class BlobStoreMachine(RuleBasedStateMachine):
         self.store.set_aside(digest)
         self.model.pop(digest, None)
 
+    @rule(digest=known)
+    def renew(self, digest: Digest) -> None:
+        assert self.store.renew(digest) == (len(self.model[digest]) if digest in self.model else None)
+
+    @rule(digest=known)
+    def sweep(self, digest: Digest) -> None:
+        with self.store.sweep() as sweep:
+            assert sweep.idle(digest) is (digest in self.model)
+            assert sweep.delete(digest) == len(self.model.pop(digest, b""))
+
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert set(self.store.digests()) == set(self.model)
+        assert {one.digest: one.size for one in self.store.inventory()} == {
+            digest: len(data) for digest, data in self.model.items()
+        }
         for digest, data in self.model.items():
             assert self.store.size(digest) == len(data)
             assert self.store.open(digest).read(0, 100) == data

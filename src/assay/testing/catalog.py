@@ -192,6 +192,22 @@ class CatalogContract:
         assert [referrer.manifest for referrer in referrers] == [artifact("s1"), artifact("s2")]
         assert (referrers[0].subject, referrers[0].artifact_type, referrers[0].size) == (artifact(1), _STATEMENT, 9)
 
+    def test_dropped_statements_are_forgotten_on_record_and_can_be_attached_again(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        for seed in ("s1", "s2", "s3"):
+            catalog.add_referrer(artifact(1), artifact(seed), _STATEMENT, size=9, actor="ada")
+
+        assert catalog.drop_referrers(artifact(1), [artifact("s3"), artifact("s1"), artifact("s9")], actor="bob") == 2
+        assert [found.manifest for found in catalog.referrers(artifact(1))] == [artifact("s2")]
+        newest = catalog.events(name="m", limit=1)[0]
+        assert (newest.kind, newest.actor) == (EventKind.STATEMENTS_DROPPED, "bob")
+        assert newest.data["manifests"] == [str(artifact("s1")), str(artifact("s3"))]
+        assert catalog.drop_referrers(artifact(1), [artifact("s1")], actor="bob") == 0
+        assert catalog.drop_referrers(artifact(2), [artifact("s2")], actor="bob") == 0
+        assert len(catalog.events()) == 5
+        assert catalog.add_referrer(artifact(1), artifact("s1"), _STATEMENT, size=9, actor="ada")
+        assert [found.manifest for found in catalog.referrers(artifact(1))] == [artifact("s2"), artifact("s1")]
+
     def test_a_purged_artifact_keeps_its_number_and_comes_back_under_a_new_one(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
         push(catalog, "m", 2)
@@ -202,6 +218,47 @@ class CatalogContract:
         assert catalog.version("m", 1) == hit[0]
         assert push(catalog, "m", 1).number == 3
         assert [version.purged for version in catalog.by_manifest(artifact(1), name="m")] == ["leaked", None]
+
+    def test_marks_are_set_and_cleared_on_record(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "m", 2)
+        for kind, mark in ((EventKind.YANKED, "yanked"), (EventKind.PINNED, "pinned"), (EventKind.REMOVED, "removed")):
+            marked = catalog.mark("m", 1 if mark != "removed" else 2, kind, reason=f"because {kind}", actor="bob")
+            assert getattr(marked, mark) == f"because {kind}"
+            assert catalog.version("m", marked.number) == marked
+            assert list(catalog.by_manifest(marked.manifest)) == [marked]
+        assert [version.gone for version in catalog.versions("m")] == [True, False]
+        for kind, mark in ((EventKind.UNYANKED, "yanked"), (EventKind.UNPINNED, "pinned")):
+            assert getattr(catalog.mark("m", 1, kind, reason="", actor="bob"), mark) is None
+            assert catalog.mark("m", 1, kind, reason="", actor="bob") == catalog.version("m", 1)
+        assert len(catalog.events(name="m")) == 7
+
+    def test_a_removed_version_is_given_up_and_its_number_is_never_used_again(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        catalog.mark("m", 1, EventKind.REMOVED, reason="old", actor="ada")
+        for do in (
+            lambda: catalog.mark("m", 1, EventKind.PINNED, reason="late", actor="ada"),
+            lambda: catalog.mark("m", 1, EventKind.REMOVED, reason="again", actor="ada"),
+            lambda: catalog.move_alias("m", "champion", 1, expect=None, actor="ada"),
+        ):
+            with pytest.raises(NotFound) as caught:
+                do()
+            assert caught.value.code == "version-removed"
+        assert push(catalog, "m", 1).number == 2
+        with pytest.raises(NotFound) as caught:
+            catalog.mark("m", 3, EventKind.PINNED, reason="none", actor="ada")
+        assert caught.value.code == "version-not-found"
+
+    def test_what_an_alias_or_a_pin_holds_is_not_removed(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "m", 2)
+        catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        catalog.mark("m", 2, EventKind.PINNED, reason="audit", actor="ada")
+        for number, code in ((1, "alias-holds"), (2, "version-pinned")):
+            with pytest.raises(Conflict) as caught:
+                catalog.mark("m", number, EventKind.REMOVED, reason="old", actor="ada")
+            assert caught.value.code == code
+        assert not any(version.gone for version in catalog.versions("m"))
 
     def test_purging_twice_is_one_event_and_an_unnamed_artifact_leaves_one_too(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
@@ -250,10 +307,18 @@ class CatalogContract:
         catalog.remove_alias("m", "old", actor="ada")
         catalog.add_referrer(artifact(1), artifact("s"), _STATEMENT, size=9, actor="ada")
         catalog.mark_purged(artifact(2), reason="leaked", actor="ada")
+        catalog.mark("m", 1, EventKind.YANKED, reason="wrong labels", actor="ada")
+        catalog.mark("m", 1, EventKind.PINNED, reason="audit", actor="ada")
+        catalog.mark("m", 3, EventKind.PINNED, reason="", actor="ada")
+        catalog.mark("m", 3, EventKind.UNPINNED, reason="done", actor="ada")
+        catalog.mark("m", 3, EventKind.REMOVED, reason="retention", actor="ada")
+        for said in ("s1", "s2"):
+            catalog.add_referrer(artifact(3), artifact(said), _STATEMENT, size=9, actor="ada")
+        catalog.drop_referrers(artifact(3), [artifact("s1")], actor="ada")
         before = everything(catalog)
 
         assert everything(self.open_catalog(folder)) == before
-        assert catalog.reindex() == 8
+        assert catalog.reindex() == 16
         assert everything(catalog) == before
 
     def test_simultaneous_pushes_of_one_name_get_consecutive_numbers(self, catalog: Catalog) -> None:
@@ -280,13 +345,18 @@ def everything(catalog: Catalog) -> dict[str, object]:
 
 @dataclass
 class _Line:
-    """What the machine expects of one model: manifests by number, which are purged, aliases."""
+    """What the machine expects of one model: manifests by number, their marks, aliases."""
 
     manifests: list[Digest] = field(default_factory=list)
     purged: set[int] = field(default_factory=set)
+    removed: set[int] = field(default_factory=set)
+    pinned: set[int] = field(default_factory=set)
     aliases: dict[str, int] = field(default_factory=dict)
 
     def holding(self, manifest: Digest) -> list[int]:
+        return [number for number in self.unpurged(manifest) if number not in self.removed]
+
+    def unpurged(self, manifest: Digest) -> list[int]:
         return [
             number for number, found in enumerate(self.manifests, 1) if found == manifest and number not in self.purged
         ]
@@ -336,7 +406,7 @@ class CatalogMachine(RuleBasedStateMachine):
         line = self.lines.get(name, _Line())
         now = line.aliases.get(alias)
         expect = now if right else expect
-        if not 1 <= number <= len(line.manifests):
+        if not 1 <= number <= len(line.manifests) or number in line.removed:
             with pytest.raises(NotFound):
                 self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
         elif now not in {number, expect}:
@@ -370,13 +440,48 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(seed=_SEEDS)
     def purge(self, seed: int) -> None:
         manifest = artifact(seed)
-        hit = [(name, number) for name in sorted(self.lines) for number in self.lines[name].holding(manifest)]
+        hit = [(name, number) for name in sorted(self.lines) for number in self.lines[name].unpurged(manifest)]
         named = any(manifest in line.manifests for line in self.lines.values())
         versions = self.catalog.mark_purged(manifest, reason="leaked", actor="ada")
         assert [(version.name, version.number) for version in versions] == hit
         for name, number in hit:
             self.lines[name].purged.add(number)
         self.events += bool(hit) or not named
+
+    @rule(seed=_SEEDS, statements=st.sets(_SEEDS))
+    def drop_referrers(self, seed: int, statements: set[int]) -> None:
+        known = self.statements.setdefault(artifact(seed), [])
+        doomed = [artifact(("statement", statement)) for statement in statements]
+        hit = [manifest for manifest in known if manifest in doomed]
+        assert self.catalog.drop_referrers(artifact(seed), doomed, actor="ada") == len(hit)
+        self.statements[artifact(seed)] = [manifest for manifest in known if manifest not in hit]
+        self.events += bool(hit)
+
+    @rule(name=_NAMES, number=_NUMBERS, kind=st.sampled_from([EventKind.PINNED, EventKind.UNPINNED]))
+    def pin(self, name: str, number: int, kind: EventKind) -> None:
+        line = self.lines.get(name, _Line())
+        if not 1 <= number <= len(line.manifests) or number in line.removed:
+            with pytest.raises(NotFound):
+                self.catalog.mark(name, number, kind, reason="r", actor="ada")
+            return
+        self.events += (number in line.pinned) is not (kind is EventKind.PINNED)
+        self.catalog.mark(name, number, kind, reason="r", actor="ada")
+        (line.pinned.add if kind is EventKind.PINNED else line.pinned.discard)(number)
+
+    @rule(name=_NAMES, number=_NUMBERS)
+    def remove_version(self, name: str, number: int) -> None:
+        line = self.lines.get(name, _Line())
+        if not 1 <= number <= len(line.manifests) or number in line.removed:
+            error: type[Exception] = NotFound
+        elif number in line.pinned or number in line.aliases.values():
+            error = Conflict
+        else:
+            self.catalog.mark(name, number, EventKind.REMOVED, reason="r", actor="ada")
+            line.removed.add(number)
+            self.events += 1
+            return
+        with pytest.raises(error):
+            self.catalog.mark(name, number, EventKind.REMOVED, reason="r", actor="ada")
 
     @rule()
     def reopen(self) -> None:
@@ -395,6 +500,8 @@ class CatalogMachine(RuleBasedStateMachine):
             versions = list(self.catalog.versions(name))[::-1]
             assert [version.manifest for version in versions] == line.manifests
             assert {version.number for version in versions if version.purged} == line.purged
+            assert {version.number for version in versions if version.removed} == line.removed
+            assert {version.number for version in versions if version.pinned} == line.pinned
             assert {alias.alias: alias.number for alias in self.catalog.aliases(name)} == line.aliases
         for subject, statements in self.statements.items():
             assert [referrer.manifest for referrer in self.catalog.referrers(subject)] == statements
