@@ -12,13 +12,15 @@ from assay.artifact.collect import IGNORE_FILE, collect
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import NAME, REFERENCE, local_path, policy_option, registry_of, settings_of
 from assay.cli.convert import tell_steps
+from assay.cli.lineage import RELATIONS
 from assay.cli.render import headline
 from assay.cli.text import plural, size, visible
 from assay.errors import InvalidInput
 from assay.policy.policy import Action, Gate
 from assay.service import browse, fetch, publish
 from assay.service.gate import located
-from assay.service.publish import Base, Claims, Pushed
+from assay.service.lineage import bases_given
+from assay.service.publish import Claims, Pushed
 from assay.service.scan import admit
 from assay.spec.json import Json
 from assay.spec.reference import Reference
@@ -36,7 +38,10 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 @click.option("--alias", metavar="A", help="A movable name to point at the version.")
 @click.option("--metric", "metrics", multiple=True, metavar="KEY=NUMBER", help="An evaluation result; repeatable.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A training parameter; repeatable.")
-@click.option("--base", metavar="REF", help="What it was made from: a reference, or any name or URI.")
+@click.option(
+    "--base", "bases", multiple=True, metavar="REF", help="What it was made from: a reference, or any name; repeatable."
+)
+@click.option("--relation", type=RELATIONS, help="How (finetuned-from; of several bases merged-from).")
 @click.option("--run", metavar="URI", help="The training run (else read from the files).")
 @click.option("--note", metavar="TEXT", help="Free text.")
 @click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
@@ -52,7 +57,8 @@ def push(
     alias: str | None,
     metrics: tuple[str, ...],
     params: tuple[str, ...],
-    base: str | None,
+    bases: tuple[str, ...],
+    relation: str | None,
     run: str | None,
     note: str | None,
     move: bool,
@@ -66,7 +72,7 @@ def push(
     """
     if safe and move:
         raise click.UsageError("--safe and --move exclude each other: what is converted is not what was there")
-    claims = Claims(_numbers(metrics), _values(params), () if base is None else (Base(base),), run, note)
+    claims = Claims(numbers_of(metrics), _values(params), bases_given(bases, relation), run, note)
     files = collect(local_path(path, "PATH"))
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
     if strays:
@@ -179,7 +185,13 @@ def _pairs(items: tuple[str, ...], what: str, wanted: str) -> list[tuple[str, st
     return pairs
 
 
-def _numbers(items: tuple[str, ...]) -> dict[str, float]:
+def numbers_of(items: tuple[str, ...]) -> dict[str, float]:
+    """Metrics as typed.
+
+    Raises:
+        UsageError: one is not ``KEY=NUMBER``.
+        InvalidInput: one is not finite (code ``bad-metric``).
+    """
     numbers = {}
     for key, value in _pairs(items, "--metric", "KEY=NUMBER"):
         try:
