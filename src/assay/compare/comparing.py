@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from assay.compare.dropin import drop_in
 from assay.compare.items import compare_items
+from assay.compare.kinship import kinship
+from assay.compare.sentences import sentences
 from assay.compare.sides import DEFAULT, Compared, Options
-from assay.compare.summary import drop_in, kinship, sentences
 from assay.compare.tensors import Tensors, compare_tensors
-from assay.spec.changes import Comparison
+from assay.spec.changes import Answer, Comparison, DropIn
 from assay.streams.copying import digest_source
+
+SAME_BYTES = DropIn(Answer.YES, ("the same bytes",))
 
 
 def compare(old: Compared, new: Compared, options: Options = DEFAULT) -> Comparison:
@@ -17,12 +21,12 @@ def compare(old: Compared, new: Compared, options: Options = DEFAULT) -> Compari
     items, findings = compare_items(old, new, options)
     every = (*tensors.findings, *findings)
     kin = kinship(old, new, tensors, items, equal_bytes=equal_bytes)
-    decision = drop_in(old, new, tensors, items, every)
+    decision = SAME_BYTES if equal_bytes else drop_in(old, new, tensors, items, every)
     return Comparison(
         old=old.side(),
         new=new.side(),
         kinship=kin,
-        summary=sentences(old, new, kin, tensors, items, decision),
+        summary=sentences(old, new, kin, tensors, items, decision, every),
         drop_in=decision,
         tensors=tensors.changes,
         groups=tensors.groups,

@@ -1,0 +1,368 @@
+"""Whether new can take old's place: the contract with whoever calls it, part by part.
+
+Every part answers *no* (what is called in the old way fails or means something else), *unknown* (that depends on what is
+not understood, or on the caller), or *yes* with what was found to be the same. One no decides, then one unknown.
+Quality is no part of it: a worse model with the same contract is a drop-in replacement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from assay.compare.kinship import adapts
+from assay.compare.sides import Compared
+from assay.compare.tensors import Tensors
+from assay.compare.weights import is_head
+from assay.compare.words import brief, listing
+from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, State, TensorChange
+from assay.spec.description import Port, Tokenizer
+from assay.spec.figures import plural
+from assay.spec.finding import Finding, Severity
+
+Reason = tuple[Answer, str]
+
+BARE = frozenset({"pytorch", "safetensors", "npz", "hdf5", "tensorflow-checkpoint", "ggml"})
+"""Formats of weights alone: the caller's own code builds the model, and must know its tensors by name and shape."""
+
+_RUNS = frozenset({Severity.EXECUTE, Severity.WRITE, Severity.NETWORK, Severity.READ})
+
+_VECTORS = frozenset({"hidden_size", "d_model", "n_embd", "dim", "word_embedding_dimension", "embedding_length"})
+"""Settings that are the length of what a model without a head gives."""
+_OUTPUTS = frozenset(
+    {"num_labels", "id2label", "label2id", "num_classes", "num_class", "projection_dim", "problem_type"}
+)
+_LENGTHS = frozenset({"max_position_embeddings", "n_positions", "n_ctx", "max_seq_length", "model_max_length"}) | {
+    "context_length"
+}
+"""Settings that are the longest input."""
+_INPUTS = frozenset({"image_size", "num_channels", "sampling_rate", "num_mel_bins", "feature_size", "type_vocab_size"})
+_CODE = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def drop_in(
+    old: Compared, new: Compared, tensors: Tensors, items: Sequence[Item], findings: Sequence[Finding]
+) -> DropIn:
+    """Whether whoever calls the old one can call the new one instead."""
+    reasons: list[Reason] = [
+        *_numbers(tensors.changes),
+        *_kind(old, new),
+        *_ports(old, new),
+        *_tokenizer(old, new, items),
+        *_settings(old, new, items),
+        *_tensors(old, new, tensors.changes),
+        *_needs(old, new),
+        *_code(old, new, items),
+        *_areas(items),
+        *_unknown(old, new, tensors, findings),
+    ]
+    for answer in (Answer.NO, Answer.UNKNOWN):
+        because = tuple(dict.fromkeys(text for given, text in reasons if given is answer))
+        if because:
+            return DropIn(answer, because)
+    same = tuple(dict.fromkeys(text for _, text in reasons))
+    return DropIn(Answer.YES, same or ("nothing that a caller relies on differs",))
+
+
+def _numbers(changes: Sequence[TensorChange]) -> Iterator[Reason]:
+    spoiled = [change for change in changes if change.nonfinite_appeared and not change.beside_the_model]
+    if spoiled:
+        where = listing([brief(change.name) for change in spoiled], 3)
+        yield Answer.NO, f"NaN or infinite weights appeared in {where}"
+
+
+def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
+    """Format, framework and task: what code opens and calls it."""
+    if adapts(old, new):
+        yield Answer.NO, "it is an adapter, which needs its base model beside it"
+        return
+    if adapts(new, old):
+        yield Answer.NO, "it is a whole model, where the old one was an adapter"
+        return
+    before, after = old.inspection.leading, new.inspection.leading
+    if before is None or after is None:
+        return
+    one, other = old.side().framework, new.side().framework
+    if one and other and one != other and before.format != "onnx":
+        yield Answer.NO, f"another framework runs it: {brief(other)} instead of {brief(one)}"
+    elif before.format != after.format:
+        yield (
+            Answer.UNKNOWN,
+            f"another format ({before.format} → {after.format}): assay.load opens both, code that opens the files "
+            "itself must change",
+        )
+    else:
+        yield Answer.YES, "the same format"
+    task, now = old.inspection.first("task"), new.inspection.first("task")
+    if task and now and task != now:
+        yield Answer.NO, f"another task: {brief(now)} instead of {brief(task)}"
+
+
+def _ports(old: Compared, new: Compared) -> Iterator[Reason]:
+    for attribute in ("inputs", "outputs"):
+        before: Sequence[Port] = old.inspection.first(attribute) or ()
+        after: Sequence[Port] = new.inspection.first(attribute) or ()
+        if before and after:
+            worse = list(_port_changes(before, after, attribute.removesuffix("s")))
+            yield from worse or [(Answer.YES, f"the same {attribute}")]
+        elif before and not after:
+            yield Answer.UNKNOWN, f"it does not state its {attribute} any more"
+
+
+def _port_changes(before: Sequence[Port], after: Sequence[Port], noun: str) -> Iterator[Reason]:
+    old, new = {port.name: port for port in before}, {port.name: port for port in after}
+    gone = [brief(name) for name in old if name not in new]
+    more = [brief(name) for name in new if name not in old]
+    if gone and more and len(before) == len(after) and len(gone) == len(more):
+        yield Answer.NO, f"{noun}s have other names: {listing(more, 3)} instead of {listing(gone, 3)}"
+        return
+    if gone:
+        yield Answer.NO, f"{plural(len(gone), noun)} less: {listing(gone, 3)}"
+    if more:
+        # What was not asked for can be ignored as an output; as an input it has to be given.
+        answer = Answer.NO if noun == "input" else Answer.YES
+        yield answer, f"{plural(len(more), noun)} more: {listing(more, 3)}"
+    changed = [(old[name], port) for name, port in new.items() if name in old and not _accepts(old[name], port, noun)]
+    for one, other in changed[:3]:
+        yield Answer.NO, f"{noun} {brief(one.name)} is {_port(other)} instead of {_port(one)}"
+    if not gone and not more and noun == "input" and [port.name for port in before] != [port.name for port in after]:
+        yield Answer.NO, "inputs come in another order"
+
+
+def _accepts(old: Port, new: Port, noun: str) -> bool:
+    """Whether what fitted the old port fits the new one; an unstated shape or any size fits all that comes in."""
+    if old.dtype != new.dtype:
+        return False
+    if old.shape is None or new.shape is None:
+        return True
+    if len(old.shape) != len(new.shape):
+        return False
+    pairs = zip(old.shape, new.shape, strict=True)
+    free = [not isinstance(new_side, int) if noun == "input" else False for new_side in new.shape]
+    return all(
+        open_ or one == other or not (isinstance(one, int) or isinstance(other, int))
+        for open_, (one, other) in zip(free, pairs, strict=True)
+    )
+
+
+def _port(port: Port) -> str:
+    if port.shape is None:
+        return brief(port.dtype)
+    return f"{brief(port.dtype)}[{', '.join('?' if side is None else brief(str(side)) for side in port.shape)}]"
+
+
+def _tokenizer(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[Reason]:
+    before: Tokenizer | None = old.inspection.first("tokenizer")
+    after: Tokenizer | None = new.inspection.first("tokenizer")
+    if before is None and after is None:
+        return
+    if before is None or after is None:
+        yield (Answer.NO, "no tokenizer any more") if after is None else (Answer.YES, "a tokenizer came with it")
+        return
+    found: list[Reason] = []
+    if before.kind != after.kind:
+        found.append((Answer.NO, f"another tokenizer: {brief(after.kind)} instead of {brief(before.kind)}"))
+    sizes = before.vocabulary_size, after.vocabulary_size
+    if None not in sizes and sizes[0] != sizes[1]:
+        word = "grew" if (sizes[1] or 0) > (sizes[0] or 0) else "shrank"
+        found.append((Answer.NO, f"the vocabulary {word} from {sizes[0]:,} to {sizes[1]:,} tokens"))
+    changed = [role for role, token in before.special_tokens.items() if after.special_tokens.get(role, token) != token]
+    if changed:
+        found.append((Answer.NO, f"other special tokens: {listing([brief(role) for role in changed], 3)}"))
+    items = [item for item in items if item.area is Area.TOKENIZER and item.effect is Effect.BEHAVIOUR]
+    template = before.chat_template != after.chat_template or any("chat_template" in item.path for item in items)
+    if template:
+        found.append((Answer.UNKNOWN, "another chat template: callers that write prompts themselves must follow it"))
+    others = [item for item in items if "chat_template" not in item.path]
+    if others and not any(answer is Answer.NO for answer, _ in found):
+        found.append((Answer.NO, f"the tokenizer changed: {listing([brief(item.path) for item in others], 3)}"))
+    yield from found or [(Answer.YES, "the same tokenizer")]
+
+
+def _settings(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[Reason]:
+    """Settings that are part of the contract."""
+    headless = any(
+        side.inspection.first("task") in {"feature-extraction", "sentence-similarity"}
+        or str(side.inspection.first("architecture") or "").endswith("Model")
+        for side in (old, new)
+    )
+    for item in items:
+        if item.effect is not Effect.BEHAVIOUR or item.area not in {Area.CONFIG, Area.ARCHITECTURE, Area.PIPELINE}:
+            continue
+        keys = set(_KEY.findall(item.path.rpartition(": ")[2]))
+        values = f"{brief(item.old)} → {brief(item.new)}"
+        if keys & _OUTPUTS:
+            yield Answer.NO, f"its outputs changed: {brief(item.path)}" + _told(item, values)
+        elif keys & _INPUTS:
+            yield Answer.NO, f"it takes other inputs: {brief(item.path)}" + _told(item, values)
+        elif keys & _VECTORS and headless:
+            yield Answer.NO, f"it gives vectors of another length: {values}"
+        elif keys & _LENGTHS and _number(item.new) < _number(item.old):
+            yield Answer.NO, f"it takes shorter inputs: at most {brief(item.new)} instead of {brief(item.old)}"
+
+
+def _told(item: Item, values: str) -> str:
+    return f" {values}" if item.kind is ItemKind.CHANGED and (item.old, item.new) != (None, None) else ""
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("inf")
+
+
+def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> Iterator[Reason]:
+    """For bare weights: code that builds the model must find the tensors it knows. For all: as many outputs as before."""
+    model = [one for one in changes if one.effect is Effect.BEHAVIOUR or one.state is State.EQUAL]
+    model = [one for one in model if not one.beside_the_model]
+    sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
+    if not sides <= BARE:
+        yield from _heads(old, new, model)
+        return
+    if not model:
+        return
+    found = []
+    for state, words in (
+        (State.REMOVED, "missing"),
+        (State.ADDED, "new"),
+        (State.RESHAPED, "of another shape"),
+    ):
+        names = [brief(one.name) for one in model if one.state is state]
+        if names:
+            found.append(
+                (Answer.NO, f"{plural(len(names), 'tensor')} {words} to code that loads it: {listing(names, 3)}")
+            )
+    renamed = [one for one in model if one.old and one.new and one.old.name != one.new.name]
+    if renamed:
+        example = renamed[0]
+        assert example.old is not None
+        change = f"{brief(example.old.name)} → {brief(example.name)}"
+        found.append((Answer.NO, f"{plural(len(renamed), 'tensor')} under another name ({change})"))
+    yield from found or [(Answer.YES, "the same tensors by name and shape")]
+
+
+def _heads(old: Compared, new: Compared, model: Sequence[TensorChange]) -> Iterator[Reason]:
+    """What the tensors say of the outputs, where neither side states them."""
+    if old.inspection.first("outputs") and new.inspection.first("outputs"):
+        return
+    heads = [one for one in model if one.trained and is_head(one)]
+    gone = sorted({_part(one) for one in heads if one.state is State.REMOVED})
+    more = sorted({_part(one) for one in heads if one.state is State.ADDED} - set(gone))
+    if gone and more:
+        yield Answer.NO, f"another head: {listing(more, 3)} instead of {listing(gone, 3)}"
+    elif gone:
+        yield Answer.NO, f"a head is gone: {listing(gone, 3)}"
+    elif more:
+        yield Answer.NO, f"a head was added: {listing(more, 3)}"
+    for one in heads:
+        if one.state is State.RESHAPED and one.old and one.new and one.old.shape and one.new.shape:
+            yield Answer.NO, f"{brief(one.name)} gives {one.new.shape[0]:,} values instead of {one.old.shape[0]:,}"
+            return
+
+
+def _part(change: TensorChange) -> str:
+    """The part of the model that a tensor belongs to, at the top of its name."""
+    parts = [part for part in re.split(r"[./]", change.name) if part not in {"model", "module", "base_model"}]
+    return brief(parts[0] if parts else change.name)
+
+
+def _needs(old: Compared, new: Compared) -> Iterator[Reason]:
+    """Libraries that it takes now, and those of which another main release made it."""
+    before, after = _requirements(old), _requirements(new)
+    more = sorted(set(after) - set(before))
+    if before and more:
+        yield Answer.NO, f"it needs {listing([brief(name) for name in more], 4)} now"
+    elif before or after:
+        yield Answer.YES, "no new requirement"
+    for name in sorted(set(before) & set(after)):
+        one, other = before[name], after[name]
+        if one is not None and other is not None and (one.major, one.epoch) != (other.major, other.epoch):
+            yield Answer.UNKNOWN, f"made with {name} {other}, the old one with {one}: what runs it must know both"
+
+
+def _requirements(side: Compared) -> Mapping[str, Version | None]:
+    """Distributions that loading it takes, and the release it was made with where that is stated."""
+    found: dict[str, Version | None] = {}
+    stated = side.inspection.summary().get("requirements", ())
+    for text in stated if isinstance(stated, list) else ():
+        try:
+            requirement = Requirement(str(text))
+        except InvalidRequirement:
+            continue
+        pins = [pin.version for pin in requirement.specifier if pin.operator == "=="]
+        try:
+            found[canonicalize_name(requirement.name)] = Version(pins[0]) if pins else None
+        except InvalidVersion:
+            found[canonicalize_name(requirement.name)] = None
+    return found
+
+
+def _code(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[Reason]:
+    """Whether loading runs code that it did not run before."""
+    own = [item for item in items if set(_KEY.findall(item.path)) & _CODE and item.kind is not ItemKind.REMOVED]
+    code = [item for item in items if item.area is Area.CODE and item.effect is Effect.BEHAVIOUR]
+    gained = [finding for finding in new.inspection.all_findings if finding.severity in _RUNS]
+    known = {finding.rule for finding in old.inspection.all_findings if finding.severity in _RUNS}
+    gained = [finding for finding in gained if finding.rule not in known]
+    if own:
+        yield Answer.NO, f"it needs code of its own to load: {brief(own[0].path)}"
+    elif gained:
+        yield Answer.NO, f"loading it runs or reaches what the old one did not: {brief(gained[0].message)}"
+    audit = [item for item in items if item.area is Area.AUDIT and item.kind is ItemKind.ADDED]
+    if audit and not gained and any(item.effect is Effect.BEHAVIOUR for item in audit):
+        yield Answer.UNKNOWN, f"an audit finds what it did not find before: {brief(audit[0].path)}"
+    if code and not own:
+        yield Answer.UNKNOWN, f"its code changed: {listing([brief(item.path) for item in code], 3)}"
+
+
+def _areas(items: Sequence[Item]) -> Iterator[Reason]:
+    """What other areas say: preprocessing is the contract, the steps of a pipeline may be."""
+    told: Mapping[Area, tuple[Answer, Callable[[str], str]]] = {
+        Area.PREPROCESSING: (Answer.NO, lambda names: f"it prepares its inputs in another way: {names}"),
+        Area.FILES: (Answer.UNKNOWN, lambda names: f"what is not understood differs: {names}"),
+    }
+    for area, (answer, words) in told.items():
+        names = [brief(item.path) for item in items if item.area is area and item.effect is Effect.BEHAVIOUR]
+        if names:
+            yield answer, words(listing(names, 3))
+    signature = [item for item in items if item.area is Area.SIGNATURE and item.effect is Effect.BEHAVIOUR]
+    steps = [
+        item
+        for item in items
+        if item.area is Area.PIPELINE and item.effect is Effect.BEHAVIOUR and item.kind is not ItemKind.CHANGED
+    ]
+    if steps:
+        names = [brief(item.path) for item in steps]
+        yield Answer.UNKNOWN, f"other steps: {listing(names, 3)}"
+    opsets = [item for item in items if item.area is Area.GRAPH and "opset" in item.path.lower()]
+    for item in opsets[:1]:
+        if item.effect is Effect.BEHAVIOUR and _number(item.new) > _number(item.old):
+            yield Answer.UNKNOWN, f"it needs a runtime of opset {brief(item.new)}, the old one of {brief(item.old)}"
+    yield from _signature(signature)
+
+
+def _signature(items: Iterable[Item]) -> Iterator[Reason]:
+    """What is stated of inputs and outputs outside the model's own ports (an MLflow signature)."""
+    for item in items:
+        if item.kind is not ItemKind.ADDED and set(_KEY.findall(item.path)) & {"MLmodel", "signature"}:
+            yield Answer.NO, f"its stated signature changed: {brief(item.path)}"
+
+
+def _unknown(old: Compared, new: Compared, tensors: Tensors, findings: Sequence[Finding]) -> Iterator[Reason]:
+    """What was not compared and could matter."""
+    for side in (old, new):
+        if side.inspection.leading is None:
+            yield Answer.UNKNOWN, f"nobody here knows the format of {brief(side.label)}"
+        elif not all(found.complete for found in side.inspection.descriptions):
+            yield Answer.UNKNOWN, f"{brief(side.label)} could not be read to its end"
+    unread = [one for one in tensors.changes if one.state is State.UNREADABLE and one.effect is Effect.BEHAVIOUR]
+    same = all(one.old and one.new and one.old.shape == one.new.shape for one in unread)
+    if unread and not same:
+        yield Answer.UNKNOWN, f"{plural(len(unread), 'tensor')} could not be compared"
+    missed = [finding for finding in findings if finding.severity is Severity.INCOMPLETE]
+    if missed:
+        yield Answer.UNKNOWN, f"not everything could be compared: {brief(missed[0].message)}"

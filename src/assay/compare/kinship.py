@@ -1,0 +1,124 @@
+"""How the new one relates to the old one, as far as the content of the two shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from assay.compare.sides import Compared
+from assay.compare.tensors import Tensors
+from assay.compare.weights import Weights, weigh
+from assay.spec.changes import Effect, Item, Kinship, State, TensorChange
+
+MOSTLY = 0.5
+"""Share of elements that decides for the whole."""
+
+FOREIGN = 0.1
+"""Share of a body's tensors without a partner from which it is another architecture, when the rest is not near either."""
+
+CAST = 1.5
+"""How much more than the cast alone explains a difference may be and still be that cast: rounding of ties, flushed
+denormals. A fine-tune kept in a narrower dtype differs by a multiple."""
+
+ROUNDED = 0.4
+"""Relative distance up to which weights in a storage type of few bits still count as the same numbers, rounded:
+4-bit blocks are 0.05 to 0.1 off, 2-bit ones about 0.3."""
+
+CLASSICAL = frozenset({"scikit-learn", "xgboost", "lightgbm", "catboost"})
+"""Frameworks that fit from the data each time: near numbers mean like data, not a continued training."""
+
+_SCALES = re.compile(r"(scales?|zero_points?|g_idx|quant_state\..*|absmax|quant_map|weight_scale_inv|SCB)$")
+"""Names of what quantisation adds beside the weights."""
+
+
+def kinship(old: Compared, new: Compared, tensors: Tensors, items: Sequence[Item], *, equal_bytes: bool) -> Kinship:
+    """How the new one relates to the old one."""
+    if equal_bytes:
+        return Kinship.IDENTICAL
+    weights = weigh(tensors.changes)
+    if adapts(old, new) or adapts(new, old):
+        return Kinship.ADAPTER
+    if not weights.every:
+        return _without_weights(old, new, items)
+    if not weights.pairs:
+        return Kinship.OTHER_ARCHITECTURE if _one_purpose(old, new) else Kinship.UNRELATED
+    if len(weights.equal) == len(weights.every):
+        others = any(change.effect is Effect.BEHAVIOUR for change in tensors.changes)
+        return Kinship.SAME_WEIGHTS if others or _behaves(items) else Kinship.SAME_MODEL
+    if weights.known_share < MOSTLY:
+        return _by_shape(weights)
+    return _by_elements(old, new, weights)
+
+
+def adapts(base: Compared, adapter: Compared) -> bool:
+    """Whether one side is an adapter on top of a model like the other side."""
+    formats = {found.format for found in adapter.inspection.descriptions}
+    return "peft" in formats and all(found.format != "peft" for found in base.inspection.descriptions)
+
+
+def _behaves(items: Sequence[Item]) -> bool:
+    return any(item.effect is Effect.BEHAVIOUR for item in items)
+
+
+def _without_weights(old: Compared, new: Compared, items: Sequence[Item]) -> Kinship:
+    """Trees, rules, tables: told by what describes them."""
+    if not _behaves(items):
+        return Kinship.SAME_MODEL
+    return Kinship.RETRAINED if _one_kind(old, new) else Kinship.UNRELATED
+
+
+def _one_kind(old: Compared, new: Compared) -> bool:
+    """Whether both are of one class, where that is known."""
+    before, after = old.inspection.first("architecture"), new.inspection.first("architecture")
+    return before is not None and before == after
+
+
+def _one_purpose(old: Compared, new: Compared) -> bool:
+    """Whether both take and give the same by name, or do the same task, as far as they say."""
+    for attribute in ("inputs", "outputs"):
+        before, after = old.inspection.first(attribute), new.inspection.first(attribute)
+        if before and after and {port.name for port in before} == {port.name for port in after}:
+            return True
+    task = old.inspection.first("task")
+    return task is not None and task == new.inspection.first("task")
+
+
+def _by_shape(weights: Weights) -> Kinship:
+    same = weights.foreign < FOREIGN and weights.shared >= MOSTLY
+    return Kinship.SAME_ARCHITECTURE if same else Kinship.OTHER_ARCHITECTURE
+
+
+def _by_elements(old: Compared, new: Compared, weights: Weights) -> Kinship:
+    if is_recast(weights):
+        return Kinship.RECAST
+    if weights.shared < MOSTLY:
+        return Kinship.OTHER_ARCHITECTURE
+    classical = {old.side().framework, new.side().framework} & CLASSICAL
+    if weights.near >= MOSTLY and not classical:
+        return Kinship.ADAPTER if is_low_rank(weights) else Kinship.FINE_TUNE
+    return Kinship.RETRAINED if weights.foreign < FOREIGN else Kinship.OTHER_ARCHITECTURE
+
+
+def is_recast(weights: Weights) -> bool:
+    """Whether the weights are the same numbers in other dtypes: no difference beyond what the cast explains."""
+    without = [one for one in (*weights.added, *weights.removed) if not _SCALES.search(one.name)]
+    recast = [one for one in weights.pairs if one.state is State.RECAST]
+    known = all(one.state in {State.EQUAL, State.RECAST} for one in weights.pairs)
+    return bool(recast) and not without and known and all(is_cast(one) for one in recast)
+
+
+def is_cast(change: TensorChange) -> bool:
+    """Whether the cast alone explains the difference."""
+    numbers = change.numbers
+    if numbers is None:
+        return False
+    if numbers.cast_error is not None:
+        return numbers.relative_l2 <= numbers.cast_error * CAST + 1e-9
+    return numbers.relative_l2 <= ROUNDED
+
+
+def is_low_rank(weights: Weights) -> bool:
+    """Whether an adapter was merged: nine in ten of the changed matrices changed by a matrix of low rank."""
+    matrices = [one for one in weights.moved if one.new is not None and len(one.new.shape) == 2]
+    low = [one for one in matrices if one.numbers is not None and one.numbers.rank is not None]
+    return bool(low) and len(low) * 10 >= len(matrices) * 9

@@ -1,0 +1,261 @@
+"""What became of the weights, in words: how far they moved, what stood still, what is new, what is broken."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from assay.compare.kinship import is_low_rank
+from assay.compare.tensors import Tensors
+from assay.compare.weights import Weights, grew, weigh
+from assay.compare.words import brief, listing
+from assay.spec.changes import GroupChange, Kinship, Match, State, TensorChange
+from assay.spec.figures import percent, plural
+
+_SERIES = re.compile(r"^(.*?)[./]?(\d+)$")
+_SPREAD = 2.0
+"""How many times farther the farthest group moved than the nearest, from which on both are named."""
+
+
+def weights_sentence(kin: Kinship, tensors: Tensors) -> str:
+    """One sentence about the weights; empty where there is nothing to say."""
+    weights = weigh(tensors.changes)
+    if not weights.every:
+        return ""
+    if kin in {Kinship.SAME_MODEL, Kinship.SAME_WEIGHTS}:
+        return _all_equal(weights)
+    if kin is Kinship.RECAST:
+        return _recast(weights)
+    clauses = [_together(kin, weights, tensors.groups), *_unmatched(weights), *_renamed(weights)]
+    return _sentence(clause for clause in clauses if clause)
+
+
+def broken_sentence(changes: Sequence[TensorChange]) -> str:
+    """That weights became NaN or infinite; empty where none did."""
+    broken = [change for change in changes if change.nonfinite_appeared and not change.beside_the_model]
+    if not broken:
+        return ""
+    count = sum(change.nonfinite_appeared for change in broken)
+    where = listing([brief(change.name) for change in broken], 2)
+    noun = "weight is" if count == 1 else "weights are"
+    return f"{count:,} {noun} NaN or infinite now, in {where}."
+
+
+def _sentence(clauses: Iterable[str]) -> str:
+    text = "; ".join(clauses)
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _all_equal(weights: Weights) -> str:
+    count = len(weights.pairs)
+    if count == 1:
+        return "Its one tensor is equal, element by element."
+    clauses = [f"all {count:,} tensors are equal, element by element", *_renamed(weights)]
+    return _sentence(clauses)
+
+
+def _recast(weights: Weights) -> str:
+    recast = [change for change in weights.pairs if change.state is State.RECAST]
+    casts = Counter((one.old.dtype, one.new.dtype) for one in recast if one.old and one.new)
+    (before, after), _ = casts.most_common(1)[0]
+    errors = [one.numbers.relative_l2 for one in recast if one.numbers]
+    who = "all" if len(recast) == len(weights.pairs) else f"{len(recast):,} of"
+    clauses = [f"{who} {plural(len(weights.pairs), 'tensor')} went from {brief(before)} to {brief(after)}"]
+    if any(errors):
+        clauses[0] += f", which moved them by at most {percent(max(errors))}"
+        if all(one.numbers is not None and one.numbers.cast_error is not None for one in recast):
+            clauses[0] += ": what the rounding alone explains"
+    else:
+        clauses[0] += " without any loss"
+    return _sentence([*clauses, *_unmatched(weights)])
+
+
+def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> str:
+    """What the shared tensors did."""
+    if not weights.pairs:
+        return "no tensor is shared"
+    moved, shared = len(weights.moved), len(weights.pairs)
+    if not moved:
+        if weights.unknown:
+            return f"the elements of {_of(len(weights.unknown), shared)} were not compared"
+        return f"all {shared:,} shared tensors are equal" if shared > 1 else "the one shared tensor is equal"
+    if kin in {Kinship.RETRAINED, Kinship.OTHER_ARCHITECTURE} and weights.near < 0.5:
+        return _unlike(weights)
+    low_rank = _low_rank(weights) if is_low_rank(weights) else ""
+    text = low_rank or f"{_of(moved, shared)} moved" + (
+        f", typically by {percent(weights.typical)}" if weights.typical else ""
+    )
+    extremes = "" if low_rank else _extremes(groups)
+    still = _standing(groups) if weights.equal else ""
+    if weights.equal and not still:
+        still = f"{plural(len(weights.equal), 'tensor')} did not move"
+    if weights.unknown:
+        still = "; ".join(filter(None, (still, f"{plural(len(weights.unknown), 'tensor')} could not be compared")))
+    return "; ".join(part for part in (text + (f", {extremes}" if extremes else ""), still) if part)
+
+
+def _of(count: int, whole: int) -> str:
+    if whole == 1:
+        return "the one shared tensor"
+    return f"all {whole:,} shared tensors" if count == whole else f"{count:,} of {whole:,} shared tensors"
+
+
+def _unlike(weights: Weights) -> str:
+    """That the weights do not continue the old ones."""
+    text = f"{_of(len(weights.moved), len(weights.pairs))} hold other weights"
+    correlation = weights.correlation
+    if correlation is not None:
+        text += f", which hardly resemble the old ones (correlation {correlation:.2f})".replace("-0.00", "0.00")
+    if weights.equal:
+        text += f"; {plural(len(weights.equal), 'tensor')} did not change"
+    return text
+
+
+def _extremes(groups: Sequence[GroupChange]) -> str:
+    """Which groups moved least and most, when that says something."""
+    told = [group for group in groups if group.relative_l2 is not None and not group.frozen and group.relative_l2 > 0]
+    if len(told) < 3:
+        return ""
+    ordered = sorted(told, key=lambda group: group.relative_l2 or 0.0)
+    least, most = ordered[0], ordered[-1]
+    assert least.relative_l2 is not None
+    assert most.relative_l2 is not None
+    if most.relative_l2 < _SPREAD * least.relative_l2:
+        return ""
+    return (
+        f"{brief(least.name)} least ({percent(least.relative_l2)}) "
+        f"and {brief(most.name)} most ({percent(most.relative_l2)})"
+    )
+
+
+def _standing(groups: Sequence[GroupChange]) -> str:
+    """The parts that did not move: ``embeddings and the first 2 of 6 layers frozen``."""
+    if not any(group.frozen for group in groups) or all(group.frozen for group in groups):
+        return ""
+    series: dict[str, dict[int, bool]] = {}
+    single: list[str] = []
+    for group in groups:
+        found = _SERIES.match(group.name)
+        if found:
+            series.setdefault(found[1], {})[int(found[2])] = group.frozen
+        elif group.frozen:
+            single.append(brief(_last(group.name)))
+    texts = [*dict.fromkeys(single)]
+    for prefix, frozen in series.items():
+        texts += _layers(prefix, frozen)
+    return f"{listing(texts, 4)} frozen" if texts else ""
+
+
+def _layers(prefix: str, frozen: Mapping[int, bool]) -> list[str]:
+    still = [number for number in sorted(frozen) if frozen[number]]
+    every = sorted(frozen)
+    if not still:
+        return []
+    noun = _noun(_last(prefix))
+    if len(every) == 1:
+        return [brief(f"{_last(prefix)}.{every[0]}".strip("."))]
+    if still == every:
+        return [f"all {len(every)} {noun}"]
+    if still == every[: len(still)]:
+        return [
+            f"the first {len(still)} of {len(every)} {noun}" if len(still) > 1 else f"the first of {len(every)} {noun}"
+        ]
+    if still == every[-len(still) :]:
+        return [
+            f"the last {len(still)} of {len(every)} {noun}" if len(still) > 1 else f"the last of {len(every)} {noun}"
+        ]
+    return [f"{len(still)} of {len(every)} {noun}"]
+
+
+def _noun(word: str) -> str:
+    """What the numbered parts of a series are called."""
+    known = {
+        "layer": "layers",
+        "layers": "layers",
+        "h": "layers",
+        "blk": "blocks",
+        "block": "blocks",
+        "blocks": "blocks",
+    }
+    return known.get(word.lower(), f"parts of {brief(word)}" if word else "parts")
+
+
+def _last(name: str) -> str:
+    parts = [part for part in re.split(r"[./]", name) if part]
+    return parts[-1] if parts else name
+
+
+def _low_rank(weights: Weights) -> str:
+    """``changes of rank 8 in the q_proj and v_proj matrices``."""
+    low = [one for one in weights.moved if one.numbers is not None and one.numbers.rank is not None]
+    ranks = sorted({one.numbers.rank for one in low if one.numbers is not None and one.numbers.rank is not None})
+    rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    names = Counter(_module(one.name) for one in low)
+    where = listing([brief(name) for name, _ in names.most_common()], 4)
+    of = "matrix" if len(low) == 1 else "matrices"
+    return f"only changes of {rank}, in {len(low):,} {of} ({where}), as a merged adapter makes them"
+
+
+def _module(name: str) -> str:
+    parts = [part for part in re.split(r"[./]", name) if part and part not in {"weight", "kernel", "kernel:0"}]
+    return parts[-1] if parts else name
+
+
+def _unmatched(weights: Weights) -> list[str]:
+    """What was added, taken away or has another shape."""
+    clauses = []
+    if grown := [one for one in weights.pairs if one.state is State.RESHAPED and grew(one)]:
+        one = grown[0]
+        assert one.old is not None
+        assert one.new is not None
+        word = "grew" if one.new.shape[0] > one.old.shape[0] else "shrank"
+        more = f" (and {plural(len(grown) - 1, 'tensor')} like it)" if len(grown) > 1 else ""
+        clauses.append(f"{brief(one.name)} {word} from {one.old.shape[0]:,} to {one.new.shape[0]:,} rows{more}")
+    reshaped = [one for one in weights.pairs if one.state is State.RESHAPED and not grew(one)]
+    if reshaped:
+        verb = "has" if len(reshaped) == 1 else "have"
+        clauses.append(f"{plural(len(reshaped), 'tensor')} {verb} another shape")
+    for changes, verb in ((weights.added, "added"), (weights.removed, "removed")):
+        if changes:
+            clauses.append(f"{plural(len(changes), 'tensor')} {verb} ({_where(changes)})")
+    return clauses
+
+
+def _where(changes: Sequence[TensorChange]) -> str:
+    """The parts that hold most of them."""
+    parts: Counter[str] = Counter()
+    for change in changes:
+        parts[
+            brief(
+                ".".join(
+                    re.split(r"[./]", change.name)[:2] if change.name.count(".") > 1 else [change.name.split(".")[0]]
+                )
+            )
+        ] += 1
+    named = [part for part, _ in parts.most_common()]
+    return listing(named, 2)
+
+
+def _renamed(weights: Weights) -> list[str]:
+    """That tensors have other names, and by what rule when one prefix explains it."""
+    renamed = [one for one in weights.pairs if one.old and one.new and one.old.name != one.new.name]
+    if not renamed:
+        return []
+    ruled = [one for one in renamed if one.match is Match.RENAMED]
+    prefixes = {_prefix(one) for one in ruled}
+    count = "all" if len(renamed) == len(weights.pairs) and len(renamed) > 1 else f"{len(renamed):,} of them"
+    if len(ruled) == len(renamed) and len(prefixes) == 1 and (rule := prefixes.pop()):
+        return [f"{count} under other names ({rule})"]
+    return [f"{count} under other names"]
+
+
+def _prefix(change: TensorChange) -> str:
+    assert change.old is not None
+    assert change.new is not None
+    old, new = change.old.name, change.new.name
+    if old.endswith(new):
+        return f'prefix "{brief(old[: len(old) - len(new)])}" dropped'
+    if new.endswith(old):
+        return f'prefix "{brief(new[: len(new) - len(old)])}" added'
+    return ""

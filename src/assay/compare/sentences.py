@@ -1,0 +1,259 @@
+"""A few sentences about a comparison, as a person would write them to a colleague: most important first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from assay.compare.kinship import CLASSICAL, FOREIGN, adapts
+from assay.compare.moved import broken_sentence, weights_sentence
+from assay.compare.others import also, measured, remarks
+from assay.compare.sides import Compared
+from assay.compare.tensors import Tensors
+from assay.compare.weights import weigh
+from assay.compare.words import brief, listing
+from assay.spec.changes import Answer, Area, DropIn, Effect, Item, Kinship, Side, State
+from assay.spec.figures import number
+from assay.spec.finding import Finding, Severity
+
+MOST = 6
+_REASONS = 2
+
+_WITH = {
+    Area.ARCHITECTURE: "another architecture",
+    Area.SIGNATURE: "another signature",
+    Area.CONFIG: "other settings",
+    Area.GENERATION: "other generation settings",
+    Area.TOKENIZER: "another tokenizer",
+    Area.PREPROCESSING: "another preprocessing",
+    Area.PIPELINE: "other pipeline steps or parameters",
+    Area.GRAPH: "another graph",
+    Area.CODE: "other code",
+    Area.DEPENDENCIES: "other dependencies",
+    Area.FILES: "other files",
+}
+"""What else the same weights can come with, in the order of a sentence."""
+
+
+def sentences(
+    old: Compared,
+    new: Compared,
+    kin: Kinship,
+    tensors: Tensors,
+    items: Sequence[Item],
+    decision: DropIn,
+    findings: Sequence[Finding] = (),
+) -> tuple[str, ...]:
+    """Two to six sentences a person would write.
+
+    Args:
+        old, new: the two sides.
+        kin: how they relate.
+        tensors, items: what changed.
+        decision: whether new can take old's place.
+        findings: what could not be compared.
+    """
+    related = _related(old, new, kin, tensors, items)
+    ranked = [  # in the order in which they are read, each with its rank when there are too many
+        (0, related),
+        (1, broken_sentence(tensors.changes)),
+        (2, weights_sentence(kin, tensors) if kin is not Kinship.IDENTICAL else ""),
+        (5, also(items, _told_already(kin, items))),
+        (4, measured(items)),
+        (6, remarks(items)),
+        (3, _missed(findings, decision)),
+    ]
+    said = [(rank, text) for rank, text in ranked if text]
+    kept = {rank for rank, _ in sorted(said)[: MOST - 1]}
+    return (*(text for rank, text in said if rank in kept), _decided(decision))
+
+
+def names(old: Side, new: Side) -> tuple[str, str]:
+    """What to call the two sides in a sentence: short, and unlike each other.
+
+    >>> names(Side(label="a/b:2", reference="a/b:2"), Side(label="a/b:champion", reference="a/b:3"))
+    ('version 2', 'version 3')
+    >>> names(Side(label="./runs/1/model"), Side(label="./runs/2/model"))
+    ('1/model', '2/model')
+    """
+    if old.reference and new.reference:
+        one, two = old.reference.rpartition(":"), new.reference.rpartition(":")
+        if one[0] == two[0] and one[2] != two[2]:
+            return f"version {one[2]}", f"version {two[2]}"
+        if old.reference != new.reference:
+            return brief(old.reference), brief(new.reference)
+    first, second = _parts(old), _parts(new)
+    for count in range(1, max(len(first), len(second)) + 1):
+        tails = "/".join(first[-count:]), "/".join(second[-count:])
+        if tails[0] != tails[1]:
+            return brief(tails[0]), brief(tails[1])
+    return "the old one", "the new one"
+
+
+def _parts(side: Side) -> list[str]:
+    parts = [part for part in re.split(r"[/\\]", side.reference or side.label) if part not in {"", ".", "..", "~"}]
+    return parts or [side.label]
+
+
+def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items: Sequence[Item]) -> str:
+    """The first sentence: how the two relate."""
+    before, after = old.side(), new.side()
+    was, _ = names(before, after)
+    weights = weigh(tensors.changes)
+    if kin is Kinship.IDENTICAL:
+        return f"The same files as {was}, byte for byte."
+    if kin is Kinship.SAME_MODEL:
+        return _same(was, before, after, items)
+    if kin is Kinship.SAME_WEIGHTS:
+        return _same_weights(was, before, after, items)
+    if kin is Kinship.RECAST:
+        return _recast(was, tensors)
+    if kin is Kinship.ADAPTER:
+        return _adapter(was, old, new, items)
+    if kin is Kinship.FINE_TUNE:
+        return f"Fine-tune of {was}{_same_parts(old, new, items, foreign=weights.foreign)}."
+    if kin is Kinship.SAME_ARCHITECTURE:
+        return (
+            f"The same architecture as {was}, by the names and shapes of its tensors; "
+            "whether its weights continue the old ones is not known."
+        )
+    if kin is Kinship.RETRAINED:
+        return _retrained(was, before, after, old, new, items)
+    if kin is Kinship.OTHER_ARCHITECTURE:
+        return _other(was, before, after, bool(weights.pairs))
+    return f"Nothing ties it to {was}: {_strangers(before, after, weighed=bool(weights.every))}."
+
+
+def _same(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
+    if before.format != after.format:
+        return f"The same model as {was} in another format ({before.format} → {after.format})."
+    library = _library(before, after, items)
+    if library:
+        return f"The same model as {was}, re-released with {library}."
+    noted = sorted({item.area for item in items}, key=list(Area).index)
+    what = "only the way it is packed differs"
+    if noted:
+        about = {Area.METADATA: "metadata", Area.FORMAT: "the way it is packed", Area.FILES: "files beside the model"}
+        what = f"only {listing([about.get(area, area.value) for area in noted], 4)} differ" + (
+            "s" if len(noted) == 1 else ""
+        )
+    return f"The same model as {was}: {what}, nothing that can change what it computes."
+
+
+def _library(before: Side, after: Side, items: Sequence[Item]) -> str:
+    """``a newer library (scikit-learn 1.9.0 → 1.9.1)``; empty when the releases are the same or not stated."""
+    if before.framework == after.framework and before.framework_version and after.framework_version:
+        one, other = before.framework_version, after.framework_version
+        if one != other:
+            word = (
+                "a newer"
+                if _release(other) > _release(one)
+                else "an older"
+                if _release(other) < _release(one)
+                else "another"
+            )
+            return f"{word} library ({brief(after.framework)} {brief(one)} → {brief(other)})"
+    for item in items:
+        if item.area is Area.DEPENDENCIES and item.effect is Effect.NOTE and isinstance(item.new, str) and item.old:
+            one, other = str(item.old), item.new
+            word = (
+                "a newer"
+                if _release(other) > _release(one)
+                else "an older"
+                if _release(other) < _release(one)
+                else "another"
+            )
+            return f"{word} library ({brief(item.path)} {brief(one)} → {brief(other)})"
+    return ""
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """A release's numbers, for order."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+
+
+def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
+    areas = {item.area for item in items if item.effect is Effect.BEHAVIOUR}
+    template = [item for item in items if item.area is Area.TOKENIZER and "chat_template" in item.path]
+    tokenizer = [item for item in items if item.area is Area.TOKENIZER and item.effect is Effect.BEHAVIOUR]
+    words = [text for area, text in _WITH.items() if area in areas]
+    if template and len(template) == len(tokenizer):
+        words = ["another chat template" if word == _WITH[Area.TOKENIZER] else word for word in words]
+    form = f" in another format ({before.format} → {after.format})" if before.format != after.format else ""
+    return f"The same weights as {was}{form}, with {listing(words, 4) or 'something else that differs'}."
+
+
+def _recast(was: str, tensors: Tensors) -> str:
+    kept = {change.new.dtype for change in tensors.changes if change.state is State.RECAST and change.new}
+    plain = all(dtype.startswith(("float", "bfloat")) and not dtype.startswith(("float8", "float4")) for dtype in kept)
+    dtypes = listing([brief(dtype) for dtype in sorted(kept)], 3)
+    return f"The same model as {was}, {'kept as' if plain else 'quantised to'} {dtypes}."
+
+
+def _adapter(was: str, old: Compared, new: Compared, items: Sequence[Item]) -> str:
+    if adapts(old, new):
+        return f"An adapter, where {was} is a whole model."
+    if adapts(new, old):
+        return f"A whole model, where {was} is an adapter."
+    return f"{was[:1].upper()}{was[1:]} with an adapter merged in{_same_parts(old, new, items, foreign=0.0)}."
+
+
+def _same_parts(old: Compared, new: Compared, items: Sequence[Item], *, foreign: float) -> str:
+    """``: the same architecture and tokenizer``, as far as both have them."""
+    changed = {item.area for item in items if item.effect is Effect.BEHAVIOUR}
+    parts = []
+    if foreign < FOREIGN and Area.ARCHITECTURE not in changed:
+        parts.append("architecture")
+    if old.inspection.first("tokenizer") and new.inspection.first("tokenizer") and Area.TOKENIZER not in changed:
+        parts.append("tokenizer")
+    if old.inspection.first("inputs") and old.inspection.first("inputs") == new.inspection.first("inputs"):
+        parts += ["inputs"] if "tokenizer" not in parts else []
+    return f": the same {listing(parts, 3)}" if parts else ""
+
+
+def _retrained(was: str, before: Side, after: Side, old: Compared, new: Compared, items: Sequence[Item]) -> str:
+    if {before.framework, after.framework} & CLASSICAL:
+        kind = brief(after.architecture) if after.architecture else f"kind of {brief(after.framework)} model"
+        return f"Fitted anew: the same {kind} as {was}, with other learned values."
+    same = _same_parts(old, new, items, foreign=0.0).removeprefix(": ")
+    return f"Retrained: {same or 'the same kind of model'} as {was}, with weights that do not continue its own."
+
+
+def _other(was: str, before: Side, after: Side, shares: bool) -> str:  # noqa: FBT001 - one fact of the sentence
+    names_differ = before.architecture and after.architecture and before.architecture != after.architecture
+    what = f" ({brief(before.architecture)} → {brief(after.architecture)})" if names_differ else ""
+    size = ""
+    if before.parameters and after.parameters and before.parameters != after.parameters:
+        size = f": {number(before.parameters)} → {number(after.parameters)} parameters"
+    form = f", {before.format} → {after.format}" if before.format != after.format else ""
+    return f"Another architecture than {was}{what}{size}{form}{'' if shares else ', without one tensor in common'}."
+
+
+def _strangers(before: Side, after: Side, *, weighed: bool) -> str:
+    one, other = (brief(side.architecture or side.format) for side in (before, after))
+    kinds = f"{one} became {other}" if one != other else f"both are {other}"
+    if weighed:
+        return f"{kinds}, and no tensor is shared"
+    return f"{kinds}, and neither has tensors to tell by"
+
+
+def _told_already(kin: Kinship, items: Sequence[Item]) -> frozenset[Area]:
+    """Areas that the first sentence has dealt with."""
+    return frozenset({Area.DEPENDENCIES}) if kin is Kinship.SAME_MODEL and items else frozenset()
+
+
+def _missed(findings: Sequence[Finding], decision: DropIn) -> str:
+    missed = [finding for finding in findings if finding.severity is Severity.INCOMPLETE]
+    if not missed or any("not everything could be compared" in reason for reason in decision.reasons[:_REASONS]):
+        return ""
+    more = f", and {len(missed) - 1} more" if len(missed) > 1 else ""
+    return f"Not everything could be compared: {brief(missed[0].message)}{more}."
+
+
+def _decided(decision: DropIn) -> str:
+    if decision.answer is Answer.YES:
+        return "Drop-in replacement: yes."
+    reasons = list(decision.reasons[:_REASONS])
+    more = len(decision.reasons) - len(reasons)
+    rest = f" ({more} more {'reason' if more == 1 else 'reasons'})" if more else ""
+    return f"Drop-in replacement: {decision.answer.value}, because {'; '.join(reasons)}{rest}."
