@@ -1,7 +1,7 @@
 """Whether new can take old's place: the contract with whoever calls it, part by part.
 
-Every part answers *no* (what is called in the old way fails or means something else), *unknown* (that depends on what is
-not understood, or on the caller), or *yes* with what was found to be the same. One no decides, then one unknown.
+Every part answers *no* (what is called in the old way fails or means something else), *unknown* (that depends on what
+is not understood, or on the caller), or *yes* with what was found to be the same. One no decides, then one unknown.
 Quality is no part of it: a worse model with the same contract is a drop-in replacement.
 """
 
@@ -92,11 +92,8 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
     if one and other and one != other and before.format != "onnx":
         yield Answer.NO, f"another framework runs it: {brief(other)} instead of {brief(one)}"
     elif before.format != after.format:
-        yield (
-            Answer.UNKNOWN,
-            f"another format ({before.format} → {after.format}): assay.load opens both, code that opens the files "
-            "itself must change",
-        )
+        forms = f"{before.format} → {after.format}"
+        yield Answer.UNKNOWN, f"another format ({forms}): assay.load opens both, a caller's own code may not"
     else:
         yield Answer.YES, "the same format"
     task, now = old.inspection.first("task"), new.inspection.first("task")
@@ -216,7 +213,7 @@ def _number(value: object) -> float:
 
 
 def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> Iterator[Reason]:
-    """For bare weights: code that builds the model must find the tensors it knows. For all: as many outputs as before."""
+    """For bare weights: the code that builds the model must find the tensors it knows; for others, the same outputs."""
     model = [one for one in changes if one.effect is Effect.BEHAVIOUR or one.state is State.EQUAL]
     model = [one for one in model if not one.beside_the_model]
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}

@@ -14,7 +14,7 @@ MOSTLY = 0.5
 """Share of elements that decides for the whole."""
 
 FOREIGN = 0.1
-"""Share of a body's tensors without a partner from which it is another architecture, when the rest is not near either."""
+"""Share of a body's tensors without a partner from which it is another architecture, when the rest is not near."""
 
 CAST = 1.5
 """How much more than the cast alone explains a difference may be and still be that cast: rounding of ties, flushed

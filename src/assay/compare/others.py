@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from assay.compare.words import brief, listing
 from assay.spec.changes import Area, Effect, Item, ItemKind
+from assay.spec.evaluation import lower_is_better
 from assay.spec.figures import figure, plural
 
 _CLAUSES = 3
@@ -16,9 +17,7 @@ _HIGHER = re.compile(
     r"auc|acc(uracy)?|f1|f_?beta|precision|recall|r2|bleu|rouge|m?ap|ndcg|mrr|iou|dice|score|specificity|sensitivity"
     r"|pearson|spearman|kappa|mcc|win_?rate|exact_match"
 )
-_LOWER = re.compile(
-    r"loss|rmse|mae|mse|mape|error|err|wer|cer|perplexity|ppl|logloss|brier|fid|latency|eer|cross_entropy"
-)
+"""Words that name what is better when there is more of it; of other names nothing is said."""
 
 _NOUNS = {
     Area.ARCHITECTURE: "architecture",
@@ -77,26 +76,20 @@ def _place(item: Item) -> str:
 
 def measured(items: Sequence[Item]) -> str:
     """Metrics that both have, with their way; empty where none changed."""
-    changed = [item for item in items if item.area is Area.METRICS and _is_number(item.old) and _is_number(item.new)]
-    if not changed:
-        return ""
-    texts = [_metric(item) for item in changed]
-    return f"Measured: {listing(texts, 4)}."
-
-
-def _metric(item: Item) -> str:
-    assert isinstance(item.old, (int, float))
-    assert isinstance(item.new, (int, float))
-    name = _place(item)
-    return f"{name} {figure(item.old)} → {figure(item.new)}{_better(name, item.old, item.new)}"
+    texts = [
+        f"{_place(item)} {figure(item.old)} → {figure(item.new)}{_better(_place(item), item.old, item.new)}"
+        for item in items
+        if item.area is Area.METRICS and isinstance(item.old, (int, float)) and isinstance(item.new, (int, float))
+    ]
+    return f"Measured: {listing(texts, 4)}." if texts else ""
 
 
 def _better(name: str, old: float, new: float) -> str:
     words = re.split(r"[^a-z0-9]+", name.lower())
     joined = "_".join(words)
-    low = any(_LOWER.fullmatch(word) for word in (*words, joined))
+    low = lower_is_better(name)
     high = any(_HIGHER.fullmatch(word) for word in (*words, joined))
-    if low == high or old == new:
+    if not (low or high) or old == new:
         return ""
     return " (better)" if (new < old) is low else " (worse)"
 

@@ -82,7 +82,7 @@ class Weights:
 
     @property
     def near(self) -> float:
-        """Elements of compared pairs that are equal or near, of all compared, 0 to 1; by matrices where there are any."""
+        """Elements of compared pairs that are equal or near, of all compared, 0 to 1; by matrices, if there are any."""
         told = [change for change in (*self.equal, *self.moved) if _size(change) >= _TELLING]
         matrices = [change for change in told if len(_shape(change)) > 1]
         told = matrices or told or [*self.equal, *self.moved]

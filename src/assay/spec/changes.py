@@ -355,9 +355,7 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        """Whether everything was compared: no tensor could not be read, and no finding says that something may have
-        been missed.
-        """
+        """Whether everything was compared: every tensor could be read, and no finding says that something was not."""
         unread = any(change.state is State.UNREADABLE and change.effect is Effect.BEHAVIOUR for change in self.tensors)
         return not unread and all(finding.severity is not Severity.INCOMPLETE for finding in self.findings)
 
