@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.api import (
+        Example,
+        add_base,
         bill_of_materials,
+        confirm_base,
         convert,
         inspect,
+        lineage,
         load,
         open,  # noqa: A004 - assay.open is the name
         pull,
         push,
+        rehearse,
+        retract_base,
         scan,
         show,
         sign,
@@ -36,13 +42,19 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "AssayError",
+    "Example",
+    "add_base",
     "bill_of_materials",
+    "confirm_base",
     "convert",
     "inspect",
+    "lineage",
     "load",
     "open",
     "pull",
     "push",
+    "rehearse",
+    "retract_base",
     "scan",
     "show",
     "sign",

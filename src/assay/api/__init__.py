@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assay.api.ancestry import add_base, confirm_base, lineage, retract_base
 from assay.api.models import (
     inspect,
     load,
@@ -11,16 +12,24 @@ from assay.api.models import (
     show,
     versions,
 )
+from assay.api.rehearsal import rehearse
 from assay.api.trust import bill_of_materials, convert, scan, sign, signatures, verify, vulnerabilities
+from assay.wiring.examples import Example
 
 __all__ = [
+    "Example",
+    "add_base",
     "bill_of_materials",
+    "confirm_base",
     "convert",
     "inspect",
+    "lineage",
     "load",
     "open",
     "pull",
     "push",
+    "rehearse",
+    "retract_base",
     "scan",
     "show",
     "sign",

@@ -32,6 +32,7 @@ from assay.spec.records import Version
 from assay.spec.reference import check_alias, check_name
 from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
+from assay.wiring.examples import example_of
 from assay.wiring.looking import look, open_artifact
 from assay.wiring.places import SNAPSHOTS, open_registry
 
@@ -43,9 +44,11 @@ def push(
     alias: str | None = None,
     metrics: Mapping[str, float] | None = None,
     params: Mapping[str, Json] | None = None,
-    base: str | None = None,
+    base: str | Sequence[str] | None = None,
+    relation: str | None = None,
     run: str | None = None,
     note: str | None = None,
+    example: object = None,
     safe: bool = False,
     policy: PathLike | None = None,
     home: PathLike | None = None,
@@ -60,9 +63,13 @@ def push(
         alias: a movable name to point at the version.
         metrics: evaluation results.
         params: training parameters: numbers, text, truth values, None, lists and dictionaries of them.
-        base: what it was made from: a reference, or any name or URI.
+        base: what it was made from: a reference, or any name or URI, or several of them.
+        relation: how, such as ``quantized-from``; fine-tuned from one, merged from several when None.
         run: URI or id of the training run.
         note: free text.
+        example: inputs for the model, such as ``X[:8]``: they are kept with what the live model gives for them, so that
+            ``assay rehearse`` can ask again. A pair is inputs and outputs, which files need; ``assay.Example`` states
+            tolerances, too.
         safe: convert unsafe forms of a path first, each with proof; the originals are not stored.
         policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder; as the settings say when None.
@@ -77,15 +84,17 @@ def push(
         Conflict, StorageError: as the message says; nothing is half-visible.
     """
     check_name(text_of("name", name))
-    claims = claims_of(metrics, params, base, run, note)
+    claims = claims_of(metrics, params, base, relation, run, note)
     if alias is not None:
         check_alias(text_of("alias", alias))
     settings = read_settings(home=home, policy=policy)
     guard = guard_of(settings, warn=warn)
+    kept = None if example is None else example_of(model, example)
+    golden = None if kept is None else kept.to_json()
     registry = open_registry(settings, create=True)
     if isinstance(model, (str, Path)):
         files = collect(Path(model).expanduser())
-        claims = replace(claims, environment=environment_of(files))
+        claims = replace(claims, environment=environment_of(files), example=golden)
         with safe_files(files, claims) if safe else nullcontext((files, claims)) as (chosen, said):
             return publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias).version
     saver = choose_saver(model)
@@ -94,7 +103,8 @@ def push(
         claims = replace(
             claims,
             params={**plain(saved.hyperparameters), **claims.params},
-            environment=capture(model, saved.modules),
+            environment=capture(model, [*saved.modules, *(kept.modules if kept else ())]),
+            example=golden,
         )
         files = collect(Path(scratch))
         return publish.push(registry, files, name, guard=guard, claims=claims, alias=alias).version

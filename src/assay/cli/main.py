@@ -28,12 +28,15 @@ _COMMANDS = {
     "convert": "convert",
     "copy": "copy",
     "history": "browse",
+    "import": "importing:import_command",
     "inspect": "inspect",
     "key": "sign",
+    "lineage": "lineage",
     "ls": "browse",
     "pull": "moving",
     "purge": "upkeep",
     "push": "moving",
+    "rehearse": "rehearse",
     "reindex": "upkeep",
     "scan": "scan",
     "show": "browse",
@@ -41,7 +44,7 @@ _COMMANDS = {
     "verify": "verify",
     "vulns": "bom",
 }
-"""Command to the module of ``assay.cli`` it lives in."""
+"""Command to the module of ``assay.cli`` it lives in, and its name there where that is another one."""
 
 
 class Mistyped(AssayError):
@@ -60,7 +63,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"assay.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(f"assay.cli.{module}"), attribute or cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,6 +28,7 @@ from assay.spec.reference import Reference
 from assay.spec.report import Verdict
 from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
+from assay.wiring.examples import read_example
 from assay.wiring.places import AUDITS
 
 _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
@@ -44,6 +46,12 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 @click.option("--relation", type=RELATIONS, help="How (finetuned-from; of several bases merged-from).")
 @click.option("--run", metavar="URI", help="The training run (else read from the files).")
 @click.option("--note", metavar="TEXT", help="Free text.")
+@click.option(
+    "--example",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    help="Inputs and the outputs they give (.npz or .json), for assay rehearse.",
+)
 @click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
 @click.option("--safe", is_flag=True, help="Convert unsafe forms first, with proof; the originals are not stored.")
 @policy_option
@@ -61,6 +69,7 @@ def push(
     relation: str | None,
     run: str | None,
     note: str | None,
+    example: str | None,
     move: bool,
     safe: bool,
     policy: str | None,
@@ -73,6 +82,8 @@ def push(
     if safe and move:
         raise click.UsageError("--safe and --move exclude each other: what is converted is not what was there")
     claims = Claims(numbers_of(metrics), _values(params), bases_given(bases, relation), run, note)
+    if example is not None:
+        claims = replace(claims, example=read_example(local_path(example, "FILE")).to_json())
     files = collect(local_path(path, "PATH"))
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
     if strays:
