@@ -22,7 +22,7 @@ from assay.policy.policy import Gate, Handling
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
 from assay.service.gate import Guard, audit_predicate, refusal
-from assay.service.registry import Registry
+from assay.service.registry import Registry, holding
 from assay.spec.inspection import Inspection, run_json
 from assay.spec.json import Json
 from assay.spec.lineage import Relation, Source
@@ -98,6 +98,7 @@ class Pushed:
     decision: Decision
 
 
+@holding
 def push(
     registry: Registry,
     files: Mapping[str, Path],

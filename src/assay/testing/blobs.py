@@ -283,8 +283,13 @@ class BlobStoreContract:
             assert sweep.idle(again)
 
     def test_a_hold_ends_with_an_error_too(self, store: BlobStore) -> None:
-        with pytest.raises(NotFound), store.hold():
-            store.open(store.add(b"weights") and _ABSENT)
+        def fail() -> None:
+            with store.hold():
+                store.add(b"weights")
+                store.open(_ABSENT)
+
+        with pytest.raises(NotFound):
+            fail()
         with store.sweep() as sweep:
             assert sweep.idle(Digest.of(b"weights"))
         assert list(store.leftovers()) == []
@@ -298,7 +303,7 @@ class BlobStoreContract:
                 again = pool.submit(store.add, b"weights")
                 renewed = pool.submit(store.renew, small)
                 wait((large,), timeout=0.2)
-                assert not (large.done() or again.done() or renewed.done())
+                assert not any(job.done() for job in (large, again, renewed))
                 sweep.delete(digest)
                 sweep.delete(small)
             assert large.result() == (digest, file.stat().st_size)
