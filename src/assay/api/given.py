@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from assay.environment.modules import imported_for
 from assay.errors import InvalidInput
 from assay.formats.registry import all_formats
 from assay.service.examine import inspect as look_at
+from assay.service.lineage import bases_given
 from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.settings import read_settings
@@ -41,25 +42,39 @@ def registry_of(home: PathLike | None, *, create: bool = False) -> Registry:
 def claims_of(
     metrics: Mapping[str, float] | None,
     params: Mapping[str, Json] | None,
-    base: str | None,
+    base: str | Sequence[str] | None,
+    relation: str | None,
     run: str | None,
     note: str | None,
 ) -> Claims:
     """What is said about a model, when it has the form of a claim.
 
     Raises:
-        InvalidInput: it has not (codes ``wrong-type``, ``bad-metric``, ``bad-param``).
+        InvalidInput: it has not (codes ``wrong-type``, ``bad-metric``, ``bad-param``, ``unknown-relation``,
+            ``invalid-base``).
     """
-    said = {"base": base, "run": run, "note": note}
-    base, run, note = (None if value is None else text_of(what, value) for what, value in said.items())
+    said = {"run": run, "note": note}
+    run, note = (None if value is None else text_of(what, value) for what, value in said.items())
     numbers = {key: _number(key, value) for key, value in _named("metrics", metrics).items()}
     return Claims(
         numbers,
         {key: _param(key, value) for key, value in _named("params", params).items()},
-        () if base is None else (Base(base),),
+        bases_of(base, relation),
         run,
         note,
     )
+
+
+def bases_of(base: str | Sequence[str] | None, relation: str | None) -> tuple[Base, ...]:
+    """What a model was made from, when it is one name or several.
+
+    Raises:
+        InvalidInput: it is not, or there is no such relation (codes ``wrong-type``, ``unknown-relation``,
+            ``invalid-base``).
+    """
+    given = () if base is None else base if isinstance(base, (list, tuple)) else (base,)
+    names = [text_of("base", one) for one in given]
+    return bases_given(names, None if relation is None else text_of("relation", relation))
 
 
 def _named(what: str, values: object) -> Mapping[str, Any]:

@@ -23,10 +23,12 @@ from assay.errors import AssayError
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
 
 _COMMANDS = {
+    "bisect": "bisect",
     "bom": "bom",
     "completion": "completion",
     "convert": "convert",
     "copy": "copy",
+    "evaluate": "evaluate",
     "history": "browse",
     "import": "importing:import_command",
     "inspect": "inspect",

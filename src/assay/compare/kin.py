@@ -19,8 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.artifact.reader import Artifact
 from assay.compare.sketches import Sampled, Sketch
 from assay.compare.weights import NEAR
+from assay.errors import AssayError
 from assay.spec.json import Json
 from assay.spec.lineage import Relation
 from assay.spec.tensor import ELEMENT_BITS
@@ -31,6 +33,10 @@ _AT_LEAST = 2
 """Tensors that must be found: one alone may be a table that many models share (a filter bank, word vectors)."""
 _ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float8_e4m3fn": 2.0**-3, "float8_e5m2": 2.0**-2}
 """Relative error of a cast to a narrower type, rounded up."""
+_BLOCK = 96
+"""Rows and columns of a matrix that are looked at for its rank."""
+_LOOKED_AT = 6
+"""Matrices that are looked at for their rank."""
 _NARROW = 8
 """Bits per element up to which a smaller form is called quantised."""
 
@@ -99,6 +105,38 @@ def kin(old: Sketch, new: Sketch) -> Kin | None:
     if casts:
         evidence["casts"] = dict(casts)
     return Kin(relation, distance, evidence, tuple(near))
+
+
+def merged_rank(old: Artifact, new: Artifact, found: Kin) -> int | None:
+    """The greatest rank of what was added to the matrices, where that is low for all: an adapter was merged.
+
+    A block of rows and columns of a few large changed matrices is looked at. A change of rank r has no more than r
+    singular values above what rounding to the narrower type leaves.
+    """
+    changed = [pair for pair in found.pairs if not pair.equal and len(pair.new.shape) == 2]
+    changed = [pair for pair in changed if pair.old.shape == pair.new.shape and min(pair.new.shape) >= _BLOCK // 2]
+    changed.sort(key=lambda pair: -pair.new.size)
+    ranks = []
+    for pair in changed[:_LOOKED_AT]:
+        rows, columns = (np.linspace(0, count - 1, min(count, _BLOCK)).astype(int) for count in pair.new.shape)
+        try:
+            blocks = [
+                np.asarray(side.tensors[name].numpy()[rows[:, None], columns]).astype(np.float64)
+                for side, name in ((old, pair.old.name), (new, pair.new.name))
+            ]
+        except (AssayError, ValueError, TypeError):
+            return None
+        if not all(np.isfinite(block).all() for block in blocks):
+            return None
+        values = np.linalg.svd(blocks[1] - blocks[0], compute_uv=False)
+        rounding = max(_ROUNDING.get(tensor.dtype, 2.0**-23) for tensor in (pair.old, pair.new))
+        size = float(np.sqrt(np.mean(blocks[1] ** 2)))
+        floor = max(2 * rounding * size * np.sqrt(max(blocks[1].shape)), 1e-6 * values[0])
+        rank = int(np.sum(values > floor))
+        if not 0 < rank <= len(values) // 3:
+            return None
+        ranks.append(rank)
+    return max(ranks, default=None)
 
 
 def match(old: Sequence[Sampled], new: Sequence[Sampled]) -> list[Pair]:

@@ -5,20 +5,23 @@ Every gate looks at the bytes it is about to use: a stored report may come from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from assay.errors import Refused
 from assay.policy.deciding import Decision, decide
 from assay.policy.policy import Gate, Handling, Policy
+from assay.policy.promotion import Rule
 from assay.policy.trust import NO_TRUST, Judgement, Trust
 from assay.service.audit import Auditing, report
 from assay.service.registry import Registry
+from assay.spec.changes import DropIn
 from assay.spec.finding import Finding
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.manifest import Entry, build
+from assay.spec.materials import Licences
 from assay.spec.records import Version
 from assay.spec.report import Report
 from assay.streams.copying import digest_source
@@ -33,6 +36,30 @@ _DOES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Promoting:
+    """What moving an alias is judged with.
+
+    Args:
+        rules: reads the rules of the registry and of the project; only who moves an alias asks.
+        compare: decides whether the second version can take the first one's place; None where nobody can: a gate that
+            asks it stays shut.
+        licences: reads the licences of a tree, given what formats found in it; None as above.
+    """
+
+    rules: Callable[[], Sequence[Rule]] = tuple
+    compare: Callable[[Registry, Version, Version], DropIn] | None = None
+    licences: Callable[[Tree, Mapping[str, Json]], Licences] | None = None
+
+    def rules_for(self, name: str, alias: str) -> tuple[Rule, ...]:
+        """What is asked before *alias* of the model *name* moves.
+
+        Raises:
+            InvalidInput: a file of rules cannot be read, or says what no rule can say (code ``bad-promotion``).
+        """
+        return tuple(rule for rule in self.rules() if rule.holds_for(name, alias))
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """What gates judge with.
 
@@ -42,6 +69,7 @@ class Guard:
         today: gives the day that exceptions are held against.
         warn: hears of artifacts that a gate lets through although they are not safe.
         signers: judges a version by its signatures; None where no policy is asked about them.
+        promoting: what moving an alias is judged with, beside the policies.
     """
 
     auditing: Auditing
@@ -49,6 +77,7 @@ class Guard:
     today: Callable[[], date]
     warn: Callable[[str], None]
     signers: Callable[[Registry, Version, Trust], Judgement] | None = None
+    promoting: Promoting = Promoting()
 
     def judge(self, tree: Tree, inspection: Inspection, *, subject: str | None) -> tuple[Report, Decision]:
         """Audit what was inspected, and decide."""

@@ -2,7 +2,8 @@
 
 What the policies make of the files is recorded as an ``audit`` statement. An alias is a promise to those who load by
 it, so setting one is a gate. Under a policy that quarantines, what is not safe becomes a version of
-``quarantine/NAME``.
+``quarantine/NAME``. What rules ask of that alias holds here as it does for a promotion, and one that is protected is
+refused before anything is stored.
 
 Order, so that a crash at any point leaves nothing half-visible: blobs, config and manifest first (unreachable until
 named), then statements (reachable from the manifest only), then the version, last the alias. Pushing the same files
@@ -20,6 +21,8 @@ from assay.errors import InvalidInput, Refused, StorageError
 from assay.policy.deciding import Decision
 from assay.policy.policy import Gate, Handling
 from assay.ports.progress import SILENT, Progress
+from assay.service import promote
+from assay.service.evidence import Looked
 from assay.service.examine import inspect
 from assay.service.gate import Guard, audit_predicate, refusal
 from assay.service.registry import Registry, holding
@@ -126,15 +129,13 @@ def push(
         InvalidInput: the name, the alias, the files or the base cannot be accepted; nothing is stored.
         Refused: the policies do not allow it: the files are kept as a version of ``quarantine/NAME`` (code
             ``quarantined``), or as the version they are while the alias stays where it was (codes
-            ``not-safe``, ``not-signed``).
+            ``not-safe``, ``not-signed``, ``promotion-refused``); or the alias is protected (code
+            ``alias-protected``), and nothing is stored.
         Conflict: a file changed while it was read, or the alias was moved by somebody else meanwhile.
         StorageError: the store is full or read-only; nothing is visible.
     """
     check_name(name)
-    expect = None
-    if alias is not None:
-        held = registry.catalog.alias(name, check_alias(alias))
-        expect = held.number if held else None
+    wish = None if alias is None else _wish(registry, guard, name, alias)
     bases = [base_predicate(registry, base) for base in claims.bases]
     entries = _store(registry, files, move=move, progress=progress)
     manifest, config = build(entries)
@@ -156,16 +157,26 @@ def push(
     )
     if handling is Handling.QUARANTINE:
         raise _quarantined(given, version, decision)
-    if alias is not None:
+    if alias is not None and wish is not None:
         kept = f"the files are stored as {version.reference}; alias {alias} was not moved"
         guard.admit(Gate.PROMOTE, decision, version.reference, instead=kept)
         guard.admit_signed(Gate.PROMOTE, registry, version, instead=kept)
-        registry.catalog.move_alias(
-            name, alias, version.number, expect=expect, actor=registry.actor, reason="pushed with --alias"
-        )
+        looked = Looked(tree, inspection, decision)
+        planned = promote.plan(registry, version, alias, guard=guard, request=wish, looked=looked)
+        promote.carry_out(registry, planned, instead=kept)
     if move:
         _remove(files)
     return Pushed(version, new, inspection, attached, alias, decision)
+
+
+def _wish(registry: Registry, guard: Guard, name: str, alias: str) -> promote.Request:
+    """What a push with an alias asks for, once it is known that it may: whoever holds the alias now is compared with."""
+    hint = f"push without the alias, then assay promote {name} {alias}"
+    promote.check_unprotected(
+        guard, name, check_alias(alias), registry.actor, doing=f"pushing to {name}:{alias}", hint=hint
+    )
+    now = registry.catalog.alias(name, alias)
+    return promote.Request(reason="pushed with --alias", expect="none" if now is None else now.number, kind="push")
 
 
 def _quarantined(name: str, version: Version, decision: Decision) -> Refused:

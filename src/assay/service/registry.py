@@ -27,6 +27,10 @@ MAX_STATEMENT = 256 << 20
 """Bytes of a statement document that are read back."""
 
 
+def _silent(message: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """Where bytes and names are kept.
@@ -36,15 +40,17 @@ class Registry:
         catalog: the book of names.
         actor: who is asking, as written to history.
         place: where it is, for messages.
+        warn: hears when what was named must not be used any more.
     """
 
     blobs: BlobStore
     catalog: Catalog
     actor: str
     place: str
+    warn: Callable[[str], None] = _silent
 
     def resolve(self, reference: Reference) -> Version:
-        """The version a reference names.
+        """The version a reference names; ``warn`` hears when it was yanked.
 
         Raises:
             NotFound: no such model, version or alias here (codes ``model-not-found``, ``version-not-found``,
@@ -67,7 +73,11 @@ class Registry:
                     f"{reference.name}:{reference.label} is {version.manifest.short}, not {reference.digest.short}",
                     code="digest-mismatch",
                 )
-            return self._by_digest(reference.name, reference.digest)
+            version = self._by_digest(reference.name, reference.digest)
+        if version.yanked is not None:
+            named = reference.name if reference.label is None else f"{reference.name}:{reference.label}"
+            is_it = "" if named == version.reference else f"{named} is {version.reference}, which"
+            self.warn(f"{is_it or version.reference} was yanked: {version.yanked}")
         return version
 
     def manifest(self, version: Version) -> Manifest:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.artifact.reader import Artifact
-from assay.compare.kin import Kin, kin
+from assay.compare.kin import Kin, kin, merged_rank
 from assay.compare.sketches import Sketch, remember, remembered, sketch
 from assay.errors import AssayError, NotFound, Refused
 from assay.formats.registry import all_formats
@@ -19,7 +19,8 @@ from assay.service.lineage import add_base, relation_of, retract, trace
 from assay.service.publish import Base
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
-from assay.spec.lineage import Edge, Lineage, Source
+from assay.spec.json import Json
+from assay.spec.lineage import Edge, Lineage, Relation, Source
 from assay.spec.records import Version
 from assay.spec.reference import check_name
 from assay.wiring.looking import decode
@@ -28,6 +29,10 @@ DECLARED = "lineage"
 """Folder in a home for what statements say about lineage."""
 SKETCHES = "sketches"
 """Folder in a home for sketches of weights."""
+_THIRDS = 50
+"""Kin that are asked whether they lie between two others."""
+_RANKED = 3
+"""Proposals whose change is looked at for its rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,36 +70,82 @@ def detect(registry: Registry, version: Version, ancestry: Ancestry, search: Sea
     """Edges that sketches of the weights suggest between a version and others, nearest first.
 
     Weights do not tell which of two came first: the one that was pushed first counts as the base. What is said already,
-    or was denied, is not proposed.
+    or was denied, is not proposed, nor is a kin to which another one is nearer than the two are to each other: a
+    sibling, or an ancestor's ancestor.
 
     Raises:
         NotFound: its bytes are not here, or there is no such model to search in.
     """
-    own = sketch_of(registry, version)
-    mine = _pushed(registry, version.manifest)
+    near = _kin_of(registry, version, search)
     settled = {frozenset((edge.start, edge.target)) for edge in ancestry.edges}
-    found: list[tuple[float, Edge]] = []
+    found: list[Edge] = []
+    for one in near:
+        base, child = (one.version, version) if one.older else (version, one.version)
+        if frozenset((str(base.manifest), str(child.manifest))) in settled or _between(one, near):
+            continue
+        if base.manifest not in ancestry.denied(child.manifest):
+            found.append(_edge(base, child, one.shown, Source.DETECTED))
+    return tuple(
+        replace(edge, evidence=_with_rank(registry, edge)) if at < _RANKED else edge for at, edge in enumerate(found)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """A version whose weights have a common origin with those of the one asked about."""
+
+    version: Version
+    sketch: Sketch
+    older: bool
+    shown: Kin
+
+
+def _kin_of(registry: Registry, version: Version, search: Search) -> list[_Near]:
+    own, mine = sketch_of(registry, version), _pushed(registry, version.manifest)
+    near: list[_Near] = []
     candidates = list(_candidates(registry, version, search.among))
     search.progress.start("comparing weights", sum(candidate.size for candidate in candidates))
     try:
         for candidate in candidates:
             search.progress.advance(candidate.size)
-            older = _pushed(registry, candidate.manifest) <= mine
-            base, child = (candidate, version) if older else (version, candidate)
-            pair = frozenset((str(base.manifest), str(child.manifest)))
-            if pair in settled or base.manifest in ancestry.denied(child.manifest):
-                continue
             try:
                 other = sketch_of(registry, candidate)
             except AssayError:
                 continue  # what cannot be read is no candidate; assay verify says what is wrong with it
+            older = _pushed(registry, candidate.manifest) <= mine
             shown = kin(other, own) if older else kin(own, other)
             if shown is not None:
-                found.append((shown.distance, _edge(base, child, shown, Source.DETECTED)))
+                near.append(_Near(candidate, other, older, shown))
     finally:
         search.progress.finish()
-    found.sort(key=lambda item: item[0])
-    return tuple(edge for _, edge in found)
+    return sorted(near, key=lambda one: one.shown.distance)
+
+
+def _between(one: _Near, near: Sequence[_Near]) -> bool:
+    """Whether a third is nearer to both than they are to each other (the rule of relative neighbourhood graphs)."""
+    for third in near[:_THIRDS]:
+        if third.shown.distance >= one.shown.distance:
+            return False
+        if third is not one:
+            apart = kin(third.sketch, one.sketch)
+            if apart is not None and apart.distance < one.shown.distance:
+                return True
+    return False
+
+
+def _with_rank(registry: Registry, edge: Edge) -> dict[str, Json]:
+    """The evidence, with the rank of the change where that is low."""
+    evidence = dict(edge.evidence)
+    if edge.relation is not Relation.FINETUNED_FROM or edge.manifest is None:
+        return evidence
+    base, child = (registry.catalog.by_manifest(digest)[0] for digest in (edge.manifest, edge.subject))
+    shown = kin(sketch_of(registry, base), sketch_of(registry, child))
+    if shown is not None:
+        with open_version(registry, base) as old, open_version(registry, child) as new:
+            rank = merged_rank(old, new, shown)
+        if rank is not None:
+            evidence["rank"] = rank
+    return evidence
 
 
 def confirm(registry: Registry, version: Version, base: Version, *, relation: str | None = None) -> Edge:
@@ -119,16 +170,9 @@ def confirm(registry: Registry, version: Version, base: Version, *, relation: st
         )
     edge = _edge(base, version, shown, Source.CONFIRMED)
     chosen = edge.relation if relation is None else relation_of(relation)
+    edge = replace(edge, relation=chosen, evidence=_with_rank(registry, edge))
     add_base(registry, version, Base(base.reference, chosen, Source.CONFIRMED, edge.evidence), declared(registry))
-    return Edge(
-        subject=edge.subject,
-        relation=chosen,
-        name=edge.name,
-        reference=edge.reference,
-        manifest=edge.manifest,
-        source=edge.source,
-        evidence=edge.evidence,
-    )
+    return edge
 
 
 def say(registry: Registry, version: Version, bases: Sequence[Base]) -> tuple[bool, ...]:
@@ -166,13 +210,22 @@ def sketch_of(registry: Registry, version: Version) -> Sketch:
     folder = Path(registry.place) / SKETCHES
     if not version.gone and (known := remembered(folder, version.manifest)) is not None:
         return known
-    manifest = registry.manifest(version)
-    registry.check_present(version, manifest.entries())
-    tree = registry.tree(manifest)
-    with Artifact(tree, inspect(tree, all_formats()), manifest=manifest, decode=decode) as artifact:
+    with open_version(registry, version) as artifact:
         made = sketch(artifact)
     remember(folder, version.manifest, made)
     return made
+
+
+def open_version(registry: Registry, version: Version) -> Artifact:
+    """A version, opened for reading.
+
+    Raises:
+        NotFound: its bytes are not here.
+    """
+    manifest = registry.manifest(version)
+    registry.check_present(version, manifest.entries())
+    tree = registry.tree(manifest)
+    return Artifact(tree, inspect(tree, all_formats()), manifest=manifest, decode=decode)
 
 
 def _candidates(registry: Registry, version: Version, among: Sequence[str]) -> Iterable[Version]:
