@@ -37,6 +37,8 @@ _BLOCK = 96
 """Rows and columns of a matrix that are looked at for its rank."""
 _LOOKED_AT = 6
 """Matrices that are looked at for their rank."""
+_COMPARED = 256
+"""Elements by which tensors under other names are found."""
 _NARROW = 8
 """Bits per element up to which a smaller form is called quantised."""
 
@@ -161,21 +163,20 @@ def match(old: Sequence[Sampled], new: Sequence[Sampled]) -> list[Pair]:
 
 def _by_content(old: Sequence[Sampled], new: Sequence[Sampled]) -> list[Pair]:
     """Pairs of one size whose elements correlate, best first, the same name before another."""
-    count = min(*(len(tensor.elements) for tensor in (*old, *new)), 256)
+    old, new = ([one for one in side if one.telling] for side in (old, new))
+    if not old or not new:
+        return []
+    count = min(*(len(tensor.elements) for tensor in (*old, *new)), _COMPARED)
     table = _standard(old, count) @ _standard(new, count).T
-    same = np.array([[one.name == other.name for other in new] for one in old])
-    order = np.argsort(-(table + 1e-6 * same), axis=None, kind="stable")
+    near = [(table[at, other], at, other) for at, other in np.argwhere(table >= NEAR).tolist()]
+    near.sort(key=lambda one: (-round(one[0], 6), old[one[1]].name != new[one[2]].name))
     used_old, used_new = set[int](), set[int]()
     found = []
-    for flat in order:
-        at, other = divmod(int(flat), len(new))
-        if table[at, other] < NEAR:
-            break
-        if at in used_old or other in used_new or not (old[at].telling and new[other].telling):
-            continue
-        used_old.add(at)
-        used_new.add(other)
-        found.append(_pair(old[at], new[other]))
+    for _, at, other in near:
+        if at not in used_old and other not in used_new:
+            used_old.add(at)
+            used_new.add(other)
+            found.append(_pair(old[at], new[other]))
     return found
 
 

@@ -52,12 +52,14 @@ class Sampled:
     Args:
         name, dtype, shape: of the tensor.
         elements: at ``positions``; empty where they are no plain numbers, or cannot be read.
+        telling: whether they are varied enough to be known again: not all zeros or ones as at the start.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     elements: Elements
+    telling: bool
 
     @property
     def size(self) -> int:
@@ -68,11 +70,6 @@ class Sampled:
     def matrix(self) -> bool:
         """Whether at least two dimensions are larger than one."""
         return sum(count > 1 for count in self.shape) > 1
-
-    @property
-    def telling(self) -> bool:
-        """Whether the elements are varied enough to be known again: not all zeros or ones as at the start."""
-        return len(self.elements) >= _SMALLEST and len(np.unique(self.elements)) >= _SMALLEST // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +83,12 @@ class Sketch:
 
     format: str
     tensors: tuple[Sampled, ...]
+
+
+def sampled(name: str, dtype: str, shape: tuple[int, ...], elements: Elements) -> Sampled:
+    """A tensor with the elements that were taken of it."""
+    telling = len(elements) >= _SMALLEST and len(np.unique(elements)) >= _SMALLEST // 2
+    return Sampled(name, dtype, shape, elements, telling)
 
 
 def positions(size: int, count: int) -> NDArray[np.int64]:
@@ -121,7 +124,7 @@ def sketch(artifact: Artifact) -> Sketch:
     ]
     chosen = _chosen(trained)
     count = min(MOST, max(FEWEST, ELEMENTS // max(1, len(chosen)) // RUN * RUN))
-    tensors = [Sampled(name, spec.dtype, spec.shape, _elements(artifact, name, spec, count)) for name, spec in chosen]
+    tensors = [sampled(name, spec.dtype, spec.shape, _elements(artifact, name, spec, count)) for name, spec in chosen]
     leading = artifact.inspection.leading
     return Sketch(leading.format if leading else "unknown", tuple(tensors))
 
@@ -137,8 +140,9 @@ def remembered(folder: Path | None, manifest: Digest) -> Sketch | None:
             return None
         elements = np.frombuffer(data, "<f4")
         tensors, at = [], 0
-        for name, dtype, shape, count in body["tensors"]:
-            tensors.append(Sampled(str(name), str(dtype), tuple(map(int, shape)), elements[at : at + count]))
+        for name, dtype, shape, count, telling in body["tensors"]:
+            part = elements[at : at + count]
+            tensors.append(Sampled(str(name), str(dtype), tuple(map(int, shape)), part, bool(telling)))
             at += count
         return Sketch(str(body["format"]), tuple(tensors))
     except (OSError, ValueError, KeyError, TypeError, AssayError):
@@ -150,7 +154,7 @@ def remember(folder: Path | None, manifest: Digest, made: Sketch) -> None:
     if folder is None:
         return
     data = b"".join(one.elements.astype("<f4").tobytes() for one in made.tensors)
-    tensors = [[one.name, one.dtype, list(one.shape), len(one.elements)] for one in made.tensors]
+    tensors = [[one.name, one.dtype, list(one.shape), len(one.elements), one.telling] for one in made.tensors]
     body = {"format": made.format, "sha256": hashlib.sha256(data).hexdigest(), "tensors": tensors}
     file = _file(folder, manifest)
     with suppress(OSError):

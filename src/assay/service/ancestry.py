@@ -42,6 +42,7 @@ class Ancestry:
     def __init__(self, registry: Registry, declared: Declared, progress: Progress = SILENT) -> None:
         self._registry = registry
         self._lines: dict[str, Sequence[Version]] = {}
+        self._versions: dict[Digest, Sequence[Version]] = {}
         self.unread = 0
         said = self._read(declared, progress)
         self._audits = {subject: audit for subject, says in said.items() if (audit := _newest(says, "audit"))}
@@ -64,38 +65,42 @@ class Ancestry:
 
     def versions(self, manifest: Digest) -> Sequence[Version]:
         """The versions that are an artifact, oldest first."""
-        return sorted(self._registry.catalog.by_manifest(manifest), key=lambda version: version.created)
+        if manifest not in self._versions:
+            found = self._registry.catalog.by_manifest(manifest)
+            self._versions[manifest] = sorted(found, key=lambda version: version.created)
+        return self._versions[manifest]
 
     def _read(self, declared: Declared, progress: Progress) -> dict[str, list[tuple[str, Mapping[str, Json]]]]:
         """Subject to what its statements say, oldest first, with their kinds."""
         self._denied: dict[Digest, frozenset[Digest]] = {}
         said: dict[str, list[tuple[str, Mapping[str, Json]]]] = defaultdict(list)
-        gone: dict[str, bool] = {}
         events = self._registry.catalog.events(kinds=(EventKind.STATEMENT_ADDED,))
         wanted = [event for event in reversed(events) if event.data.get("artifactType") in _TYPES]
         progress.start("reading statements", sum(_size(event.data) for event in wanted))
         try:
             for event in wanted:
-                subject, manifest = str(event.data["subject"]), str(event.data["manifest"])
-                if subject not in gone:
-                    versions = self._registry.catalog.by_manifest(Digest.parse(subject))
-                    gone[subject] = all(version.gone for version in versions)
-                says = declared.get(manifest)
-                if gone[subject] and self._registry.blobs.size(Digest.parse(manifest)) is None:
-                    says = {}  # its statements went with it
+                subject, kind = str(event.data["subject"]), str(event.data["artifactType"])
+                manifest = Digest.parse(str(event.data["manifest"]))
+                says = declared.get(str(manifest))
+                if self._registry.blobs.size(manifest) is None and self._gone(subject):
+                    says = {}  # the statement went with the artifact: what is remembered of it does not count
                 elif says is None:
-                    says = self._say(declared, subject, manifest, str(event.data["artifactType"]), event.at)
-                said[subject].append((_TYPES[str(event.data["artifactType"])], says))
+                    referrer = Referrer(Digest.parse(subject), manifest, kind, _size(event.data), event.at)
+                    says = self._say(declared, referrer)
+                said[subject].append((_TYPES[kind], says))
                 progress.advance(_size(event.data))
         finally:
             progress.finish()
             declared.save()
         return said
 
-    def _say(self, declared: Declared, subject: str, manifest: str, kind: str, at: datetime) -> Mapping[str, Json]:
-        referrer = Referrer(Digest.parse(subject), Digest.parse(manifest), kind, 0, at)
+    def _gone(self, subject: str) -> bool:
+        """Whether no version is this artifact any more."""
+        return all(version.gone for version in self._registry.catalog.by_manifest(Digest.parse(subject)))
+
+    def _say(self, declared: Declared, referrer: Referrer) -> Mapping[str, Json]:
         try:
-            return declared.add(manifest, self._registry.statement(referrer))
+            return declared.add(str(referrer.manifest), self._registry.statement(referrer))
         except AssayError:
             self.unread += 1  # one damaged statement must not hide the lineage of everything else
             return {}

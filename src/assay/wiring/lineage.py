@@ -112,8 +112,10 @@ def _kin_of(registry: Registry, version: Version, search: Search) -> list[_Near]
                 other = sketch_of(registry, candidate)
             except AssayError:
                 continue  # what cannot be read is no candidate; assay verify says what is wrong with it
-            older = _pushed(registry, candidate.manifest) <= mine
-            shown = kin(other, own) if older else kin(own, other)
+            shown = kin(other, own)
+            older = shown is None or _pushed(registry, candidate.manifest) <= mine
+            if not older:
+                shown = kin(own, other)
             if shown is not None:
                 near.append(_Near(candidate, other, older, shown))
     finally:
