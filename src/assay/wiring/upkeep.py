@@ -1,0 +1,117 @@
+"""Housekeeping of a home: its folders, its rules, and the two steps of a collection in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from assay.errors import StorageError
+from assay.policy.retention import Rule, Ruling, read_rules
+from assay.ports.progress import SILENT, Progress
+from assay.service import garbage, retention, usage
+from assay.service.derived import Derived, Folders, drop, remade
+from assay.service.garbage import GRACE, Collected, Plan
+from assay.service.registry import Registry
+from assay.service.usage import Usage
+from assay.wiring.comparing import TENSORS
+from assay.wiring.places import AUDITS, SNAPSHOTS
+
+SKETCHES = "sketches"
+"""Folder in a home for sketches of weights; its files are named by artifact."""
+RETENTION = "retention.toml"
+"""File in a home with the rules by which versions are given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a collection would do, or did.
+
+    Args:
+        rulings: what the rules say about each version; empty without rules.
+        plan: which bytes go, and which stay for now.
+        remade: folders that are emptied on request although they are in use.
+        done: what became of it; None for a dry run.
+    """
+
+    rulings: tuple[Ruling, ...]
+    plan: Plan
+    remade: tuple[Derived, ...]
+    done: Collected | None
+
+    @property
+    def freed(self) -> int:
+        """Bytes that came back, or would."""
+        if self.done is not None:
+            return self.done.freed
+        others = {item.path for item in self.plan.derived}
+        return self.plan.freed + sum(item.size for item in self.remade if item.path not in others)
+
+
+def folders_of(registry: Registry) -> Folders:
+    """What in a registry's home can be made again."""
+    home = Path(registry.place)
+    memories = tuple(home / name for name in (AUDITS, TENSORS, SKETCHES))
+    return Folders(home / SNAPSHOTS, memories, (home / SKETCHES,))
+
+
+def rules_of(registry: Registry) -> tuple[Rule, ...]:
+    """The rules that a home states; none where it states none.
+
+    Raises:
+        InvalidInput: they cannot be understood (codes ``bad-retention``, ``bad-duration``).
+        StorageError: the file cannot be read.
+    """
+    file = Path(registry.place) / RETENTION
+    try:
+        return read_rules(file.read_text("utf-8"), name=RETENTION)
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read the retention rules {file}: {error}", path=str(file)) from error
+
+
+def collect(
+    registry: Registry,
+    rules: Sequence[Rule],
+    *,
+    grace: timedelta = GRACE,
+    derived: bool = False,
+    free: bool = False,
+    progress: Progress = SILENT,
+) -> Collection:
+    """Give up what no rule keeps, then free what nothing needs; unless *free*, only say what that would do.
+
+    Args:
+        registry: where.
+        rules: by which versions are given up.
+        grace: what was added within this time stays.
+        derived: also free everything that is made again when it is needed.
+        free: do it.
+        progress: hears about bytes freed.
+
+    Raises:
+        StorageError: it cannot be told what is needed (code ``reachability-unknown``), or something cannot be written.
+    """
+    now = datetime.now(UTC)
+    rulings = retention.rulings(registry, rules, now=now)
+    folders = folders_of(registry)
+    without = {} if free else retention.doomed(rulings)
+    if free:
+        rulings = retention.apply(registry, rulings)
+    planned = garbage.plan(registry, folders=folders, grace=grace, without=without)
+    also = tuple(remade(folders)) if derived else ()
+    if not free:
+        return Collection(tuple(rulings), planned, also, None)
+    done = garbage.collect(registry, planned, progress=progress)
+    for item in also:
+        if item.path not in {gone.path for gone in planned.derived}:
+            drop(item)
+            done = Collected(done.removed, done.freed + item.size, done.spared)
+    return Collection(tuple(rulings), planned, also, done)
+
+
+def usage_of(registry: Registry) -> Usage:
+    """Where the bytes of a home are."""
+    return usage.usage(registry, home=Path(registry.place), folders=folders_of(registry))
