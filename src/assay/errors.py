@@ -58,7 +58,7 @@ class AssayError(Exception):
             body["hint"] = self.hint
         if self.details:
             body["details"] = {
-                key: value if isinstance(value, (str, int, float, bool)) else str(value)
+                key: value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
                 for key, value in self.details.items()
             }
         return body

@@ -7,7 +7,8 @@
 
 Both files are TOML with the keys ``home`` and ``actor``; the user's also with ``policy``. The path that a command is
 given is never searched for settings: nothing inside an artifact configures us. A project file may lie in the folder of
-a model that somebody sent, so it cannot name a policy.
+a model that somebody sent, so it cannot name a policy. It can hold rules for promotions (``docs/spec/promotion.md``),
+which only ever add gates; they are read where an alias is moved.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from assay.errors import InvalidInput
 _KEYS = frozenset({"home", "actor"})
 _USER_KEYS = _KEYS | {"policy"}
 PROJECT_FILE = "assay.toml"
+PROJECT_RULES = ("promotion", "trust")
+"""Tables of a project file that are read where an alias is moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,13 @@ class Settings:
         home: the registry's folder.
         actor: who is asking, as written to history.
         policy: name of a built-in policy, or the file of one; None for the default.
+        project: the project file, or None.
     """
 
     home: Path
     actor: str
     policy: str | None = None
+    project: Path | None = None
 
 
 def read_settings(
@@ -63,13 +68,14 @@ def read_settings(
             that this release cannot reach (code ``remote-not-supported``).
     """
     env = os.environ if environ is None else environ
-    files = {_project_file(folder): _KEYS, user_config_path("assay", appauthor=False) / "config.toml": _USER_KEYS}
-    stated = [_read(file, keys) for file, keys in files.items() if file is not None and file.is_file()]
+    project, user = _project_file(folder), user_config_path("assay", appauthor=False) / "config.toml"
+    stated = [] if project is None else [_read(project, _KEYS, apart=PROJECT_RULES)]
+    stated += [_read(user, _USER_KEYS)] if user.is_file() else []
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
     actor = env.get("ASSAY_ACTOR") or _first(stated, "actor") or _user()
     rules = str(policy) if policy else env.get("ASSAY_POLICY") or _first(stated, "policy")
     if place is None:
-        return Settings(user_data_path("assay", appauthor=False), actor, rules)
+        return Settings(user_data_path("assay", appauthor=False), actor, rules, project)
     if "://" in str(place):
         raise InvalidInput(
             f"registry {str(place).partition('://')[0]}:// is not supported yet; expected a folder",
@@ -77,7 +83,7 @@ def read_settings(
             hint="set ASSAY_HOME to a folder on a local disk",
         )
     try:
-        return Settings(Path(place).expanduser().absolute(), actor, rules)
+        return Settings(Path(place).expanduser().absolute(), actor, rules, project)
     except (RuntimeError, OSError) as error:
         raise InvalidInput(
             f"the registry's folder {str(place)!r} cannot be found from here: {error}",
@@ -95,9 +101,10 @@ def _project_file(folder: Path | None) -> Path | None:
     return next((at / PROJECT_FILE for at in (folder, *folder.parents) if (at / PROJECT_FILE).is_file()), None)
 
 
-def _read(file: Path, keys: frozenset[str]) -> dict[str, str]:
+def _read(file: Path, keys: frozenset[str], *, apart: tuple[str, ...] = ()) -> dict[str, str]:
+    """The settings in a file; the tables *apart* are read elsewhere."""
     try:
-        body = tomllib.loads(file.read_text("utf-8"))
+        body = {key: value for key, value in tomllib.loads(file.read_text("utf-8")).items() if key not in apart}
     except (ValueError, OSError) as error:
         raise InvalidInput(
             f"settings file {file} cannot be read: {error}",

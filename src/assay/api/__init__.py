@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from assay.api.ancestry import add_base, confirm_base, lineage, retract_base
+from assay.api.bisecting import bisect
+from assay.api.evaluation import evaluate, metrics
 from assay.api.models import (
     inspect,
     load,
@@ -12,6 +14,7 @@ from assay.api.models import (
     show,
     versions,
 )
+from assay.api.promotion import approve, promote, rollback, unalias, yank
 from assay.api.rehearsal import rehearse
 from assay.api.trust import bill_of_materials, convert, scan, sign, signatures, verify, vulnerabilities
 from assay.wiring.examples import Example
@@ -19,22 +22,30 @@ from assay.wiring.examples import Example
 __all__ = [
     "Example",
     "add_base",
+    "approve",
     "bill_of_materials",
+    "bisect",
     "confirm_base",
     "convert",
+    "evaluate",
     "inspect",
     "lineage",
     "load",
+    "metrics",
     "open",
+    "promote",
     "pull",
     "push",
     "rehearse",
     "retract_base",
+    "rollback",
     "scan",
     "show",
     "sign",
     "signatures",
+    "unalias",
     "verify",
     "versions",
     "vulnerabilities",
+    "yank",
 ]

@@ -30,13 +30,13 @@ PathLike = str | Path
 
 
 def warn(message: str) -> None:
-    """Say what a gate lets through although it is not safe."""
+    """Say what is let through although it is not safe, or must not be used any more."""
     warnings.warn(message, stacklevel=4)
 
 
 def registry_of(home: PathLike | None, *, create: bool = False) -> Registry:
     """The registry that the settings name."""
-    return open_registry(read_settings(home=home), create=create)
+    return open_registry(read_settings(home=home), create=create, warn=warn)
 
 
 def claims_of(
@@ -55,9 +55,8 @@ def claims_of(
     """
     said = {"run": run, "note": note}
     run, note = (None if value is None else text_of(what, value) for what, value in said.items())
-    numbers = {key: _number(key, value) for key, value in _named("metrics", metrics).items()}
     return Claims(
-        numbers,
+        metrics_of(metrics),
         {key: _param(key, value) for key, value in _named("params", params).items()},
         bases_of(base, relation),
         run,
@@ -75,6 +74,15 @@ def bases_of(base: str | Sequence[str] | None, relation: str | None) -> tuple[Ba
     given = () if base is None else base if isinstance(base, (list, tuple)) else (base,)
     names = [text_of("base", one) for one in given]
     return bases_given(names, None if relation is None else text_of("relation", relation))
+
+
+def metrics_of(metrics: Mapping[str, float] | None) -> dict[str, float]:
+    """Named numbers as floats; numpy's and torch's scalars are numbers too.
+
+    Raises:
+        InvalidInput: they are not (codes ``wrong-type``, ``bad-metric``).
+    """
+    return {key: _number(key, value) for key, value in _named("metrics", metrics).items()}
 
 
 def _named(what: str, values: object) -> Mapping[str, Any]:

@@ -142,18 +142,24 @@ def pull(
 
 
 def load(
-    reference: PathLike, *, part: str | None = None, policy: PathLike | None = None, home: PathLike | None = None
+    reference: PathLike,
+    *,
+    part: str | None = None,
+    yanked: bool = False,
+    policy: PathLike | None = None,
+    home: PathLike | None = None,
 ) -> object:
     """The framework's own object for a version or a path, built without running foreign code.
 
     Args:
         reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
         part: one model of several, by the name of its file or folder; or a part beside the model (``"tokenizer"``).
+        yanked: load a version although it was yanked; a warning says why it was.
         policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder.
 
     Raises:
-        Refused: it is not safe under the policy, or cannot be shown to be; the hint says the way out.
+        Refused: it is not safe under the policy, or cannot be shown to be, or was yanked; the hint says the way out.
         MissingDependency: the framework is not installed; the hint says what to install.
         NotFound: no such thing, or no loader for its format.
     """
@@ -164,10 +170,12 @@ def load(
         folder = path if path.is_dir() else path.parent
         tree = tree_of(collect(path))
         return loading.load_files(tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part)
-    registry = open_registry(settings)
+    registry = open_registry(settings, warn=warn)
     version = version_of(registry, str(reference))
     snapshots = settings.home / SNAPSHOTS
-    return loading.load(registry, version, guard=guard, choose=choose_loader, snapshots=snapshots, part=part)
+    return loading.load(
+        registry, version, guard=guard, choose=choose_loader, snapshots=snapshots, part=part, yanked=yanked
+    )
 
 
 def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # noqa: A001 - assay.open is the name

@@ -95,16 +95,19 @@ class JournaledCatalog(ABC):
             assert moved is not None
             return moved
 
-    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str = "") -> None:
+    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str = "", expect: int | None = None) -> None:
         """Remove an alias.
 
         Raises:
             NotFound: there is none (code ``alias-not-found``).
+            Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
         """
         with self._change() as change:
             now = change.rows.alias(name, alias)
             if now is None:
                 raise NotFound(f"no such alias: {name}:{alias}", code="alias-not-found", name=name, alias=alias)
+            if expect is not None and now.number != expect:
+                raise _moved(name, alias, expect, now)
             change.record(EventKind.ALIAS_REMOVED, name, actor, {"alias": alias, "from": now.number, "reason": reason})
 
     def add_referrer(self, subject: Digest, manifest: Digest, artifact_type: str, *, size: int, actor: str) -> bool:

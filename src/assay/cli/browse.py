@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from assay.cli.console import json_option, print_json, talk
+from assay.cli.console import answers, json_option, print_json, say, talk, warn
 from assay.cli.console import show as draw
 from assay.cli.context import NAME, REFERENCE, registry_of
-from assay.cli.render import history_table, models_table, version_card, versions_table
+from assay.cli.events import history_table
+from assay.cli.metrics import metrics_csv, metrics_table
+from assay.cli.render import models_table, version_card, versions_table
 from assay.cli.text import moment
 from assay.errors import NotFound
-from assay.service import browse
+from assay.service import browse, evaluations
+from assay.service.registry import Registry
 from assay.spec.json import Json
 from assay.spec.reference import Reference
 
@@ -54,19 +59,61 @@ def _models(context: click.Context) -> list[dict[str, Json]]:
 @click.command()
 @click.argument("reference", type=REFERENCE)
 @click.option("--files", is_flag=True, help="List every file.")
+@click.option("--metrics", is_flag=True, help="Compare the metrics of all versions of NAME, best marked.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="With --metrics: the newest N versions.")
+@click.option("--lower-is-better", "lower", multiple=True, metavar="METRIC", help="With --metrics; repeatable.")
+@click.option("--csv", "as_csv", is_flag=True, help="With --metrics: print CSV.")
 @json_option
 @click.pass_context
-def show(context: click.Context, reference: str, *, files: bool, as_json: bool) -> None:
-    """Show one version's card.
+def show(
+    context: click.Context,
+    reference: str,
+    *,
+    files: bool,
+    metrics: bool,
+    limit: int | None,
+    lower: tuple[str, ...],
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Show one version's card, or the metrics of all versions.
 
-    What it is, what is said about it, what it consists of.
+    What it is, what is said about it, what it consists of. With --metrics: one line per version, one column per
+    metric and dataset.
     """
     registry = registry_of(context)
+    if metrics:
+        if files or (as_csv and as_json):
+            raise click.UsageError("--metrics goes with one of --csv and --json, and without --files")
+        _show_metrics(
+            registry, reference, limit=limit, lower=lower, form="json" if as_json else "csv" if as_csv else ""
+        )
+        return
+    if limit is not None or lower or as_csv:
+        raise click.UsageError("--limit, --lower-is-better and --csv go with --metrics")
     body = browse.show(registry, registry.resolve(Reference.parse(reference)))
     if as_json:
         print_json(body)
     else:
         draw(version_card(body, moment, files=files))
+
+
+def _show_metrics(registry: Registry, reference: str, *, limit: int | None, lower: tuple[str, ...], form: str) -> None:
+    name = Reference.parse(reference)
+    if name.label is not None or name.digest is not None:
+        raise click.UsageError(f"--metrics compares the versions of a model: {name.name}")
+    body: Mapping[str, Any] = evaluations.table(registry, name.name, lower=lower, limit=limit)
+    if form == "json":
+        print_json(body)
+    elif form == "csv":
+        say(metrics_csv(body))
+    elif body["columns"]:
+        draw(metrics_table(body, answers().width))
+    else:
+        talk().print(f"nothing was measured yet: assay evaluate {name.name} --metric NAME=NUMBER records it")
+    for row in body["versions"]:
+        for problem in row.get("damaged", ()):
+            warn(f"a statement about {row['reference']} was left out: {problem}")
 
 
 @click.command()

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
-from assay.cli.console import Command
+from assay.cli.console import Command, warn
 from assay.errors import AssayError, NotFound
 from assay.service.registry import Registry
 from assay.settings import Settings, read_settings
 from assay.wiring.places import open_registry
 
 
-def registry_of(context: click.Context, *, create: bool = False) -> Registry:
+def registry_of(context: click.Context, *, create: bool = False, told: Callable[[str], None] | None = None) -> Registry:
     """The registry of this invocation; only what writes into it makes it.
+
+    Args:
+        context: of the command.
+        create: make it when it is not there.
+        told: hears when what is named was yanked; a warning, once each, when None.
 
     Raises:
         AssayError: it cannot be opened.
     """
-    return open_registry(settings_of(context), create=create)
+    return open_registry(settings_of(context), create=create, warn=told or cache(warn))
 
 
 def settings_of(context: click.Context, *, policy: str | None = None) -> Settings:

@@ -23,6 +23,7 @@ from assay.errors import AssayError
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
 
 _COMMANDS = {
+    "approve": "promote",
     "bisect": "bisect",
     "bom": "bom",
     "completion": "completion",
@@ -35,16 +36,20 @@ _COMMANDS = {
     "key": "sign",
     "lineage": "lineage",
     "ls": "browse",
+    "promote": "promote",
     "pull": "moving",
     "purge": "upkeep",
     "push": "moving",
     "rehearse": "rehearse",
     "reindex": "upkeep",
+    "rollback": "promote",
     "scan": "scan",
     "show": "browse",
     "sign": "sign",
+    "unalias": "promote",
     "verify": "verify",
     "vulns": "bom",
+    "yank": "yank",
 }
 """Command to the module of ``assay.cli`` it lives in, and its name there where that is another one."""
 

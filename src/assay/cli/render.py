@@ -19,6 +19,14 @@ MAX_LISTED = 12
 MAX_PARTS = 16
 """Lines of the tree of parts."""
 
+_MARKS = {
+    "purged": "the bytes were removed for good",
+    "removed": "it was given up",
+    "yanked": "it must not be used any more",
+    "pinned": "retention rules leave it alone",
+}
+"""Marks of a version and what they mean, gravest first."""
+
 _SEVERE = frozenset({"execute", "write", "network", "read"})
 
 
@@ -63,7 +71,7 @@ def card(body: Mapping[str, Any]) -> RenderableType:
 
 def tensors(body: Mapping[str, Any], width: int) -> RenderableType:
     """Every tensor of every model in an inspection."""
-    table = _plain("Tensor", "Dtype", "Shape", right=("Bytes",))
+    table = plain_table("Tensor", "Dtype", "Shape", right=("Bytes",))
     for model in body["models"]:
         for tensor in model.get("tensors", []):
             extent = tensor.get("extent")
@@ -75,7 +83,7 @@ def tensors(body: Mapping[str, Any], width: int) -> RenderableType:
 
 def models_table(models: Sequence[Mapping[str, Any]], moment: Any) -> RenderableType:
     """What ``assay ls`` shows."""
-    table = _plain("Model", "Newest", "Aliases", right=("Versions", "Size"))
+    table = plain_table("Model", "Newest", "Aliases", right=("Versions", "Size"))
     for model in models:
         latest = model["latest"]
         aliases = " ".join(f"{alias}={at}" for alias, at in sorted(model["aliases"].items()))
@@ -93,23 +101,30 @@ def versions_table(body: Mapping[str, Any], moment: Any) -> RenderableType:
     """What ``assay ls NAME`` shows."""
     rows = body["versions"]
     metrics = _metric_names(rows)
-    table = _plain("Version", "Created", "What", *metrics, "Digest", right=("Size",))
+    table = plain_table("Version", "Created", "What", *metrics, "Digest", right=("Size",))
     for row in rows:
         name = " ".join([str(row["version"]), *row["aliases"]])
-        if row.get("purged"):
-            table.add_row(name, moment(row["created"]), f"purged: {row['purged']}", *["" for _ in metrics], "", "")
+        marks = _marks(row)
+        if "purged" in row or "removed" in row:
+            table.add_row(name, moment(row["created"]), marks, *["" for _ in metrics], "", "")
             continue
         summary = row.get("summary") or {}
         values = row.get("metrics") or {}
         table.add_row(
             name,
             moment(row["created"]),
-            short(str(summary.get("architecture") or summary.get("format") or ""), 24),
+            " · ".join(
+                filter(None, (short(str(summary.get("architecture") or summary.get("format") or ""), 24), marks))
+            ),
             *(f"{values[metric]:g}" if metric in values else "" for metric in metrics),
             row["digest"].removeprefix("sha256:")[:12],
             size(row["size"]),
         )
     return table
+
+
+def _marks(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{mark}: {row[mark]}" for mark in _MARKS if mark in row)
 
 
 def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> RenderableType:
@@ -118,8 +133,10 @@ def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> Render
     parts: list[RenderableType] = [Text(f"{body['reference']}{aliases}", style="bold"), Text(body["digest"])]
     rows = _rows()
     rows.add_row("Pushed", f"{moment(body['created'])} by {body['actor']}")
-    if body.get("purged"):
-        rows.add_row("Purged", f"the bytes were removed for good: {body['purged']}")
+    for mark, meaning in _MARKS.items():
+        if mark in body:
+            rows.add_row(mark.capitalize(), f"{meaning}: {body[mark]}")
+    if "purged" in body or "removed" in body:
         return Group(*parts, rows)
     if body.get("audit"):
         try:
@@ -136,32 +153,6 @@ def version_card(body: Mapping[str, Any], moment: Any, *, files: bool) -> Render
             rows.add_row("Description", _STRANGE)
     parts += [Text(), _files(body["files"], everything=files)]
     return Group(*parts)
-
-
-def history_table(events: Sequence[Mapping[str, Any]], moment: Any) -> RenderableType:
-    """What ``assay history`` shows."""
-    table = _plain("When", "Who", "What")
-    for event in events:
-        table.add_row(moment(event["at"]), event["actor"], _happened(event))
-    return table
-
-
-def _happened(event: Mapping[str, Any]) -> str:
-    data, kind = event["data"], event["kind"]
-    digest = str(data.get("manifest", "")).removeprefix("sha256:")[:12]
-    reason = f": {data['reason']}" if data.get("reason") else ""
-    if kind == "version-added":
-        return f"version {data['number']} pushed, {digest}"
-    if kind == "alias-moved":
-        before = f" from {data['from']}" if data.get("from") else ""
-        return f"alias {data['alias']} moved{before} to {data['number']}{reason}"
-    if kind == "alias-removed":
-        return f"alias {data['alias']} removed{reason}"
-    if kind == "copied":
-        return f"{digest} copied to {data['place']}"
-    if kind == "purged":
-        return f"{digest} purged{reason}"
-    return f"{kind.replace('-', ' ')} {digest}"
 
 
 def _facts(body: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType | str]]:
@@ -346,7 +337,7 @@ def _formats(summary: Mapping[str, Any]) -> str:
 
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Table:
-    table = _plain("Format", "Path", "What", right=("Parameters",))
+    table = plain_table("Format", "Path", "What", right=("Parameters",))
     for model in models[:MAX_LISTED]:
         more = len(model["paths"]) - 1
         path = _tail(model["paths"][0], 32) + (f" +{more}" if more else "")
@@ -360,7 +351,7 @@ def _models(models: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
-    table = _plain("Can", "What", "Where")
+    table = plain_table("Can", "What", "Where")
     for finding in findings[:MAX_LISTED]:
         style = "red" if finding["severity"] in _SEVERE else "yellow"
         offset = f" @{finding['offset']}" if finding.get("offset") is not None else ""
@@ -373,7 +364,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
 def _files(files: Sequence[Mapping[str, Any]], *, everything: bool) -> RenderableType:
     few = everything or len(files) <= MAX_LISTED + 1
     shown = files if everything else sorted(files, key=lambda file: -file["size"])[: None if few else MAX_LISTED]
-    table = _plain("File", "Digest", right=("Size",))
+    table = plain_table("File", "Digest", right=("Size",))
     for file in shown:
         table.add_row(Text(file["path"], overflow="fold"), file["digest"][7:19], size(file["size"]))
     if len(files) > len(shown):
@@ -397,7 +388,8 @@ def _rows() -> Table:
     return table
 
 
-def _plain(*columns: str, right: Sequence[str] = ()) -> Table:
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """A table without lines; columns are folded, never cut."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")

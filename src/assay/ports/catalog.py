@@ -87,11 +87,15 @@ class CatalogWriter(Protocol):
         """
         ...
 
-    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str = "") -> None:
+    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str = "", expect: int | None = None) -> None:
         """Remove an alias.
+
+        Args:
+            expect: the version it must point at now; any when None.
 
         Raises:
             NotFound: there is none (code ``alias-not-found``).
+            Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
         """
         ...
 

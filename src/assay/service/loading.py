@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from assay.errors import AssayError, CouldNot, NotFound, StorageError
+from assay.errors import AssayError, CouldNot, NotFound, Refused, StorageError
 from assay.policy.policy import Gate
 from assay.ports.blobs import BlobReader
 from assay.ports.loaders import Loader, PartLoader
@@ -56,6 +56,7 @@ def load(
     choose: Choose,
     snapshots: Path,
     part: str | None = None,
+    yanked: bool = False,
 ) -> object:
     """The framework's own object for a version.
 
@@ -67,14 +68,21 @@ def load(
         choose: picks the loader.
         snapshots: folder for shared snapshots, on the store's file system.
         part: as in ``build``.
+        yanked: load it although it was yanked.
 
     Raises:
-        Refused: the policies do not let it be loaded (codes ``not-safe``, ``not-signed``), or a loader cannot build
-            it without more than it allows.
+        Refused: the policies do not let it be loaded (codes ``not-safe``, ``not-signed``), it was yanked (code
+            ``version-yanked``), or a loader cannot build it without more than it allows.
         NotFound: no loader for this format (code ``no-loader``), or bytes are missing or purged.
         MissingDependency: the framework is not installed.
     """
     manifest = registry.manifest(version)
+    if version.yanked is not None and not yanked:
+        raise Refused(
+            f"refused to load {version.reference}: it was yanked: {version.yanked}",
+            code="version-yanked",
+            hint="load another version, or this one all the same with yanked=True",
+        )
     guard.admit_signed(Gate.LOAD, registry, version)
     tree = registry.tree(manifest)
     inspection = inspect(tree, guard.auditing.formats)

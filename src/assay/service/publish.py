@@ -170,7 +170,7 @@ def push(
 
 
 def _wish(registry: Registry, guard: Guard, name: str, alias: str) -> promote.Request:
-    """What a push with an alias asks for, once it is known that it may: whoever holds the alias now is compared with."""
+    """What a push with an alias asks for, once it is known that it may: who holds it now is compared with."""
     hint = f"push without the alias, then assay promote {name} {alias}"
     promote.check_unprotected(
         guard, name, check_alias(alias), registry.actor, doing=f"pushing to {name}:{alias}", hint=hint

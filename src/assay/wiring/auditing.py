@@ -1,47 +1,24 @@
-"""Putting an audit together: formats, auditors, rules, and the policies that hold here."""
+"""Putting the gates together: auditors, the policies that hold here, and the rules for moving an alias."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
-from assay.audit.archives import ArchivesAuditor, expand
-from assay.audit.files import FilesAuditor
-from assay.audit.names import NamesAuditor
-from assay.audit.polyglots import PolyglotsAuditor
-from assay.audit.ruleset import ruleset
-from assay.audit.secrets import SecretsAuditor
-from assay.audit.settings import SettingsAuditor
 from assay.errors import InvalidInput, NotFound
-from assay.formats.registry import all_formats
 from assay.policy.policy import DEFAULT, PRESETS, Policy
 from assay.policy.reading import read_policy
-from assay.ports.audit import Auditor
-from assay.service.audit import Auditing
+from assay.policy.trust import NO_TRUST, Trust
 from assay.service.gate import Guard
 from assay.settings import Settings
+from assay.wiring.auditors import auditing
+from assay.wiring.promoting import promoting_of
 from assay.wiring.signing import judge_signed
 
 REGISTRY_POLICY = "policy.toml"
 """File in a home whose rules hold for everybody who uses it."""
 MAX_POLICY = 4 << 20
-
-_AUDITORS: tuple[type[Auditor], ...] = (
-    NamesAuditor,
-    PolyglotsAuditor,
-    ArchivesAuditor,
-    FilesAuditor,
-    SettingsAuditor,
-    SecretsAuditor,
-)
-
-
-@cache
-def auditing() -> Auditing:
-    """What every audit of this process is done with."""
-    return Auditing(all_formats(), tuple(kind() for kind in _AUDITORS), expand, ruleset())
 
 
 def guard_of(settings: Settings, *, warn: Callable[[str], None] = lambda _: None) -> Guard:
@@ -55,7 +32,8 @@ def guard_of(settings: Settings, *, warn: Callable[[str], None] = lambda _: None
         NotFound: there is no such policy (code ``policy-not-found``).
         InvalidInput: a policy cannot be read or says what no policy can say (code ``bad-policy``).
     """
-    return Guard(auditing(), policies_of(settings), lambda: datetime.now(UTC).date(), warn, judge_signed)
+    promoting = promoting_of(settings, trusted=lambda: _trusted(settings))
+    return Guard(auditing(), policies_of(settings), lambda: datetime.now(UTC).date(), warn, judge_signed, promoting)
 
 
 def policies_of(settings: Settings) -> tuple[Policy, ...]:
@@ -65,9 +43,7 @@ def policies_of(settings: Settings) -> tuple[Policy, ...]:
         As ``guard_of``.
     """
     chosen = () if settings.policy is None else (named_policy(settings.policy),)
-    file = settings.home / REGISTRY_POLICY
-    found = (*chosen, _read(file)) if file.is_file() else chosen
-    return found or (DEFAULT,)
+    return (*chosen, *_registry_policy(settings)) or (DEFAULT,)
 
 
 def named_policy(text: str) -> Policy:
@@ -86,6 +62,16 @@ def named_policy(text: str) -> Policy:
             hint="docs/spec/policy.md shows what such a file holds",
         )
     return _read(file)
+
+
+def _registry_policy(settings: Settings) -> tuple[Policy, ...]:
+    file = settings.home / REGISTRY_POLICY
+    return (_read(file),) if file.is_file() else ()
+
+
+def _trusted(settings: Settings) -> Trust:
+    """Whom the registry trusts; who only chose a policy cannot add to it."""
+    return next((policy.trust for policy in _registry_policy(settings)), NO_TRUST)
 
 
 def _read(file: Path) -> Policy:

@@ -23,7 +23,7 @@ from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.report import Report
 from assay.trees import Tree
-from assay.wiring.auditing import auditing
+from assay.wiring.auditors import auditing
 from assay.wiring.looking import decode
 from assay.wiring.places import LAYOUT_SCHEME, open_layout, open_registry, parse_layout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,12 +26,15 @@ LAYOUT_SCHEME = "oci:"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
-def open_registry(settings: Settings, *, create: bool = False) -> Registry:
+def open_registry(
+    settings: Settings, *, create: bool = False, warn: Callable[[str], None] = lambda _: None
+) -> Registry:
     """The registry that the settings name.
 
     Args:
         settings: where it is, and who is asking.
         create: make it when it is not there.
+        warn: hears when what is named there must not be used any more.
 
     Raises:
         NotFound: it is not there (code ``home-missing``).
@@ -38,7 +42,7 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
     """
     home = open_home(settings.home, create=create)
     catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
-    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home))
+    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home), warn)
 
 
 def reindex(settings: Settings) -> int:

@@ -1,0 +1,73 @@
+"""Putting promotions together: the rules of the registry and of the project, and who compares and reads licences."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.bom.licences import read_licences
+from assay.compare.comparing import compare
+from assay.compare.sides import Options
+from assay.errors import InvalidInput
+from assay.policy.promotion import Rule
+from assay.policy.promotion_reading import read_rules
+from assay.policy.trust import Trust
+from assay.service.gate import Promoting
+from assay.service.registry import Registry
+from assay.settings import PROJECT_RULES, Settings
+from assay.spec.changes import DropIn
+from assay.spec.records import Version
+from assay.wiring.comparing import TENSORS, version_side
+
+REGISTRY_RULES = "promotion.toml"
+"""File in a home whose rules hold for everybody who moves an alias there."""
+MAX_RULES = 4 << 20
+
+
+def promoting_of(settings: Settings, *, trusted: Callable[[], Trust]) -> Promoting:
+    """What moving an alias is judged with.
+
+    Args:
+        settings: name the registry and the project.
+        trusted: gives the signers whom the registry's policy trusts.
+    """
+    return Promoting(lambda: rules_of(settings, trusted()), _drop_in, read_licences)
+
+
+def rules_of(settings: Settings, trusted: Trust) -> tuple[Rule, ...]:
+    """The registry's rules, then the project's: all of them hold.
+
+    Raises:
+        InvalidInput: a file cannot be read, or says what no rule can say (code ``bad-promotion``).
+    """
+    found: tuple[Rule, ...] = ()
+    file = settings.home / REGISTRY_RULES
+    if file.is_file():
+        found += read_rules(_read(file), source=REGISTRY_RULES, trusted=trusted)
+    if settings.project is not None:
+        body = {key: value for key, value in _read(settings.project).items() if key in PROJECT_RULES}
+        found += read_rules(body, source=settings.project.name, trusted=trusted)
+    return found
+
+
+def _drop_in(registry: Registry, old: Version, new: Version) -> DropIn:
+    """Whether *new* can take the place of *old*, as ``assay diff`` says."""
+    before, after = version_side(registry, old), version_side(registry, new)
+    with before.artifact, after.artifact:
+        options = Options(ranks=False, audit=False, memory=Path(registry.place) / TENSORS)
+        return compare(before, after, options).drop_in
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        if file.stat().st_size > MAX_RULES:
+            raise InvalidInput(f"promotion rules {file} have more than {MAX_RULES:,} bytes", code="bad-promotion")
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"promotion rules {file} cannot be read: {error}",
+            code="bad-promotion",
+            hint="they are TOML: docs/spec/promotion.md shows how; nothing was moved",
+        ) from error
