@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.artifact.elements import ArrayElements, Elements, RangeElements, check_whole, releasing
 from assay.errors import BadFormat, InvalidInput, NotFound
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
@@ -94,7 +95,9 @@ class Artifact:
         self.manifest = manifest
         self._decode = decode
         self._maps: dict[str, mmap.mmap] = {}
-        self.tensors: Mapping[str, Tensor] = _Tensors(self._named())
+        self._specs = dict(self._named())
+        tensors = ((name, self._tensor(found, spec)) for name, (found, spec) in self._specs.items())
+        self.tensors: Mapping[str, Tensor] = _Tensors(tensors)
 
     @property
     def description(self) -> Description | None:
@@ -115,6 +118,49 @@ class Artifact:
         source = self.tree.source(path)
         return source.read(0, source.size)
 
+    def weights(self) -> Iterator[tuple[str, Description, TensorSpec]]:
+        """The tensors of the model's weights by name, each with what describes it; of everything where none are known.
+
+        Names are those of ``tensors``.
+        """
+        wanted = self.inspection.weights or self.inspection.descriptions
+        for name, (found, spec) in self._specs.items():
+            if any(found is one for one in wanted):
+                yield name, found, spec
+
+    def elements(self, found: Description, spec: TensorSpec, dtype: np.dtype[np.generic] | None = None) -> Elements:
+        """The elements of one tensor, to be read a stretch at a time.
+
+        Args:
+            found: what describes it.
+            spec: the tensor.
+            dtype: reads the stored bytes as a flat array of it instead, whatever the tensor's own type.
+
+        Raises:
+            InvalidInput: the storage type is not a plain array (code ``not-plain``), and no *dtype* is given.
+            BadFormat: it does not fit its extent.
+            LimitExceeded: it would have to be decoded into memory, and is too large.
+        """
+        raw = dtype is not None
+        kind = dtype if dtype is not None else numpy_dtype(spec)
+        if spec.extent is None:
+            check_whole(spec.size * kind.itemsize)
+            data = self._decode(self.tree, found, spec)
+            plain = kind if raw else numpy_dtype(TensorSpec(spec.name, spec.dtype, spec.shape))
+            shape = (len(data) // plain.itemsize,) if raw else spec.shape
+            return ArrayElements(_shaped(data, 0, TensorSpec(spec.name, spec.dtype, shape), plain))
+        source, extent = self.tree.source(spec.extent.path), spec.extent
+        seen = TensorSpec(spec.name, "uint8", (extent.length // kind.itemsize,), extent) if raw else spec
+        _check_extent(seen, extent, source, kind)
+        if isinstance(source, FileSource) and source.size:
+            mapped = self._map(extent.path, source)
+            view = _shaped(mapped, extent.offset, seen, kind)
+            return ArrayElements(view, releasing(mapped), (extent.offset, extent.offset + extent.length))
+        if seen.strides is None:
+            return RangeElements(source, extent.offset, seen.shape, kind)
+        check_whole(extent.length)
+        return ArrayElements(_shaped(source.read(extent.offset, extent.length), 0, seen, kind))
+
     def close(self) -> None:
         """Give memory maps back; views of tensors that are still held keep theirs alive."""
         self._maps.clear()
@@ -127,7 +173,7 @@ class Artifact:
     ) -> None:
         self.close()
 
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
+    def _named(self) -> Iterator[tuple[str, tuple[Description, TensorSpec]]]:
         """Tensors of the weights by name; where two files use one name, as ``path::name``."""
         taken: set[str] = set()
         weights = self.inspection.weights
@@ -136,7 +182,7 @@ class Artifact:
             for spec in found.tensors:
                 name = spec.name if spec.name not in taken else f"{found.paths[0]}::{spec.name}"
                 taken.add(name)
-                yield name, self._tensor(found, spec)
+                yield name, (found, spec)
 
     def _tensor(self, found: Description, spec: TensorSpec) -> Tensor:
         def view(index: Index) -> NDArray[np.generic]:
