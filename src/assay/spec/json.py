@@ -7,6 +7,7 @@ here because manifests and statements are identified by these bytes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 Json = bool | int | float | str | None | Sequence["Json"] | Mapping[str, "Json"]
@@ -23,3 +24,21 @@ def canonical(value: Json) -> bytes:
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return text.encode("utf-8")
+
+
+def read_scalar(text: str) -> Json:
+    """A value out of a text that somebody typed or stored: a number or a truth value where it reads as one, else text.
+
+    >>> [read_scalar(text) for text in ("3", "0.1", "true", "nan", "adam")]
+    [3, 0.1, True, 'nan', 'adam']
+    """
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    return text

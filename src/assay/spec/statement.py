@@ -41,6 +41,7 @@ KINDS = (
     "example",
     "rehearsal",
     "approval",
+    "origin",
 )
 """Kinds of statement that Assay itself writes; append-only."""
 
