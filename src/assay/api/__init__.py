@@ -5,6 +5,7 @@ from __future__ import annotations
 from assay.api.ancestry import add_base, confirm_base, lineage, retract_base
 from assay.api.bisecting import bisect
 from assay.api.evaluation import evaluate, metrics
+from assay.api.changes import diff
 from assay.api.models import (
     inspect,
     load,
@@ -27,6 +28,7 @@ __all__ = [
     "bisect",
     "confirm_base",
     "convert",
+    "diff",
     "evaluate",
     "inspect",
     "lineage",

@@ -9,10 +9,10 @@ from datetime import datetime
 import click
 
 from assay.spec.figures import number, plural, size
+from assay.spec.foreign import visible
 
 __all__ = ["coloured", "moment", "number", "plural", "short", "size", "styled", "visible"]
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STYLE = re.compile("(\x1b\\[[0-9;]*m)")
 
 
@@ -28,15 +28,6 @@ def short(text: str, width: int) -> str:
     'abcd…'
     """
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def visible(text: str) -> str:
-    r"""*text* with characters that would steer a terminal written out: it may come from a foreign model.
-
-    >>> visible("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def styled(text: str) -> str:

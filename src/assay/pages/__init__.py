@@ -1,1 +1,1 @@
-"""Pages and documents for people: comparisons, lineage, as HTML and Markdown. Everything foreign is escaped."""
+"""Answers as pages: Markdown for pull requests, and HTML files that need nothing beside themselves."""

@@ -1,0 +1,186 @@
+"""A comparison on a terminal: summary, decision, a strip of layers, tensors, and everything else."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from assay.cli.console import answers
+from assay.cli.text import coloured, plural, visible
+from assay.pages.views import MARKS as SIGNS
+from assay.pages.views import (
+    Strip,
+    by_area,
+    counts,
+    foremost,
+    is_diff,
+    legend,
+    row,
+    strips,
+    transition,
+)
+from assay.spec.changes import Answer, Comparison, Effect, Item, TensorChange
+from assay.spec.foreign import one_line
+
+_COLOURS = {Answer.YES: "green", Answer.NO: "red", Answer.UNKNOWN: "yellow"}
+_SHADES = {
+    "equal": "dim",
+    "0": "color(229)",
+    "1": "color(221)",
+    "2": "color(208)",
+    "3": "color(160)",
+    "added": "green",
+    "removed": "magenta",
+    "unknown": "dim",
+}
+_STRIPS = 16
+_TENSORS = 12
+_ITEMS = 8
+"""Items of one area that are shown; those that can change behaviour come first."""
+_LINES = 12
+"""Lines of a text diff."""
+
+
+def headline(comparison: Comparison) -> Iterator[str]:
+    """The summary, the decision and its reasons, as lines."""
+    width = min(answers().width, 100)
+    *about, _ = comparison.summary if len(comparison.summary) > 1 else (*comparison.summary, "")
+    yield from textwrap.wrap(visible(" ".join(about)), width, break_long_words=False) or [""]
+    decision = comparison.drop_in
+    yield ""
+    yield f"Drop-in replacement: {coloured(decision.answer.value, _COLOURS[decision.answer])}"
+    for reason in decision.reasons:
+        yield from textwrap.wrap(
+            visible(reason), width, initial_indent="  - ", subsequent_indent="    ", break_long_words=False
+        )
+
+
+def report(comparison: Comparison, *, every: bool) -> Iterator[RenderableType]:
+    """Everything below the headline.
+
+    Args:
+        comparison: what was found.
+        every: whether all tensors that differ are listed.
+    """
+    made = strips(comparison.groups)
+    if made and any(cell.shade != "equal" for strip in made for cell in strip.cells):
+        yield from ("", _heading("Layers"), _layers(made), _legend(made))
+    changed = foremost(comparison.tensors)
+    if changed:
+        yield from ("", _heading("Tensors", counts(comparison)), _tensors(changed, every=every))
+    for title, items in by_area(comparison.items):
+        yield from ("", _heading(title), _items(items))
+    if comparison.findings:
+        yield from ("", _heading("About this comparison"), _findings(comparison))
+
+
+def _heading(title: str, more: str = "") -> Text:
+    text = Text(title, style="bold")
+    return text.append(f"  {more}", style="dim") if more else text
+
+
+def _layers(made: Sequence[Strip]) -> Table:
+    """One row per strip: what it is, its cells, its words; long strips go on below."""
+    width = answers().width
+    table = Table.grid(padding=(0, 2))
+    label = min(max((len(strip.label) for strip in made[:_STRIPS]), default=8), max(12, width // 3))
+    table.add_column(no_wrap=True, width=label, overflow="ellipsis")
+    table.add_column(overflow="fold", max_width=max(8, width - label - 34))
+    table.add_column(style="dim", overflow="fold")
+    for strip in made[:_STRIPS]:
+        cells = Text()
+        for cell in strip.cells:
+            cells.append(cell.mark, style=_SHADES[cell.shade])
+        table.add_row(_end(strip.label, label), cells, strip.told)
+    if len(made) > _STRIPS:
+        table.add_row("", "", f"and {len(made) - _STRIPS} more parts (--json lists all)")
+    return table
+
+
+def _legend(made: Sequence[Strip]) -> Text:
+    """The signs that occur."""
+    used = {cell.shade for strip in made for cell in strip.cells}
+    text = Text()
+    for shade, words in legend():
+        if shade in used:
+            text.append(SIGNS[shade], style=_SHADES[shade]).append(f" {words}   ", style="dim")
+    return text
+
+
+def _tensors(changed: Sequence[TensorChange], *, every: bool) -> Group:
+    width = answers().width
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in ("Tensor", "State", "Shape"):
+        table.add_column(column, overflow="fold")
+    table.add_column("Moved by", justify="right", no_wrap=True)
+    shown = changed if every else changed[:_TENSORS]
+    wide = width >= 110
+    if wide:
+        table.add_column("More", style="dim", overflow="fold")
+    for change in shown:
+        one = row(change)
+        name = Text(_end(one.name, max(24, width - 44)), overflow="fold")
+        cells: list[RenderableType] = [name, one.state, one.shape, one.change]
+        table.add_row(*cells, *([one.detail] if wide else []))
+    parts: list[RenderableType] = [table]
+    if len(changed) > len(shown):
+        parts.append(Text(f"and {len(changed) - len(shown):,} more (--tensors lists all)", style="dim"))
+    return Group(*parts)
+
+
+def _items(items: Sequence[Item]) -> Group:
+    ordered = sorted(items, key=lambda item: item.effect is Effect.NOTE)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=max(20, answers().width // 2))
+    table.add_column(overflow="fold")
+    parts: list[RenderableType] = [table]
+    for item in ordered[:_ITEMS]:
+        behaviour = item.effect is Effect.BEHAVIOUR
+        sign = Text("●", style="color(208)") if behaviour else Text("○", style="dim")
+        what = Text(transition(item))
+        if item.text and not is_diff(item.text):
+            what.append(("  " if what else "") + one_line(item.text, 300))
+        if item.why:
+            what.append(f"  ({one_line(item.why, 160)})", style="dim")
+        table.add_row(sign, Text(one_line(item.path, 160), style="" if behaviour else "dim"), what)
+        if item.text and is_diff(item.text):
+            table.add_row("", "", _diff(item.text))
+    if len(ordered) > _ITEMS:
+        parts.append(Text(f"   and {plural(len(ordered) - _ITEMS, 'other')} (--json lists all)", style="dim"))
+    return Group(*parts)
+
+
+def _diff(text: str) -> Text:
+    lines = [line for line in text.split("\n") if not line.startswith(("---", "+++"))]
+    drawn = Text()
+    for line in lines[:_LINES]:
+        style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
+        drawn.append(one_line(line, 200) if not line.startswith(" ") else " " + one_line(line, 200), style=style)
+        drawn.append("\n")
+    if len(lines) > _LINES:
+        drawn.append(f"… {len(lines) - _LINES} more lines", style="dim")
+    drawn.rstrip()
+    return drawn
+
+
+def _findings(comparison: Comparison) -> Padding:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="yellow")
+    table.add_column(overflow="fold")
+    for finding in comparison.findings[:_ITEMS]:
+        where = f"  {one_line(finding.path, 160)}" if finding.path else ""
+        table.add_row(finding.severity.value, Text(one_line(finding.message, 300)).append(where, style="dim"))
+    if len(comparison.findings) > _ITEMS:
+        table.add_row("", f"and {len(comparison.findings) - _ITEMS} more (--json lists all)")
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _end(text: str, width: int) -> str:
+    """*text* in at most *width* characters, its end kept: names of layers differ at their ends."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
