@@ -118,6 +118,7 @@ def push(
 @click.argument("folder", metavar="[DEST]", required=False, type=click.Path(readable=False))
 @click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
 @click.option("--require-audit", is_flag=True, help="Write nothing unless it is safe under the policy.")
+@click.option("--yanked", is_flag=True, help="You know that it was yanked: no warning.")
 @policy_option
 @click.option(
     "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."
@@ -131,6 +132,7 @@ def pull(
     *,
     only: tuple[str, ...],
     require_audit: bool,
+    yanked: bool,
     policy: str | None,
     link: bool,
     as_json: bool,
@@ -140,7 +142,7 @@ def pull(
     DEST is new or empty; the default is the last part of the model's name. An interrupted pull goes on where it
     stopped.
     """
-    registry = registry_of(context)
+    registry = registry_of(context, told=(lambda _: None) if yanked else None)
     parsed = Reference.parse(reference)
     version = registry.resolve(parsed)
     target = Path(parsed.name.rpartition("/")[2]) if folder is None else local_path(folder, "DEST")

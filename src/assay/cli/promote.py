@@ -145,7 +145,7 @@ def unalias(context: click.Context, name: str, alias: str, *, reason: str, expec
 def approve(
     context: click.Context, reference: str, *, alias: str | None, note: str, withdraw: bool, as_json: bool
 ) -> None:
-    """Say that a version may stand behind an alias: a promotion counts it.
+    """Approve a version for an alias; promotions count it.
 
     It is your word (ASSAY_ACTOR), about these bytes, as a version of this model.
     """

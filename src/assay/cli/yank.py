@@ -17,7 +17,7 @@ from assay.spec.reference import Reference
 @json_option
 @click.pass_context
 def yank(context: click.Context, reference: str, *, reason: str, undo: bool, as_json: bool) -> None:
-    """Say that a version must not be used any more.
+    """Mark a version as unfit for use, or take that back.
 
     Nothing is removed: whoever names it is warned, loading it takes yanked=True, no alias moves to it, and NAME alone
     passes it over. Its number is never used again.

@@ -61,8 +61,9 @@ def read_rules(body: Mapping[str, object], *, source: str, trusted: Trust = NO_T
     items = body.get("promotion", [])
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
         _refuse(source, "rules are written as [[promotion]] tables")
+    found = [_Table(source, item).rule(known) for item in items]
     digest = "sha256:" + hashlib.sha256(canonical(_plain(body))).hexdigest()
-    return tuple(replace(_Table(source, item).rule(known), digest=digest) for item in items)
+    return tuple(replace(rule, digest=digest) for rule in found)
 
 
 class _Table:

@@ -35,7 +35,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from assay.errors import Conflict, NotFound
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
-from assay.spec.records import EventKind, Version
+from assay.spec.records import MARKS, EventKind, Version
 
 _STATEMENT = "application/vnd.in-toto+json"
 
@@ -181,6 +181,33 @@ class CatalogContract:
         with pytest.raises(NotFound) as caught:
             catalog.remove_alias("m", "champion", actor="bob")
         assert caught.value.code == "alias-not-found"
+
+    def test_the_evidence_of_a_move_is_kept_as_it_was_given(self, catalog: Catalog, folder: Path) -> None:
+        push(catalog, "m", 1)
+        push(catalog, "m", 2)
+        evidence = {
+            "kind": "promotion",
+            "gates": [{"gate": "metric größe", "value": 0.91, "state": "passed"}],
+            "a": None,
+        }
+        catalog.move_alias("m", "champion", 1, expect=None, actor="ada", reason="first", evidence=evidence)
+        catalog.move_alias("m", "champion", 2, expect=1, actor="ada", evidence={})
+        for found in (catalog, self.open_catalog(folder)):
+            second, first = found.events(name="m", kinds=[EventKind.ALIAS_MOVED])
+            assert (first.data["evidence"], first.data["reason"]) == (evidence, "first")
+            assert "evidence" not in second.data
+        catalog.reindex()
+        assert catalog.events(name="m", kinds=[EventKind.ALIAS_MOVED])[1].data["evidence"] == evidence
+
+    def test_an_alias_that_points_elsewhere_is_not_removed(self, catalog: Catalog) -> None:
+        push(catalog, "m", 1)
+        now = catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        with pytest.raises(Conflict) as caught:
+            catalog.remove_alias("m", "champion", actor="bob", expect=2)
+        assert caught.value.code == "alias-moved"
+        assert catalog.alias("m", "champion") == now
+        catalog.remove_alias("m", "champion", actor="bob", expect=1)
+        assert catalog.alias("m", "champion") is None
 
     def test_statements_are_attached_once_and_listed_oldest_first(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
@@ -351,6 +378,7 @@ class _Line:
     purged: set[int] = field(default_factory=set)
     removed: set[int] = field(default_factory=set)
     pinned: set[int] = field(default_factory=set)
+    yanked: set[int] = field(default_factory=set)
     aliases: dict[str, int] = field(default_factory=dict)
 
     def holding(self, manifest: Digest) -> list[int]:
@@ -417,15 +445,16 @@ class CatalogMachine(RuleBasedStateMachine):
             line.aliases[alias] = number
             self.events += now != number
 
-    @rule(name=_NAMES, alias=_ALIASES)
-    def remove_alias(self, name: str, alias: str) -> None:
-        if alias in self.lines.get(name, _Line()).aliases:
-            self.catalog.remove_alias(name, alias, actor="ada")
+    @rule(name=_NAMES, alias=_ALIASES, expect=st.none() | _NUMBERS)
+    def remove_alias(self, name: str, alias: str, expect: int | None) -> None:
+        now = self.lines.get(name, _Line()).aliases.get(alias)
+        if now is not None and expect in {None, now}:
+            self.catalog.remove_alias(name, alias, actor="ada", expect=expect)
             del self.lines[name].aliases[alias]
             self.events += 1
         else:
-            with pytest.raises(NotFound):
-                self.catalog.remove_alias(name, alias, actor="ada")
+            with pytest.raises(NotFound if now is None else Conflict):
+                self.catalog.remove_alias(name, alias, actor="ada", expect=expect)
 
     @rule(seed=_SEEDS, statement=_SEEDS)
     def add_referrer(self, seed: int, statement: int) -> None:
@@ -457,16 +486,18 @@ class CatalogMachine(RuleBasedStateMachine):
         self.statements[artifact(seed)] = [manifest for manifest in known if manifest not in hit]
         self.events += bool(hit)
 
-    @rule(name=_NAMES, number=_NUMBERS, kind=st.sampled_from([EventKind.PINNED, EventKind.UNPINNED]))
-    def pin(self, name: str, number: int, kind: EventKind) -> None:
+    @rule(name=_NAMES, number=_NUMBERS, kind=st.sampled_from([kind for kind in MARKS if kind is not EventKind.REMOVED]))
+    def mark(self, name: str, number: int, kind: EventKind) -> None:
         line = self.lines.get(name, _Line())
         if not 1 <= number <= len(line.manifests) or number in line.removed:
             with pytest.raises(NotFound):
                 self.catalog.mark(name, number, kind, reason="r", actor="ada")
             return
-        self.events += (number in line.pinned) is not (kind is EventKind.PINNED)
-        self.catalog.mark(name, number, kind, reason="r", actor="ada")
-        (line.pinned.add if kind is EventKind.PINNED else line.pinned.discard)(number)
+        mark, sets = MARKS[kind]
+        marked: set[int] = getattr(line, mark)
+        self.events += (number in marked) is not sets
+        assert getattr(self.catalog.mark(name, number, kind, reason="r", actor="ada"), mark) == ("r" if sets else None)
+        (marked.add if sets else marked.discard)(number)
 
     @rule(name=_NAMES, number=_NUMBERS)
     def remove_version(self, name: str, number: int) -> None:
@@ -502,6 +533,7 @@ class CatalogMachine(RuleBasedStateMachine):
             assert {version.number for version in versions if version.purged} == line.purged
             assert {version.number for version in versions if version.removed} == line.removed
             assert {version.number for version in versions if version.pinned} == line.pinned
+            assert {version.number for version in versions if version.yanked} == line.yanked
             assert {alias.alias: alias.number for alias in self.catalog.aliases(name)} == line.aliases
         for subject, statements in self.statements.items():
             assert [referrer.manifest for referrer in self.catalog.referrers(subject)] == statements
