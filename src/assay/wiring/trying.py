@@ -1,0 +1,235 @@
+"""Trying a version: its files laid out for a command of the person's own, and that command run in the caller's folder.
+
+The files are a private copy (cloned where the file system can, verified on the way), so that whatever the command does
+to them stays in it; or, on request, read-only hard links to the store. They lie in the home, where clones and links can
+be made, else in the system's folder for temporary files, and are removed at the end. What a killed process left behind
+is removed by the next one.
+
+    HOME/snapshots/
+      .trying-<random>/     locked as long as its process lives
+        NAME/               the files
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from assay.errors import CouldNot, InvalidInput
+from assay.policy.policy import Gate
+from assay.ports.progress import SILENT, Progress
+from assay.service import fetch
+from assay.service.gate import Guard
+from assay.service.registry import Registry
+from assay.service.scan import admit
+from assay.spec.records import Version
+from assay.wiring.places import AUDITS, SNAPSHOTS
+
+_PREFIX = ".trying-"
+_PLACE = re.compile(r"\{(path|file|ref|reference|name|version|digest)\}")
+_LINE = 1 << 20
+"""Bytes of a line of output that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A version whose files lie ready.
+
+    Args:
+        version: which.
+        folder: its files, as a pull writes them.
+        home: the registry's folder.
+    """
+
+    version: Version
+    folder: Path
+    home: str
+
+    def arguments(self, command: Sequence[str]) -> list[str]:
+        """*command* with what stands in braces filled in; other braces are the command's own.
+
+        Raises:
+            InvalidInput: ``{file}`` is asked for, and there is not exactly one (code ``no-single-file``).
+        """
+        return [_PLACE.sub(lambda found: self._value(found[1]), argument) for argument in command]
+
+    def environ(self, prefix: str) -> dict[str, str]:
+        """This process's environment, the home, and the same values as ``PREFIX_PATH`` and so on."""
+        names = ("path", "reference", "name", "version", "digest")
+        values = {f"{prefix}_{name.upper()}": self._value(name) for name in names}
+        return {**os.environ, "ASSAY_HOME": self.home, **values}
+
+    def _value(self, name: str) -> str:
+        if name == "path":
+            return str(self.folder)
+        if name == "file":
+            return str(self._only_file())
+        values: Mapping[str, object] = {
+            "ref": self.version.reference,
+            "reference": self.version.reference,
+            "name": self.version.name,
+            "version": self.version.number,
+            "digest": self.version.manifest,
+        }
+        return str(values[name])
+
+    def _only_file(self) -> Path:
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        if len(files) != 1:
+            raise InvalidInput(
+                f"{{file}} stands for the only file of a version, and {self.version.reference} has {len(files)}",
+                code="no-single-file",
+                hint="{path} stands for the folder of its files",
+            )
+        return files[0]
+
+
+@contextmanager
+def laid_out(
+    registry: Registry, version: Version, guard: Guard, *, link: bool = False, progress: Progress = SILENT
+) -> Iterator[Trial]:
+    """The files of a version in a folder of their own, which is gone afterwards.
+
+    Args:
+        registry: where from.
+        version: which.
+        guard: the policies; the files have to pass the gate of a pull.
+        link: read-only hard links to the store instead of copies: instant, but a command that writes to them in spite
+            of their mode damages the store.
+        progress: hears about bytes written.
+
+    Raises:
+        Refused: the policies do not let it be pulled.
+        NotFound, IntegrityError: its bytes are missing or damaged.
+        InvalidInput: hard links cannot be made (code ``cannot-link``).
+        StorageError: the files cannot be written.
+    """
+    admit(registry, version, guard, Gate.PULL, memory=Path(registry.place) / AUDITS)
+    with _scratch(Path(registry.place) / SNAPSHOTS) as scratch:
+        folder = scratch / version.name.rpartition("/")[2]
+        fetch.pull(registry, version, folder, link=link, progress=progress)
+        yield Trial(version, folder, registry.place)
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command here; what it prints goes to standard error.
+
+    Returns:
+        Its exit status; negative when a signal ended it.
+
+    Raises:
+        CouldNot: it cannot be started (code ``command-not-started``).
+    """
+    try:
+        return subprocess.run(arguments, env=environ, stdout=sys.stderr, check=False).returncode  # noqa: S603 - the person's own
+    except (OSError, ValueError) as error:
+        raise _not_started(arguments, error) from error
+
+
+def run_for_line(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str]:
+    """As ``run``; with the last line that the command printed which is not empty.
+
+    Raises:
+        As ``run``.
+    """
+    try:
+        process = subprocess.Popen(arguments, env=environ, stdout=subprocess.PIPE)  # noqa: S603 - the person's own
+    except (OSError, ValueError) as error:
+        raise _not_started(arguments, error) from error
+    with process:
+        try:
+            assert process.stdout is not None
+            last = _relay(process.stdout)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    return status, last
+
+
+def _relay(output: IO[bytes]) -> str:
+    """Pass a command's output on to standard error; its last line."""
+    last, begun = b"", b""
+    while part := output.readline(_LINE):
+        sys.stderr.write(part.decode("utf-8", "replace"))
+        sys.stderr.flush()
+        whole = (begun + part)[-_LINE:]
+        begun = b"" if part.endswith(b"\n") else whole
+        last = whole if whole.strip() else last
+    return last.decode("utf-8", "replace").strip()
+
+
+def _not_started(arguments: Sequence[str], error: OSError | ValueError) -> CouldNot:
+    command = arguments[0]
+    reason, hint = str(error), None
+    if isinstance(error, OSError):
+        reason = (error.strerror or reason).lower()
+        hint = {
+            errno.ENOENT: "it is looked for in PATH, or from the current folder when it has a slash: ./evaluate.sh; "
+            "a script's first line must name an interpreter that exists",
+            errno.EACCES: f"chmod +x {command} makes it a program; or name its interpreter: sh {command}",
+            errno.ENOEXEC: "a script's first line must name its interpreter: #!/bin/sh",
+        }.get(error.errno or 0)
+    return CouldNot(f"cannot run {command!r:.200}: {reason}", code="command-not-started", hint=hint)
+
+
+@contextmanager
+def _scratch(home: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    folder, lock = _locked(home)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(lock)
+
+
+def _locked(home: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor that holds its lock."""
+    while True:
+        try:
+            home.mkdir(exist_ok=True)
+            _sweep(home)
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        except OSError:  # a home that may only be read
+            folder = Path(tempfile.mkdtemp(prefix=f"assay{_PREFIX}"))
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():  # else another process swept it away before it was locked
+            return folder, lock
+        os.close(lock)
+
+
+def _sweep(home: Path) -> None:
+    """Remove what processes left behind that were killed: their folders are not locked any more."""
+    for left in home.glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(left)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder although the command may have taken the right to write from folders in it."""
+    for parent, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(parent).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
