@@ -13,6 +13,7 @@ from assay.cli.text import plural, size
 from assay.service import purge as purging
 from assay.spec.reference import Reference
 from assay.wiring import places
+from assay.wiring.lineage import forget
 from assay.wiring.places import SNAPSHOTS
 
 
@@ -36,6 +37,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
             raise click.UsageError("purging cannot be undone, and nobody can be asked here: add --yes")
         click.confirm(f"Remove {size(planned.freed)} of {names} for good? This cannot be undone.", abort=True, err=True)
     done = purging.purge(registry, version, reason=reason, snapshots=Path(registry.place) / SNAPSHOTS)
+    forget(registry, version)
     if as_json:
         print_json(
             {

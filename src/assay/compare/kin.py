@@ -88,7 +88,7 @@ def kin(old: Sketch, new: Sketch) -> Kin | None:
     pairs = match(old.tensors, new.tensors)
     if not (_close(old, new, pairs) or _same(old, new, pairs)):
         return None
-    near = [pair for pair in pairs if pair.near]
+    near = [pair for pair in pairs if pair.near and pair.new.telling]
     distance = float(np.median([0.0 if pair.equal else pair.distance for pair in near]))
     matrices = [pair.correlation for pair in near if pair.new.matrix and not pair.equal]
     relation = _relation(old, new, near, distance)
@@ -96,7 +96,7 @@ def kin(old: Sketch, new: Sketch) -> Kin | None:
         distance = float(np.sqrt(2 * (1 - min(1.0, np.median(matrices))))) if matrices else 0.0
     casts = Counter(f"{pair.old.dtype} to {pair.new.dtype}" for pair in near if pair.old.dtype != pair.new.dtype)
     evidence: dict[str, Json] = {
-        "tensors": len(new.tensors),
+        "tensors": sum(one.telling for one in new.tensors),
         "shared": len(near),
         "equal": sum(pair.equal for pair in near),
         "renamed": sum(pair.old.name != pair.new.name for pair in near),

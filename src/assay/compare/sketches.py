@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,13 +158,17 @@ def remember(folder: Path | None, manifest: Digest, made: Sketch) -> None:
     file = _file(folder, manifest)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=".")
+        scratch = file.with_name(f".{token_hex(8)}")
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(json.dumps(body, separators=(",", ":")).encode() + b"\n" + data)
-            Path(scratch).replace(file)
+            scratch.write_bytes(json.dumps(body, separators=(",", ":")).encode() + b"\n" + data)
+            scratch.replace(file)
         finally:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
+
+
+def forget(folder: Path, manifest: Digest) -> None:
+    """Remove the sketch that was kept of an artifact."""
+    _file(folder, manifest).unlink(missing_ok=True)
 
 
 def _file(folder: Path, manifest: Digest) -> Path:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from assay.spec.json import Json, canonical
@@ -54,7 +56,7 @@ class Declared:
     def add(self, statement: str, read: Statement) -> Mapping[str, Json]:
         """Read a statement, and remember it at the next ``save``."""
         says = self._known[statement] = said(read)
-        self._new.append(canonical({"statement": statement, "says": says}) + b"\n")
+        self._new.append(_line(statement, says))
         return says
 
     def save(self) -> None:
@@ -71,6 +73,18 @@ class Declared:
         except OSError:
             return
         self._new.clear()
+
+    def forget(self, statements: Collection[str]) -> None:
+        """Remember nothing of some statements, for instance because what they are about was purged."""
+        if self._file is None or not any(statement in self._known for statement in statements):
+            return
+        self._known = {statement: says for statement, says in self._known.items() if statement not in statements}
+        lines = [_line(statement, says) for statement, says in self._known.items()]
+        handle, scratch = tempfile.mkstemp(dir=self._file.parent, prefix=".")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(b"".join(lines))
+        shutil.copymode(self._file, scratch)  # others may share the home
+        Path(scratch).replace(self._file)
 
 
 def said(statement: Statement) -> dict[str, Json]:
@@ -146,6 +160,10 @@ def _same_model(base: str, metadata: Mapping[str, Json]) -> bool:
 
 def _letters(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _line(statement: str, says: Mapping[str, Json]) -> bytes:
+    return canonical({"statement": statement, "says": says}) + b"\n"
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Json]]]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.artifact.reader import Artifact
+from assay.compare import sketches
 from assay.compare.kin import Kin, kin, merged_rank
 from assay.compare.sketches import Sketch, remember, remembered, sketch
-from assay.errors import AssayError, NotFound, Refused
+from assay.errors import AssayError, NotFound, Refused, StorageError
 from assay.formats.registry import all_formats
 from assay.ports.progress import SILENT, Progress
 from assay.service.ancestry import Ancestry
@@ -19,7 +20,6 @@ from assay.service.lineage import add_base, relation_of, retract, trace
 from assay.service.publish import Base
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
-from assay.spec.json import Json
 from assay.spec.lineage import Edge, Lineage, Relation, Source
 from assay.spec.records import Version
 from assay.spec.reference import check_name
@@ -84,10 +84,9 @@ def detect(registry: Registry, version: Version, ancestry: Ancestry, search: Sea
         if frozenset((str(base.manifest), str(child.manifest))) in settled or _between(one, near):
             continue
         if base.manifest not in ancestry.denied(child.manifest):
-            found.append(_edge(base, child, one.shown, Source.DETECTED))
-    return tuple(
-        replace(edge, evidence=_with_rank(registry, edge)) if at < _RANKED else edge for at, edge in enumerate(found)
-    )
+            rank = _rank(registry, base, child, one.shown) if len(found) < _RANKED else None
+            found.append(_edge(base, child, one.shown, Source.DETECTED, rank))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +134,15 @@ def _between(one: _Near, near: Sequence[_Near]) -> bool:
     return False
 
 
-def _with_rank(registry: Registry, edge: Edge) -> dict[str, Json]:
-    """The evidence, with the rank of the change where that is low."""
-    evidence = dict(edge.evidence)
-    if edge.relation is not Relation.FINETUNED_FROM or edge.manifest is None:
-        return evidence
-    base, child = (registry.catalog.by_manifest(digest)[0] for digest in (edge.manifest, edge.subject))
-    shown = kin(sketch_of(registry, base), sketch_of(registry, child))
-    if shown is not None:
+def _rank(registry: Registry, base: Version, child: Version, shown: Kin) -> int | None:
+    """The rank of the change, where that is low and the files can be read."""
+    if shown.relation is not Relation.FINETUNED_FROM:
+        return None
+    try:
         with open_version(registry, base) as old, open_version(registry, child) as new:
-            rank = merged_rank(old, new, shown)
-        if rank is not None:
-            evidence["rank"] = rank
-    return evidence
+            return merged_rank(old, new, shown)
+    except AssayError:
+        return None
 
 
 def confirm(registry: Registry, version: Version, base: Version, *, relation: str | None = None) -> Edge:
@@ -170,10 +165,11 @@ def confirm(registry: Registry, version: Version, base: Version, *, relation: st
             code="not-kin",
             hint=f"assay lineage {version.reference} --base {base.reference} records it on your word alone",
         )
-    edge = _edge(base, version, shown, Source.CONFIRMED)
-    chosen = edge.relation if relation is None else relation_of(relation)
-    edge = replace(edge, relation=chosen, evidence=_with_rank(registry, edge))
-    add_base(registry, version, Base(base.reference, chosen, Source.CONFIRMED, edge.evidence), declared(registry))
+    edge = _edge(base, version, shown, Source.CONFIRMED, _rank(registry, base, version, shown))
+    if relation is not None:
+        edge = replace(edge, relation=relation_of(relation))
+    said = Base(base.reference, edge.relation, edge.source, edge.evidence)
+    add_base(registry, version, said, declared(registry))
     return edge
 
 
@@ -196,6 +192,19 @@ def take_back(
     """
     gone = retract(registry, version, name, declared(registry), relation=relation, reason=reason)
     return tuple(relation.value for relation in gone)
+
+
+def forget(registry: Registry, version: Version) -> None:
+    """Remove what the home remembers of an artifact that was purged: elements of its weights, and what was said of it.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        sketches.forget(Path(registry.place) / SKETCHES, version.manifest)
+        declared(registry).forget({str(found.manifest) for found in registry.catalog.referrers(version.manifest)})
+    except OSError as error:
+        raise StorageError.of(error, f"cannot forget what is remembered of {version.reference}") from error
 
 
 def declared(registry: Registry) -> Declared:
@@ -250,7 +259,7 @@ def _pushed(registry: Registry, manifest: Digest) -> tuple[object, ...]:
     return first.created, first.name, first.number
 
 
-def _edge(base: Version, child: Version, shown: Kin, source: Source) -> Edge:
+def _edge(base: Version, child: Version, shown: Kin, source: Source, rank: int | None) -> Edge:
     return Edge(
         subject=child.manifest,
         relation=shown.relation,
@@ -258,5 +267,5 @@ def _edge(base: Version, child: Version, shown: Kin, source: Source) -> Edge:
         reference=base.reference,
         manifest=base.manifest,
         source=source,
-        evidence=shown.evidence,
+        evidence=shown.evidence if rank is None else {**shown.evidence, "rank": rank},
     )
