@@ -16,7 +16,7 @@ from assay.service.registry import MAX_STATEMENT, Registry, holding, read_manife
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.manifest import MANIFEST_TYPE, Manifest
-from assay.spec.records import Version
+from assay.spec.records import EventKind, Version
 from assay.spec.reference import check_name
 from assay.spec.statement import CREATED_KEY
 
@@ -86,11 +86,7 @@ def copy_out(
         index.put(_descriptor(manifest), tag=tag)
     finally:
         progress.finish()
-    try:
-        registry.catalog.record_copy(manifest.digest, f"{index.place}:{tag}", name=version.name, actor=registry.actor)
-    except StorageError as error:
-        if error.code != "store-read-only":  # who may only read a home may still copy from it
-            raise
+    _record(registry, version, f"{index.place}:{tag}")
     return Copied(manifest.digest, tag, None, totals.moved, totals.skipped, len(referrers))
 
 
@@ -154,6 +150,103 @@ def copy_in(
         name, manifest.digest, size=manifest.size, entries=len(entries), actor=registry.actor
     )
     return Copied(manifest.digest, chosen, version, totals.moved, totals.skipped, statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """One version, copied from one registry to another.
+
+    Args:
+        source: as it is called where it came from.
+        version: as it is called here.
+        new: whether it got its number here just now.
+        moved: bytes that were moved.
+        skipped: bytes that were here already.
+        statements: how many statements were attached just now.
+    """
+
+    source: Version
+    version: Version
+    new: bool
+    moved: int
+    skipped: int
+    statements: int
+
+
+def bring(source: Registry, version: Version, target: Registry, name: str, *, progress: Progress = SILENT) -> Brought:
+    """Copy a version with all its statements into another registry, and number it there.
+
+    Manifest and statements are kept byte for byte. What is there already is not moved, so a copy that was interrupted
+    goes on where it stopped. A yank goes along; aliases and pins do not. The history of both says what was done.
+
+    Args:
+        source: where from.
+        version: what; not gone.
+        target: where to.
+        name: the model it becomes a version of.
+        progress: hears about bytes copied.
+
+    Raises:
+        NotFound: bytes are missing at the source; nothing is numbered.
+        IntegrityError: bytes at the source are damaged; nothing is numbered.
+        StorageError: the target is full or read-only.
+    """
+    manifest = source.manifest(version)
+    source.check_present(version, manifest.entries())
+    totals = _Totals(f"assay verify {version.reference} says what is damaged and what can be done")
+    statements = 0
+    progress.start(f"copying {version.reference}", manifest.size)
+    try:
+        with target.blobs.hold():
+            _copy_artifact(source.blobs, target.blobs, manifest, totals, progress)
+            for referrer in source.referrers(manifest.digest):
+                statement = read_manifest(source.blobs, referrer.manifest)
+                _copy_artifact(source.blobs, target.blobs, statement, totals, SILENT)
+                statements += target.catalog.add_referrer(
+                    manifest.digest,
+                    statement.digest,
+                    referrer.artifact_type,
+                    size=len(statement.data),
+                    actor=target.actor,
+                )
+            placed, new = target.catalog.add_version(
+                name, manifest.digest, size=version.size, entries=version.entries, actor=target.actor
+            )
+    finally:
+        progress.finish()
+    if version.yanked is not None and placed.yanked is None:
+        placed = target.catalog.mark(name, placed.number, EventKind.YANKED, reason=version.yanked, actor=target.actor)
+    if new or statements:
+        _record(source, version, f"home:{target.place} {placed.reference}")
+        _record(target, placed, f"home:{source.place} {version.reference}")
+    return Brought(version, placed, new, totals.moved, totals.skipped, statements)
+
+
+def keep_number(source: Registry, version: Version, target: Registry, name: str) -> Version | None:
+    """Take the number of a version that is gone, where it is the next one, so that later ones keep theirs.
+
+    Returns the version at the target, removed like its original; None when its number cannot be kept.
+    """
+    latest = target.catalog.version(name)
+    here = target.catalog.version(name, version.number)
+    if here is None and (latest.number if latest is not None else 0) == version.number - 1:
+        here, _ = target.catalog.add_version(
+            name, version.manifest, size=version.size, entries=version.entries, actor=target.actor
+        )
+    if here is None or (here.number, here.manifest) != (version.number, version.manifest):
+        return None
+    if not here.gone and target.blobs.size(here.manifest) is None:
+        reason = f"given up at home:{source.place}: {version.removed or version.purged}"
+        here = target.catalog.mark(name, here.number, EventKind.REMOVED, reason=reason, actor=target.actor)
+    return here
+
+
+def _record(registry: Registry, version: Version, place: str) -> None:
+    try:
+        registry.catalog.record_copy(version.manifest, place, name=version.name, actor=registry.actor)
+    except StorageError as error:
+        if error.code != "store-read-only":  # who may only read a home may still copy from it
+            raise
 
 
 def choose_tag(index: TagIndex, tag: str | None) -> tuple[str, Descriptor]:

@@ -1,0 +1,110 @@
+"""Copies from one home to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assay.errors import Conflict, InvalidInput, Refused
+from assay.ports.progress import SILENT, Progress
+from assay.service import promote
+from assay.service.browse import versions_of
+from assay.service.gate import Guard
+from assay.service.promote import Request
+from assay.service.registry import Registry
+from assay.service.transfer import Brought, bring, keep_number
+from assay.settings import Settings
+from assay.spec.records import Version
+from assay.spec.reference import check_name
+from assay.wiring.places import open_registry
+
+HOME_SCHEME = "home:"
+"""How a text begins that names the home of another registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedAlias:
+    """An alias of the source, at the destination.
+
+    Args:
+        alias: which.
+        version: where it was to point.
+        moved: whether it points there just now by this copy.
+        refused: why it does not point there; None when it does.
+    """
+
+    alias: str
+    version: Version
+    moved: bool
+    refused: str | None = None
+
+
+def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry, Settings]:
+    """The registry that ``home:DIR`` names, made when it is not there, and what applies in it.
+
+    Raises:
+        InvalidInput: there is no folder, or it is this registry's own (codes ``invalid-reference``, ``same-home``).
+        StorageError: it cannot be opened.
+    """
+    folder = text.removeprefix(HOME_SCHEME)
+    if not folder:
+        raise InvalidInput("home: needs a folder: home:DIR", code="invalid-reference")
+    home = Path(folder).expanduser().absolute()
+    if home.resolve() == Path(here.place).resolve():
+        raise InvalidInput(
+            f"{text} is the registry that is copied from",
+            code="same-home",
+            hint="name another folder; assay promote gives a version one more name",
+        )
+    there = replace(settings, home=home)
+    return open_registry(there, create=True), there
+
+
+def chosen(here: Registry, version: Version, *, every: bool) -> list[Version]:
+    """The versions that are to be copied, oldest first: one, or *every* version of its model, the gone ones too."""
+    return list(versions_of(here, version.name))[::-1] if every else [version]
+
+
+def copy_home(
+    here: Registry, versions: Sequence[Version], there: Registry, name: str, *, progress: Progress = SILENT
+) -> list[Brought]:
+    """Copy versions in order into another home; those that are gone only keep their numbers.
+
+    Raises:
+        As ``assay.service.transfer.bring``; versions before the one that failed are complete.
+    """
+    check_name(name)
+    found = []
+    for version in versions:
+        if version.gone:
+            keep_number(here, version, there, name)
+        else:
+            found.append(bring(here, version, there, name, progress=progress))
+    return found
+
+
+def copy_aliases(here: Registry, brought: Sequence[Brought], there: Registry, guard: Guard) -> list[MovedAlias]:
+    """Move the source's aliases at the destination, each through the destination's gates.
+
+    Args:
+        here: the source.
+        brought: what was copied.
+        there: the destination.
+        guard: with the destination's policies and promotion rules.
+    """
+    by_number = {one.source.number: one for one in brought}
+    found = []
+    for alias in here.catalog.aliases(brought[0].source.name) if brought else ():
+        one = by_number.get(alias.number)
+        if one is None:
+            continue
+        request = Request(reason=f"copied from home:{here.place} {one.source.reference}")
+        try:
+            planned = promote.plan(there, one.version, alias.alias, guard=guard, request=request)
+            moved = promote.carry_out(there, planned, instead="the version is copied, the alias is not moved")
+        except (Refused, Conflict) as error:
+            found.append(MovedAlias(alias.alias, one.version, moved=False, refused=error.message))
+        else:
+            found.append(MovedAlias(alias.alias, one.version, moved=moved.moved))
+    return found
