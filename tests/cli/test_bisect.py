@@ -100,7 +100,7 @@ def runs(folder: Path) -> int:
 
 
 def left_behind(home: Path) -> list[str]:
-    return [path.name for path in (home / "snapshots").iterdir()] if (home / "snapshots").is_dir() else []
+    return [path.name for path in (home / "trials").iterdir()] if (home / "trials").is_dir() else []
 
 
 def test_a_planted_regression_among_twenty_versions_is_named_after_at_most_five_runs(
@@ -367,7 +367,7 @@ def test_by_a_recorded_metric_nothing_is_run_or_read(run, line, own_home: Path) 
     assert body["found"]["reference"] == "m:3"
     assert body["tests"] == 0
     assert [step["value"] for step in body["steps"]] == [0.9, 0.91, 0.7, 0.71]
-    assert not (own_home / "snapshots").exists()
+    assert not (own_home / "trials").exists()
 
 
 def test_a_metric_that_changed_more_than_once_is_told(run, line) -> None:
@@ -443,7 +443,7 @@ def test_an_interrupt_leaves_nothing_behind(line, script, tmp_path: Path, own_ho
 
 def test_what_a_killed_search_left_is_removed_by_the_next_one(run, line, script, own_home: Path) -> None:
     line("good good bad")
-    left = own_home / "snapshots/.trying-killed/m"
+    left = own_home / "trials/killed/m"
     left.mkdir(parents=True)
     (left / "state").write_text("x")
 

@@ -137,7 +137,7 @@ def test_a_command_measures_a_private_copy_and_its_last_line_is_recorded(
     assert "working" in err
     assert (tmp_path / "seen").read_text() == "2\n"
     assert run("verify", "--all")[0] == 0
-    assert list((own_home / "snapshots").iterdir()) == []
+    assert list((own_home / "trials").iterdir()) == []
 
 
 def test_a_command_that_prints_without_end_of_line_or_very_much_is_still_heard(run, versions) -> None:

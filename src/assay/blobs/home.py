@@ -46,7 +46,7 @@ _MARKER_HINT = 'put it back from a backup; it reads {"created":"2026-01-31T12:00
 
 _OURS = frozenset(
     "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
-    "catalog.sqlite3-shm backups damaged snapshots audits policy.toml lost+found".split()
+    "catalog.sqlite3-shm backups damaged snapshots trials audits policy.toml lost+found".split()
 )
 _OCI_LAYOUT: Json = {"imageLayoutVersion": "1.0.0"}
 _OCI_INDEX: Json = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}

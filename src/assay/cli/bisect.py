@@ -167,5 +167,3 @@ def _tell_changes(answer: Explained, tested: str) -> None:
     say(f"From {found.before.reference} to {after}:")
     for sentence in answer.comparison.summary:
         say(f"  {visible(sentence)}")
-    drop_in = answer.comparison.drop_in
-    say(f"  Drop-in replacement: {drop_in.answer.value} ({visible('; '.join(drop_in.reasons))})")

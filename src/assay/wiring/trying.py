@@ -5,9 +5,9 @@ to them stays in it; or, on request, read-only hard links to the store. They lie
 be made, else in the system's folder for temporary files, and are removed at the end. What a killed process left behind
 is removed by the next one.
 
-    HOME/snapshots/
-      .trying-<random>/     locked as long as its process lives
-        NAME/               the files
+    HOME/trials/
+      <random>/     locked as long as its process lives
+        NAME/       the files
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from assay.service.gate import Guard
 from assay.service.registry import Registry
 from assay.service.scan import admit
 from assay.spec.records import Version
-from assay.wiring.places import AUDITS, SNAPSHOTS
+from assay.wiring.places import AUDITS
 
-_PREFIX = ".trying-"
+TRIALS = "trials"
+"""Folder in a home for what commands try."""
 _PLACE = re.compile(r"\{(path|file|ref|reference|name|version|digest)\}")
 _LINE = 1 << 20
 """Bytes of a line of output that are kept."""
@@ -116,7 +117,7 @@ def laid_out(
         StorageError: the files cannot be written.
     """
     admit(registry, version, guard, Gate.PULL, memory=Path(registry.place) / AUDITS)
-    with _scratch(Path(registry.place) / SNAPSHOTS) as scratch:
+    with _scratch(Path(registry.place) / TRIALS) as scratch:
         folder = scratch / version.name.rpartition("/")[2]
         fetch.pull(registry, version, folder, link=link, progress=progress)
         yield Trial(version, folder, registry.place)
@@ -201,9 +202,9 @@ def _locked(home: Path) -> tuple[Path, int]:
         try:
             home.mkdir(exist_ok=True)
             _sweep(home)
-            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+            folder = Path(tempfile.mkdtemp(prefix="", dir=home))
         except OSError:  # a home that may only be read
-            folder = Path(tempfile.mkdtemp(prefix=f"assay{_PREFIX}"))
+            folder = Path(tempfile.mkdtemp(prefix="assay-"))
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.is_dir():  # else another process swept it away before it was locked
@@ -213,7 +214,7 @@ def _locked(home: Path) -> tuple[Path, int]:
 
 def _sweep(home: Path) -> None:
     """Remove what processes left behind that were killed: their folders are not locked any more."""
-    for left in home.glob(f"{_PREFIX}*"):
+    for left in home.iterdir():
         try:
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
