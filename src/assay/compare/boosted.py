@@ -1,0 +1,211 @@
+"""Ensembles of trees: how many, whether the first ones are the same, and what stands beside them.
+
+A tree's digest is over what prediction reads (splits, children, leaf values, defaults, categories); gains, weights and
+counts of its training are left out, and told as a note where they alone differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from assay.compare.gathering import Gathered, Judgement
+from assay.compare.values import Change, changes
+from assay.containers.documents import read_json
+from assay.containers.guard import guarded
+from assay.containers.ubjson import TypedArray, load
+from assay.errors import AssayError
+from assay.spec.changes import Area, Effect, ItemKind
+from assay.trees import BytesWindow, Window
+
+MAX_TEXT = 1 << 30
+"""Bytes of a LightGBM text that are read."""
+_SIZES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
+_STATISTICS = frozenset({"sum_hessian", "loss_changes", "id"})
+_LINE_STATISTICS = (
+    "split_gain=", "leaf_weight=", "leaf_count=", "internal_value=", "internal_weight=", "internal_count=", "Tree=",
+)  # fmt: skip
+_FOLLOWS = frozenset({"tree_sizes"})
+_TRAINING = Judgement(Area.PARAMS, Effect.NOTE, "settings of the training, which prediction does not read")
+_STATISTIC = Judgement(Area.METADATA, Effect.NOTE, "statistics of the training, which prediction does not read")
+_STAMP = Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
+
+
+@dataclass(slots=True)
+class Ensemble:
+    """Trees, and what stands beside them.
+
+    Args:
+        trees: a digest per tree.
+        settings: everything else that prediction may read.
+        training: settings of the training.
+    """
+
+    trees: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def lightgbm_text(text: str) -> Ensemble:
+    """A model as LightGBM writes it."""
+    found = Ensemble()
+    head, *blocks = text.partition("\nend of trees")[0].split("\nTree=")
+    rest = text.partition("\nend of trees")[2]
+    for line in head.splitlines():
+        name, equals, value = line.partition("=")
+        if name not in _FOLLOWS:
+            found.settings[name] = value if equals else True
+    for block in blocks:
+        kept = [line for line in block.splitlines()[1:] if line and not line.startswith(_LINE_STATISTICS)]
+        found.trees.append(hashlib.sha256("\n".join(kept).encode()).hexdigest())
+    inside, beside, after = rest.partition("\nparameters:")
+    found.training["feature importances"] = hashlib.sha256(inside.encode()).hexdigest()[:16]
+    parameters, _, tail = after.partition("end of parameters")
+    for line in parameters.splitlines():
+        name, _, value = line.strip("[]").partition(": ")
+        if name:
+            found.training[name] = value
+    extra = tail.strip()
+    if extra:
+        found.settings["after the parameters"] = extra
+    elif not beside and "\n" not in rest.strip():
+        found.settings["ending"] = rest.strip()
+    return found
+
+
+def xgboost_document(window: Window, *, is_json: bool) -> Ensemble:
+    """A model as XGBoost writes it, in JSON or UBJSON.
+
+    Raises:
+        AssayError: it cannot be read.
+    """
+    trees: list[str] = []
+
+    def hook(body: dict[str, Any]) -> Any:
+        if "left_children" not in body:
+            return {name: _short(value, window) for name, value in body.items()}
+        kept = {name: _short(value, window) for name, value in body.items() if name not in _STATISTICS}
+        trees.append(hashlib.sha256(_canonical(kept)).hexdigest())
+        return None
+
+    with guarded("an XGBoost model", window.path):
+        value = read_json(window, MAX_TEXT, condense=hook).value if is_json else load(window, object_hook=hook)
+        if not isinstance(value, Mapping):
+            raise TypeError("no object")
+        return Ensemble(trees, dict(value))
+
+
+def compare_ensembles(gathered: Gathered, old: Ensemble, new: Ensemble, path: str) -> None:
+    """Note what changed between two ensembles."""
+    found, cut = changes(old.settings, new.settings)
+    text = between(old.trees, new.trees)
+    if text:
+        judged = Judgement(Area.ARCHITECTURE)
+        gathered.add(judged, f"{path}: trees", ItemKind.CHANGED, len(old.trees), len(new.trees), text)
+        found = [change for change in found if not _counts(change)]
+    gathered.changes(path, found, _judge, cut=cut)
+    trained, _ = changes(old.training, new.training)
+    gathered.changes(path, trained, lambda _: _TRAINING)
+    if not text and not found and not trained:
+        gathered.add(_STATISTIC, path, ItemKind.CHANGED)
+
+
+def compare_boosters(gathered: Gathered, old: Window, new: Window, path: str, format_name: str) -> None:
+    """Note what changed between two model files of XGBoost or LightGBM."""
+    try:
+        pair = [_open(window, format_name) for window in (old, new)]
+    except AssayError as error:
+        gathered.unread(path, error.message, Area.ARCHITECTURE)
+        return
+    compare_ensembles(gathered, pair[0], pair[1], path)
+
+
+def trees_between(old: object, new: object) -> str | None:
+    """What changed between two models kept as text or bytes inside something else; None when they are none."""
+    try:
+        pair = [_inside(value) for value in (old, new)]
+    except AssayError:
+        return None
+    before, after = pair
+    if before is None or after is None:
+        return None
+    text = between(before.trees, after.trees)
+    found, _ = changes(before.settings, after.settings)
+    parts = [*([text] if text else []), *(".".join(map(str, change.keys)) + " differs" for change in found[:5])]
+    return "; ".join(parts) or "statistics of the training differ"
+
+
+def between(old: Sequence[str], new: Sequence[str]) -> str | None:
+    """What changed from one list of trees to another, in words; None when nothing did.
+
+    >>> between(["a", "b"], ["a", "b", "c"])
+    '1 tree added, the first 2 are the same: training went on'
+    """
+    if list(old) == list(new):
+        return None
+    shared = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
+    if shared is None and len(new) > len(old):
+        return f"{_trees(len(new) - len(old))} added, the first {len(old):,} are the same: training went on"
+    if shared is None:
+        return f"{_trees(len(old) - len(new))} taken away at the end, the first {len(new):,} are the same"
+    common = min(len(old), len(new))
+    differ = sum(one != other for one, other in zip(old, new, strict=False))
+    counted = "" if len(old) == len(new) else f"; {len(old):,} trees before, {len(new):,} now"
+    return f"{differ:,} of {_trees(common)} differ{counted}"
+
+
+def _canonical(value: Any) -> bytes:
+    """One form of a value; unlike a manifest's it may hold NaN, which models use for what is missing."""
+    return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+def _trees(count: int) -> str:
+    return f"{count:,} tree{'' if count == 1 else 's'}"
+
+
+def _open(window: Window, format_name: str) -> Ensemble:
+    if format_name == "lightgbm":
+        with guarded("a LightGBM model", window.path):
+            if window.size > MAX_TEXT:
+                raise ValueError(f"longer than {MAX_TEXT:,} bytes")
+            return lightgbm_text(window.read().decode("utf-8"))
+    head = window.read(0, 16).lstrip()
+    return xgboost_document(window, is_json=head[:1] == b"{" and head[1:2] in (b'"', b" ", b"\n", b"\r", b"\t"))
+
+
+def _inside(value: object) -> Ensemble | None:
+    if isinstance(value, str) and value.startswith("tree\n"):
+        return lightgbm_text(value)
+    if isinstance(value, bytes) and value[:1] == b"{" and b"learner" in value[:4096]:
+        body = BytesWindow(value, "booster")
+        return xgboost_document(body, is_json=value[1:2] == b'"')
+    return None
+
+
+def _short(value: Any, window: Window) -> Any:
+    """Long arrays as digests; everything else as it is."""
+    if isinstance(value, TypedArray):
+        data = window.exactly(value.offset, value.count * _SIZES[value.dtype])
+        return f"{value.dtype}[{value.count:,}] {hashlib.sha256(data).hexdigest()[:16]}"
+    if isinstance(value, list) and len(value) > 64 and not isinstance(value[0], (dict, list)):
+        return f"[{len(value):,}] {hashlib.sha256(_canonical(value)).hexdigest()[:16]}"
+    return [_short(item, window) for item in value] if isinstance(value, list) else value
+
+
+def _counts(change: Change) -> bool:
+    """Whether a change follows from the number of trees."""
+    return bool(change.keys) and change.keys[-1] in {
+        "num_trees", "tree_info", "trees", "iteration_indptr", "best_iteration", "num_iteration",
+    }  # fmt: skip
+
+
+def _judge(change: Change) -> Judgement:
+    last = change.keys[-1] if change.keys else ""
+    if change.keys[:1] == ("version",):
+        return _STAMP
+    if last in {"feature_names", "feature_types", "num_feature", "max_feature_idx"}:
+        return Judgement(Area.SIGNATURE)
+    return Judgement(Area.CONFIG)

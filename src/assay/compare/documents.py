@@ -1,0 +1,113 @@
+"""Settings path by path: JSON, JSON lines, YAML, TOML and INI, whatever the order of keys and the spacing."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import tomllib
+from collections.abc import Mapping
+from posixpath import basename, splitext
+from typing import Any
+
+from assay.compare.gathering import Gathered, Judge, Judgement
+from assay.compare.noise import noise
+from assay.compare.roles import area_of
+from assay.compare.values import Change, changes
+from assay.containers.documents import Document, parse_yaml, read_json
+from assay.containers.guard import guarded
+from assay.errors import AssayError
+from assay.spec.changes import Area, Effect, ItemKind
+from assay.trees import Window
+
+MAX_DOCUMENT = 32 << 20
+"""Bytes of a document that is compared path by path."""
+
+_YAML = frozenset({".yaml", ".yml"})
+_SUFFIXES = _YAML | {".json", ".jsonl", ".toml", ".ini", ".cfg"}
+_SAME = "the same values, written differently"
+
+
+def is_document(path: str) -> bool:
+    """Whether an entry holds settings that are compared path by path."""
+    return splitext(path)[1].lower() in _SUFFIXES or basename(path) == "MLmodel"
+
+
+def read(window: Window, path: str) -> Document:
+    """The document in an entry.
+
+    Raises:
+        AssayError: it is none, or too long.
+    """
+    suffix = splitext(path)[1].lower()
+    if suffix == ".json":
+        return read_json(window, MAX_DOCUMENT)
+    with guarded("a document", path):
+        text = window.read(0, MAX_DOCUMENT + 1).decode("utf-8-sig")
+        if len(text) > MAX_DOCUMENT:
+            raise ValueError(f"longer than {MAX_DOCUMENT:,} bytes")
+        if suffix == ".jsonl":
+            return Document([json.loads(line, parse_constant=str) for line in text.splitlines() if line.strip()])
+        if suffix in {".ini", ".cfg"}:
+            parser = configparser.RawConfigParser(strict=True, delimiters=("=",))
+            setattr(parser, "optionxform", str)  # noqa: B010 - the library's own way to keep letters as they are
+            parser.read_string(text)
+            return Document({name: dict(parser.items(name)) for name in parser.sections()})
+        if suffix == ".toml":
+            return Document(_plain(tomllib.loads(text)))
+        return Document(parse_yaml(text, path))
+
+
+def compare_documents(gathered: Gathered, old: Window, new: Window, path: str, judge: Judge | None = None) -> None:
+    """Note what changed between two documents whose bytes differ."""
+    try:
+        before, after = read(old, path), read(new, path)
+    except AssayError as error:
+        gathered.unread(path, error.message, area_of(path))
+        return
+    if set(before.repeated) != set(after.repeated):
+        why = "readers differ in which of two equal keys they take"
+        judged = Judgement(area_of(path), Effect.BEHAVIOUR, why)
+        gathered.add(judged, path, ItemKind.CHANGED, list(before.repeated), list(after.repeated), "keys occur twice")
+    found, cut = changes(_one_name(before.value, path), _one_name(after.value, path))
+    if not found and before.repeated == after.repeated:
+        gathered.add(Judgement(area_of(path), Effect.NOTE, _SAME), path, ItemKind.CHANGED)
+    gathered.changes(path, found, judge or judge_document(path), cut=cut)
+
+
+def judge_document(path: str) -> Judge:
+    """What changes in a document are about, by the file's name and the way to them."""
+    area = area_of(path)
+    name = basename(path)
+
+    def judge(change: Change) -> Judgement:
+        why = noise(path, change)
+        if why is not None:
+            return Judgement(Area.DEPENDENCIES if "library" in why else Area.METADATA, Effect.NOTE, why)
+        first = change.keys[0] if change.keys else None
+        if name == "config.json" and first in {"architectures", "model_type"}:
+            return Judgement(Area.ARCHITECTURE)
+        if name == "MLmodel" and first == "signature":
+            return Judgement(Area.SIGNATURE)
+        if name.endswith(".index.json") and first == "weight_map":
+            return Judgement(Area.FORMAT, Effect.NOTE, "which file holds a tensor, not what it holds")
+        if name == "adapter_config.json" and first == "base_model_name_or_path":
+            return Judgement(Area.LINEAGE, Effect.BEHAVIOUR, "an adapter works on this model alone")
+        return Judgement(area)
+
+    return judge
+
+
+def _one_name(value: Any, path: str) -> Any:
+    """A document in which a setting that was renamed by its library has its new name."""
+    if basename(path) == "config.json" and isinstance(value, Mapping) and "dtype" not in value:
+        return {("dtype" if key == "torch_dtype" else key): item for key, item in value.items()}
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """TOML's dates as text."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
