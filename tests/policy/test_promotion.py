@@ -168,7 +168,9 @@ def test_a_gate_is_shut_alone_and_says_what_it_asks_what_it_found_and_what_to_do
         ),
         pytest.param({"metrics": [said(), said(0.1, dataset="other")]}, id="other data says nothing"),
         pytest.param({"holder": None, "holder_metrics": [], "drop_in": None}, id="no holder"),
-        pytest.param({"rehearsals": [rehearsed(passed=False, at=NOW - timedelta(1)), rehearsed()]}, id="last rehearsal"),
+        pytest.param(
+            {"rehearsals": [rehearsed(passed=False, at=NOW - timedelta(1)), rehearsed()]}, id="last rehearsal"
+        ),
         pytest.param({"rehearsals": [rehearsed(load_seconds=20.0, memory=4000)]}, id="as much as is allowed"),
         pytest.param({"version": version(2, size=1000)}, id="as large as is allowed"),
         pytest.param({"licences": LicencesFound(("mit",))}, id="licences in any case"),

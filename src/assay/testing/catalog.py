@@ -35,6 +35,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from assay.errors import Conflict, NotFound
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
+from assay.spec.json import Json
 from assay.spec.records import MARKS, EventKind, Version
 
 _STATEMENT = "application/vnd.in-toto+json"
@@ -185,11 +186,8 @@ class CatalogContract:
     def test_the_evidence_of_a_move_is_kept_as_it_was_given(self, catalog: Catalog, folder: Path) -> None:
         push(catalog, "m", 1)
         push(catalog, "m", 2)
-        evidence = {
-            "kind": "promotion",
-            "gates": [{"gate": "metric größe", "value": 0.91, "state": "passed"}],
-            "a": None,
-        }
+        gate: Json = {"gate": "metric größe", "value": 0.91, "state": "passed"}
+        evidence: dict[str, Json] = {"kind": "promotion", "gates": [gate], "a": None}
         catalog.move_alias("m", "champion", 1, expect=None, actor="ada", reason="first", evidence=evidence)
         catalog.move_alias("m", "champion", 2, expect=1, actor="ada", evidence={})
         for found in (catalog, self.open_catalog(folder)):
