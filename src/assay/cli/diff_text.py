@@ -42,6 +42,12 @@ _STRIPS = 16
 _TENSORS = 12
 _ITEMS = 8
 """Items of one area that are shown; those that can change behaviour come first."""
+_ALIKE = 3
+"""Findings of one rule that are shown."""
+_NOTES = 4
+"""Of those that cannot."""
+_DIFFS = 2
+"""Text diffs in one area; pages and JSON have all."""
 _LINES = 12
 """Lines of a text diff."""
 
@@ -50,13 +56,18 @@ def headline(comparison: Comparison) -> Iterator[str]:
     """The summary, the decision and its reasons, as lines."""
     width = min(answers().width, 100)
     *about, _ = comparison.summary if len(comparison.summary) > 1 else (*comparison.summary, "")
-    yield from textwrap.wrap(visible(" ".join(about)), width, break_long_words=False) or [""]
+    yield from textwrap.wrap(visible(" ".join(about)), width, break_long_words=False, break_on_hyphens=False) or [""]
     decision = comparison.drop_in
     yield ""
     yield f"Drop-in replacement: {coloured(decision.answer.value, _COLOURS[decision.answer])}"
     for reason in decision.reasons:
         yield from textwrap.wrap(
-            visible(reason), width, initial_indent="  - ", subsequent_indent="    ", break_long_words=False
+            visible(reason),
+            width,
+            initial_indent="  - ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
 
 
@@ -74,7 +85,7 @@ def report(comparison: Comparison, *, every: bool) -> Iterator[RenderableType]:
     if changed:
         yield from ("", _heading("Tensors", counts(comparison)), _tensors(changed, every=every))
     for title, items in by_area(comparison.items):
-        yield from ("", _heading(title), _items(items))
+        yield from ("", _heading(title), _items(items, single=comparison.old.files == comparison.new.files == 1))
     if comparison.findings:
         yield from ("", _heading("About this comparison"), _findings(comparison))
 
@@ -133,27 +144,48 @@ def _tensors(changed: Sequence[TensorChange], *, every: bool) -> Group:
     return Group(*parts)
 
 
-def _items(items: Sequence[Item]) -> Group:
-    ordered = sorted(items, key=lambda item: item.effect is Effect.NOTE)
+def _items(items: Sequence[Item], *, single: bool) -> Group:
+    """The items of one area: those that can change behaviour first, and of the others a few."""
+    grave = [item for item in items if item.effect is Effect.BEHAVIOUR][:_ITEMS]
+    notes = [item for item in items if item.effect is Effect.NOTE][: max(0, min(_NOTES, _ITEMS - len(grave)))]
+    parts: list[RenderableType] = []
+    table = _grid()
+    why, diffs = None, 0
+    for item in (*grave, *notes):
+        behaviour = item.effect is Effect.BEHAVIOUR
+        sign = Text("●", style="color(208)") if behaviour else Text("○", style="dim")
+        what = Text(transition(item))
+        lines = bool(item.text) and is_diff(item.text or "")
+        if item.text and not lines:
+            what.append(("  " if what else "") + one_line(item.text, 300))
+        if item.why and item.why != why:
+            what.append(f"  ({one_line(item.why, 160)})", style="dim")
+        why = item.why
+        table.add_row(sign, Text(_place(item, single=single), style="" if behaviour else "dim"), what)
+        if lines and diffs < _DIFFS:
+            diffs += 1
+            parts += [table, Padding(_diff(item.text or ""), (0, 0, 0, 5))]
+            table = _grid()
+    if table.row_count:
+        parts.append(table)
+    rest = len(items) - len(grave) - len(notes)
+    if rest:
+        parts.append(Text(f"   and {plural(rest, 'other')} (--json lists all)", style="dim"))
+    return Group(*parts)
+
+
+def _grid() -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", max_width=max(20, answers().width // 2))
     table.add_column(overflow="fold")
-    parts: list[RenderableType] = [table]
-    for item in ordered[:_ITEMS]:
-        behaviour = item.effect is Effect.BEHAVIOUR
-        sign = Text("●", style="color(208)") if behaviour else Text("○", style="dim")
-        what = Text(transition(item))
-        if item.text and not is_diff(item.text):
-            what.append(("  " if what else "") + one_line(item.text, 300))
-        if item.why:
-            what.append(f"  ({one_line(item.why, 160)})", style="dim")
-        table.add_row(sign, Text(one_line(item.path, 160), style="" if behaviour else "dim"), what)
-        if item.text and is_diff(item.text):
-            table.add_row("", "", _diff(item.text))
-    if len(ordered) > _ITEMS:
-        parts.append(Text(f"   and {plural(len(ordered) - _ITEMS, 'other')} (--json lists all)", style="dim"))
-    return Group(*parts)
+    return table
+
+
+def _place(item: Item, *, single: bool) -> str:
+    """Where it is; without the file when there is only one."""
+    inside = item.path.rpartition(": ")[2]
+    return one_line(inside if single and inside else item.path, 160)
 
 
 def _diff(text: str) -> Text:
@@ -173,11 +205,13 @@ def _findings(comparison: Comparison) -> Padding:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="yellow")
     table.add_column(overflow="fold")
-    for finding in comparison.findings[:_ITEMS]:
-        where = f"  {one_line(finding.path, 160)}" if finding.path else ""
-        table.add_row(finding.severity.value, Text(one_line(finding.message, 300)).append(where, style="dim"))
-    if len(comparison.findings) > _ITEMS:
-        table.add_row("", f"and {len(comparison.findings) - _ITEMS} more (--json lists all)")
+    for rule in dict.fromkeys(finding.rule for finding in comparison.findings):
+        alike = [finding for finding in comparison.findings if finding.rule == rule]
+        for finding in alike[:_ALIKE]:
+            where = f"  {one_line(finding.path, 160)}" if finding.path else ""
+            table.add_row(finding.severity.value, Text(one_line(finding.message, 300)).append(where, style="dim"))
+        if len(alike) > _ALIKE:
+            table.add_row("", f"and {len(alike) - _ALIKE} more like it (--json lists all)")
     return Padding(table, (0, 0, 0, 2))
 
 

@@ -18,7 +18,7 @@ from assay.compare.kinship import adapts
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
 from assay.compare.weights import is_head
-from assay.compare.words import brief, listing
+from assay.compare.words import brief, listing, names
 from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, State, TensorChange
 from assay.spec.description import Port, Tokenizer
 from assay.spec.figures import plural
@@ -28,6 +28,9 @@ Reason = tuple[Answer, str]
 
 BARE = frozenset({"pytorch", "safetensors", "npz", "hdf5", "tensorflow-checkpoint", "ggml"})
 """Formats of weights alone: the caller's own code builds the model, and must know its tensors by name and shape."""
+
+_EXCHANGED = frozenset({"onnx", "pmml", "mlflow"})
+"""Formats whose recorded framework is what wrote them, not what runs them."""
 
 _RUNS = frozenset({Severity.EXECUTE, Severity.WRITE, Severity.NETWORK, Severity.READ})
 
@@ -42,6 +45,12 @@ _LENGTHS = frozenset({"max_position_embeddings", "n_positions", "n_ctx", "max_se
 """Settings that are the longest input."""
 _INPUTS = frozenset({"image_size", "num_channels", "sampling_rate", "num_mel_bins", "feature_size", "type_vocab_size"})
 _CODE = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
+
+_GRAPHS = frozenset({"torchscript", "torch-export", "onnx"})
+"""Formats in which code is the graph itself, and not what somebody's process imports."""
+
+TENSOR_RULE = "diff-unreadable-tensor"
+"""Rule of findings about single tensors, whose states tell the same."""
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -89,7 +98,9 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
     if before is None or after is None:
         return
     one, other = old.side().framework, new.side().framework
-    if one and other and one != other and before.format != "onnx":
+    if before.format != after.format and one != other:
+        yield Answer.NO, f"another format, which another library runs ({before.format} → {after.format})"
+    elif one and other and one != other and before.format not in _EXCHANGED:
         yield Answer.NO, f"another framework runs it: {brief(other)} instead of {brief(one)}"
     elif before.format != after.format:
         forms = f"{before.format} → {after.format}"
@@ -178,7 +189,9 @@ def _tokenizer(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[
         found.append((Answer.UNKNOWN, "another chat template: callers that write prompts themselves must follow it"))
     others = [item for item in items if "chat_template" not in item.path]
     if others and not any(answer is Answer.NO for answer, _ in found):
-        found.append((Answer.NO, f"the tokenizer changed: {listing([brief(item.path) for item in others], 3)}"))
+        # A file that came or went may say what was the case before.
+        answer = Answer.NO if any(item.kind is ItemKind.CHANGED for item in others) else Answer.UNKNOWN
+        found.append((answer, f"the tokenizer changed: {listing([brief(item.path) for item in others], 3)}"))
     yield from found or [(Answer.YES, "the same tokenizer")]
 
 
@@ -189,23 +202,31 @@ def _settings(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[R
         or str(side.inspection.first("architecture") or "").endswith("Model")
         for side in (old, new)
     )
-    for item in items:
-        if item.effect is not Effect.BEHAVIOUR or item.area not in {Area.CONFIG, Area.ARCHITECTURE, Area.PIPELINE}:
-            continue
-        keys = set(_KEY.findall(item.path.rpartition(": ")[2]))
-        values = f"{brief(item.old)} → {brief(item.new)}"
-        if keys & _OUTPUTS:
-            yield Answer.NO, f"its outputs changed: {brief(item.path)}" + _told(item, values)
-        elif keys & _INPUTS:
-            yield Answer.NO, f"it takes other inputs: {brief(item.path)}" + _told(item, values)
-        elif keys & _VECTORS and headless:
-            yield Answer.NO, f"it gives vectors of another length: {values}"
-        elif keys & _LENGTHS and _number(item.new) < _number(item.old):
+    parts = {Area.CONFIG, Area.ARCHITECTURE, Area.PIPELINE}
+    told = [item for item in items if item.area in parts and item.effect is Effect.BEHAVIOUR]
+    for names_of, what in ((_OUTPUTS, "its outputs changed"), (_INPUTS, "it takes other inputs")):
+        found = [item for item in told if _keys(item) & names_of]
+        if found:
+            yield Answer.NO, f"{what}: {listing([_told(item) for item in found], 3)}"
+    for item in told:
+        if _keys(item) & _VECTORS and headless:
+            yield Answer.NO, f"it gives vectors of another length: {brief(item.old)} → {brief(item.new)}"
+        elif _keys(item) & _LENGTHS and _number(item.new) < _number(item.old):
             yield Answer.NO, f"it takes shorter inputs: at most {brief(item.new)} instead of {brief(item.old)}"
 
 
-def _told(item: Item, values: str) -> str:
-    return f" {values}" if item.kind is ItemKind.CHANGED and (item.old, item.new) != (None, None) else ""
+def _keys(item: Item) -> set[str]:
+    """The names on the way to a place in a file."""
+    return set(_KEY.findall(item.path.rpartition(": ")[2]))
+
+
+def _told(item: Item) -> str:
+    """A setting with its values, where both are short."""
+    place = brief(item.path.rpartition(": ")[2])
+    plain = not any(isinstance(value, (dict, list, tuple)) for value in (item.old, item.new))
+    if item.kind is ItemKind.CHANGED and plain and item.new is not None:
+        return f"{place} {brief(item.old)} → {brief(item.new)}"
+    return place
 
 
 def _number(value: object) -> float:
@@ -217,10 +238,10 @@ def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> I
     model = [one for one in changes if one.effect is Effect.BEHAVIOUR or one.state is State.EQUAL]
     model = [one for one in model if not one.beside_the_model]
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
+    if not sides or not any(change.old and change.new for change in model):
+        return
     if not sides <= BARE:
         yield from _heads(old, new, model)
-        return
-    if not model:
         return
     found = []
     for state, words in (
@@ -312,8 +333,17 @@ def _code(old: Compared, new: Compared, items: Sequence[Item]) -> Iterator[Reaso
     audit = [item for item in items if item.area is Area.AUDIT and item.kind is ItemKind.ADDED]
     if audit and not gained and any(item.effect is Effect.BEHAVIOUR for item in audit):
         yield Answer.UNKNOWN, f"an audit finds what it did not find before: {brief(audit[0].path)}"
-    if code and not own:
-        yield Answer.UNKNOWN, f"its code changed: {listing([brief(item.path) for item in code], 3)}"
+    if code and not own and not _stated(old, new):
+        places = [brief(item.path.rpartition(": ")[2]) for item in code]
+        yield Answer.UNKNOWN, f"its code changed: {listing(places, 3)}"
+
+
+def _stated(old: Compared, new: Compared) -> bool:
+    """Whether the code is the model's own graph, called through inputs and outputs that both state."""
+    graphs = all(side.inspection.leading and side.inspection.leading.format in _GRAPHS for side in (old, new))
+    return graphs and all(
+        side.inspection.first(attribute) for side in (old, new) for attribute in ("inputs", "outputs")
+    )
 
 
 def _areas(items: Sequence[Item]) -> Iterator[Reason]:
@@ -349,17 +379,22 @@ def _signature(items: Iterable[Item]) -> Iterator[Reason]:
             yield Answer.NO, f"its stated signature changed: {brief(item.path)}"
 
 
+def missing(findings: Sequence[Finding]) -> list[Finding]:
+    """What says that something could not be compared."""
+    return [finding for finding in findings if finding.severity is Severity.INCOMPLETE]
+
+
 def _unknown(old: Compared, new: Compared, tensors: Tensors, findings: Sequence[Finding]) -> Iterator[Reason]:
     """What was not compared and could matter."""
-    for side in (old, new):
+    for side, name in zip((old, new), names(old.side(), new.side()), strict=True):
         if side.inspection.leading is None:
-            yield Answer.UNKNOWN, f"nobody here knows the format of {brief(side.label)}"
+            yield Answer.UNKNOWN, f"nobody here knows the format of {name}"
         elif not all(found.complete for found in side.inspection.descriptions):
-            yield Answer.UNKNOWN, f"{brief(side.label)} could not be read to its end"
+            yield Answer.UNKNOWN, f"{name} could not be read to its end"
     unread = [one for one in tensors.changes if one.state is State.UNREADABLE and one.effect is Effect.BEHAVIOUR]
     same = all(one.old and one.new and one.old.shape == one.new.shape for one in unread)
     if unread and not same:
         yield Answer.UNKNOWN, f"{plural(len(unread), 'tensor')} could not be compared"
-    missed = [finding for finding in findings if finding.severity is Severity.INCOMPLETE]
+    missed = [finding for finding in missing(findings) if finding.rule != TENSOR_RULE]
     if missed:
         yield Answer.UNKNOWN, f"not everything could be compared: {brief(missed[0].message)}"

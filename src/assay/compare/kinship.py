@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
-from assay.compare.weights import Weights, weigh
+from assay.compare.weights import Weights, elements, weigh
 from assay.spec.changes import Effect, Item, Kinship, State, TensorChange
 
 MOSTLY = 0.5
@@ -15,6 +15,10 @@ MOSTLY = 0.5
 
 FOREIGN = 0.1
 """Share of a body's tensors without a partner from which it is another architecture, when the rest is not near."""
+
+SURVIVE = 0.9
+"""Share of the paired elements that are equal from which another format is a conversion: converters fold some tensors
+together and lay others out anew."""
 
 CAST = 1.5
 """How much more than the cast alone explains a difference may be and still be that cast: rounding of ties, flushed
@@ -64,13 +68,21 @@ def _without_weights(old: Compared, new: Compared, items: Sequence[Item]) -> Kin
     """Trees, rules, tables: told by what describes them."""
     if not _behaves(items):
         return Kinship.SAME_MODEL
-    return Kinship.RETRAINED if _one_kind(old, new) else Kinship.UNRELATED
+    return Kinship.RETRAINED if _one_kind(old, new) and same_purpose(old, new) else Kinship.UNRELATED
 
 
 def _one_kind(old: Compared, new: Compared) -> bool:
     """Whether both are of one class, where that is known."""
     before, after = old.inspection.first("architecture"), new.inspection.first("architecture")
     return before is not None and before == after
+
+
+def same_purpose(old: Compared, new: Compared) -> bool:
+    """Whether task and names of the inputs are the same, where both state them."""
+    task, now = old.inspection.first("task"), new.inspection.first("task")
+    before, after = old.inspection.first("inputs") or (), new.inspection.first("inputs") or ()
+    same = not before or not after or {port.name for port in before} == {port.name for port in after}
+    return same and (not task or not now or task == now)
 
 
 def _one_purpose(old: Compared, new: Compared) -> bool:
@@ -93,6 +105,11 @@ def _by_elements(old: Compared, new: Compared, weights: Weights) -> Kinship:
         return Kinship.RECAST
     if weights.shared < MOSTLY:
         return Kinship.OTHER_ARCHITECTURE
+    if old.side().format != new.side().format:
+        if weights.foreign >= MOSTLY:
+            return Kinship.OTHER_ARCHITECTURE
+        if elements(weights.equal) >= SURVIVE * elements(weights.pairs):
+            return Kinship.SAME_WEIGHTS
     classical = {old.side().framework, new.side().framework} & CLASSICAL
     if weights.near >= MOSTLY and not classical:
         return Kinship.ADAPTER if is_low_rank(weights) else Kinship.FINE_TUNE
@@ -110,8 +127,8 @@ def is_recast(weights: Weights) -> bool:
 def is_cast(change: TensorChange) -> bool:
     """Whether the cast alone explains the difference."""
     numbers = change.numbers
-    if numbers is None:
-        return False
+    if numbers is None:  # integers that stand for floats, by a scale kept elsewhere
+        return change.state is State.RECAST
     if numbers.cast_error is not None:
         return numbers.relative_l2 <= numbers.cast_error * CAST + 1e-9
     return numbers.relative_l2 <= ROUNDED

@@ -14,6 +14,10 @@ from assay.spec.changes import GroupChange, Kinship, Match, State, TensorChange
 from assay.spec.figures import percent, plural
 
 _SERIES = re.compile(r"^(.*?)[./]?(\d+)$")
+_PARTS, _SHORT = 5, 40
+"""How many parts, of how many characters, are named as the place of tensors."""
+_FAINT = 0.1
+"""Correlation from which weights have something of the old ones."""
 _SPREAD = 2.0
 """How many times farther the farthest group moved than the nearest, from which on both are named."""
 
@@ -21,7 +25,7 @@ _SPREAD = 2.0
 def weights_sentence(kin: Kinship, tensors: Tensors) -> str:
     """One sentence about the weights; empty where there is nothing to say."""
     weights = weigh(tensors.changes)
-    if not weights.every:
+    if not weights.pairs:
         return ""
     if kin in {Kinship.SAME_MODEL, Kinship.SAME_WEIGHTS}:
         return _all_equal(weights)
@@ -73,8 +77,6 @@ def _recast(weights: Weights) -> str:
 
 def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> str:
     """What the shared tensors did."""
-    if not weights.pairs:
-        return "no tensor is shared"
     moved, shared = len(weights.moved), len(weights.pairs)
     if not moved:
         if weights.unknown:
@@ -86,7 +88,7 @@ def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> 
     text = low_rank or f"{_of(moved, shared)} moved" + (
         f", typically by {percent(weights.typical)}" if weights.typical else ""
     )
-    extremes = "" if low_rank else _extremes(groups)
+    extremes = "" if low_rank else _extremes(groups, weights.typical or 0.0)
     still = _standing(groups) if weights.equal else ""
     if weights.equal and not still:
         still = f"{plural(len(weights.equal), 'tensor')} did not move"
@@ -106,27 +108,35 @@ def _unlike(weights: Weights) -> str:
     text = f"{_of(len(weights.moved), len(weights.pairs))} hold other weights"
     correlation = weights.correlation
     if correlation is not None:
-        text += f", which hardly resemble the old ones (correlation {correlation:.2f})".replace("-0.00", "0.00")
+        how = "do not resemble" if correlation < _FAINT else "only faintly resemble"
+        text += f", which {how} the old ones (correlation {correlation:.2f})".replace("-0.00", "0.00")
     if weights.equal:
         text += f"; {plural(len(weights.equal), 'tensor')} did not change"
     return text
 
 
-def _extremes(groups: Sequence[GroupChange]) -> str:
+def _extremes(groups: Sequence[GroupChange], typical: float) -> str:
     """Which groups moved least and most, when that says something."""
     told = [group for group in groups if group.relative_l2 is not None and not group.frozen and group.relative_l2 > 0]
     if len(told) < 3:
         return ""
+    common = _common([f"{group.name}." for group in groups])
     ordered = sorted(told, key=lambda group: group.relative_l2 or 0.0)
     least, most = ordered[0], ordered[-1]
     assert least.relative_l2 is not None
     assert most.relative_l2 is not None
-    if most.relative_l2 < _SPREAD * least.relative_l2:
+    if most.relative_l2 < _SPREAD * least.relative_l2 or not least.relative_l2 <= typical <= most.relative_l2:
         return ""
     return (
-        f"{brief(least.name)} least ({percent(least.relative_l2)}) "
-        f"and {brief(most.name)} most ({percent(most.relative_l2)})"
+        f"{_below(least.name, common)} least ({percent(least.relative_l2)}) "
+        f"and {_below(most.name, common)} most ({percent(most.relative_l2)})"
     )
+
+
+def _below(name: str, common: int) -> str:
+    """A name without the parts that all names share."""
+    parts = re.split(r"[./]", name)
+    return brief(".".join(parts[min(common, len(parts) - 1) :]))
 
 
 def _standing(groups: Sequence[GroupChange]) -> str:
@@ -178,6 +188,8 @@ def _noun(word: str) -> str:
         "block": "blocks",
         "blocks": "blocks",
     }
+    if word.endswith("s") and word.lower() not in known:
+        return brief(word.replace("_", " "))
     return known.get(word.lower(), f"parts of {brief(word)}" if word else "parts")
 
 
@@ -216,25 +228,31 @@ def _unmatched(weights: Weights) -> list[str]:
     if reshaped:
         verb = "has" if len(reshaped) == 1 else "have"
         clauses.append(f"{plural(len(reshaped), 'tensor')} {verb} another shape")
+    common = _common([change.name for change in weights.every])
     for changes, verb in ((weights.added, "added"), (weights.removed, "removed")):
         if changes:
-            clauses.append(f"{plural(len(changes), 'tensor')} {verb} ({_where(changes)})")
+            clauses.append(f"{plural(len(changes), 'tensor')} {verb}{_where(changes, common)}")
     return clauses
 
 
-def _where(changes: Sequence[TensorChange]) -> str:
-    """The parts that hold most of them."""
-    parts: Counter[str] = Counter()
-    for change in changes:
-        parts[
-            brief(
-                ".".join(
-                    re.split(r"[./]", change.name)[:2] if change.name.count(".") > 1 else [change.name.split(".")[0]]
-                )
-            )
-        ] += 1
+def _common(names: Sequence[str]) -> int:
+    """How many leading parts all names share."""
+    split = [re.split(r"[./]", name)[:-1] for name in names]
+    shared = 0
+    for parts in zip(*split, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared += 1
+    return shared
+
+
+def _where(changes: Sequence[TensorChange], common: int) -> str:
+    """The parts that hold them, where that is short to say."""
+    parts = Counter(re.split(r"[./]", change.name)[common] for change in changes)
     named = [part for part, _ in parts.most_common()]
-    return listing(named, 2)
+    if len(named) > _PARTS or any(len(part) > _SHORT for part in named):
+        return ""
+    return f" ({listing([brief(part) for part in named], 3)})"
 
 
 def _renamed(weights: Weights) -> list[str]:

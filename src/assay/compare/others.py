@@ -12,6 +12,8 @@ from assay.spec.figures import figure, plural
 
 _CLAUSES = 3
 _NAMED = 3
+_SHORT = 40
+"""Characters of a name that is still told."""
 
 _HIGHER = re.compile(
     r"auc|acc(uracy)?|f1|f_?beta|precision|recall|r2|bleu|rouge|m?ap|ndcg|mrr|iou|dice|score|specificity|sensitivity"
@@ -28,10 +30,10 @@ _NOUNS = {
     Area.PREPROCESSING: "preprocessing",
     Area.PIPELINE: "pipeline",
     Area.GRAPH: "graph",
-    Area.CODE: "code",
+    Area.CODE: "code file",
     Area.FILES: "file",
 }
-_COUNTED = frozenset({Area.CONFIG, Area.GENERATION, Area.FILES})
+_COUNTED = frozenset({Area.CONFIG, Area.GENERATION, Area.CODE, Area.FILES})
 
 
 def also(items: Sequence[Item], told: Collection[Area]) -> str:
@@ -53,10 +55,18 @@ def _clause(area: Area, found: Sequence[Item]) -> str:
     noun = _NOUNS[area]
     if len(found) == 1:
         return _one(found[0], noun)
-    named = listing([_place(item) for item in found], _NAMED)
+    places = [_place(item) for item in found]
+    named = listing(places, _NAMED)
     if area in _COUNTED:
-        return f"{plural(len(found), noun)} changed ({named})"
-    return f"the {noun} changed in {len(found):,} places ({named})"
+        short = all(len(place) <= _SHORT for place in places[:_NAMED])
+        return f"{plural(len(found), noun)} {_verb(found)}" + (f" ({named})" if short else "")
+    where = f"{len(found):,} places ({named})"
+    return f"the {noun} changed in {where}"
+
+
+def _verb(found: Sequence[Item]) -> str:
+    kinds = {item.kind for item in found}
+    return kinds.pop().value if len(kinds) == 1 else "changed"
 
 
 def _one(item: Item, noun: str) -> str:
@@ -113,10 +123,17 @@ def _licence(items: Sequence[Item]) -> Iterator[str]:
 
 
 def _audit(items: Sequence[Item]) -> Iterator[str]:
+    """Findings gained and lost that are more than notes."""
     for kind, verb in ((ItemKind.ADDED, "finds"), (ItemKind.REMOVED, "no longer finds")):
-        found = [item for item in items if item.area is Area.AUDIT and item.kind is kind]
-        if found:
-            yield f"the audit {verb} {listing([brief(item.text or item.path) for item in found], 2)}"
+        values = [item.new if kind is ItemKind.ADDED else item.old for item in items if _is_audit(item, kind)]
+        told = [brief(value) for value in dict.fromkeys(str(value) for value in values)]
+        grave = [text for text in told if not text.startswith("note:")]
+        if grave:
+            yield f"the audit {verb}: {listing(grave, 2)}"
+
+
+def _is_audit(item: Item, kind: ItemKind) -> bool:
+    return item.area is Area.AUDIT and item.kind is kind and (item.new or item.old) is not None
 
 
 def _dependencies(items: Sequence[Item]) -> Iterator[str]:
@@ -124,4 +141,4 @@ def _dependencies(items: Sequence[Item]) -> Iterator[str]:
     if len(found) == 1:
         yield _one(found[0], "dependency")
     elif found:
-        yield f"{plural(len(found), 'dependency')} changed ({listing([_place(item) for item in found], _NAMED)})"
+        yield f"{plural(len(found), 'dependency')} {_verb(found)} ({listing([_place(item) for item in found], _NAMED)})"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from assay.compare.kinship import CLASSICAL, FOREIGN, adapts
+from assay.compare.dropin import TENSOR_RULE, missing
+from assay.compare.kinship import CLASSICAL, FOREIGN, adapts, same_purpose
 from assay.compare.moved import broken_sentence, weights_sentence
 from assay.compare.others import also, measured, remarks
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
-from assay.compare.weights import weigh
-from assay.compare.words import brief, listing
-from assay.spec.changes import Answer, Area, DropIn, Effect, Item, Kinship, Side, State
+from assay.compare.weights import Weights, is_head, weigh
+from assay.compare.words import brief, listing, names
+from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, Kinship, Side, State
 from assay.spec.figures import number
-from assay.spec.finding import Finding, Severity
+from assay.spec.finding import Finding
 
 MOST = 6
 _REASONS = 2
+FAR = 0.4
+"""Typical relative distance beyond which "fine-tune" would say too much."""
 
 _WITH = {
     Area.ARCHITECTURE: "another architecture",
@@ -68,33 +71,6 @@ def sentences(
     return (*(text for rank, text in said if rank in kept), _decided(decision))
 
 
-def names(old: Side, new: Side) -> tuple[str, str]:
-    """What to call the two sides in a sentence: short, and unlike each other.
-
-    >>> names(Side(label="a/b:2", reference="a/b:2"), Side(label="a/b:champion", reference="a/b:3"))
-    ('version 2', 'version 3')
-    >>> names(Side(label="./runs/1/model"), Side(label="./runs/2/model"))
-    ('1/model', '2/model')
-    """
-    if old.reference and new.reference:
-        one, two = old.reference.rpartition(":"), new.reference.rpartition(":")
-        if one[0] == two[0] and one[2] != two[2]:
-            return f"version {one[2]}", f"version {two[2]}"
-        if old.reference != new.reference:
-            return brief(old.reference), brief(new.reference)
-    first, second = _parts(old), _parts(new)
-    for count in range(1, max(len(first), len(second)) + 1):
-        tails = "/".join(first[-count:]), "/".join(second[-count:])
-        if tails[0] != tails[1]:
-            return brief(tails[0]), brief(tails[1])
-    return "the old one", "the new one"
-
-
-def _parts(side: Side) -> list[str]:
-    parts = [part for part in re.split(r"[/\\]", side.reference or side.label) if part not in {"", ".", "..", "~"}]
-    return parts or [side.label]
-
-
 def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items: Sequence[Item]) -> str:
     """The first sentence: how the two relate."""
     before, after = old.side(), new.side()
@@ -111,7 +87,7 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
     if kin is Kinship.ADAPTER:
         return _adapter(was, old, new, items)
     if kin is Kinship.FINE_TUNE:
-        return f"Fine-tune of {was}{_same_parts(old, new, items, foreign=weights.foreign)}."
+        return _fine_tune(was, weights, _same_parts(old, new, items, foreign=weights.foreign))
     if kin is Kinship.SAME_ARCHITECTURE:
         return (
             f"The same architecture as {was}, by the names and shapes of its tensors; "
@@ -120,8 +96,18 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
     if kin is Kinship.RETRAINED:
         return _retrained(was, before, after, old, new, items)
     if kin is Kinship.OTHER_ARCHITECTURE:
-        return _other(was, before, after, bool(weights.pairs))
-    return f"Nothing ties it to {was}: {_strangers(before, after, weighed=bool(weights.every))}."
+        return _other(was, before, after, weights)
+    told = _strangers(before, after, weighed=bool(weights.every), aim=same_purpose(old, new))
+    return f"Nothing ties it to {was}: {told}."
+
+
+def _fine_tune(was: str, weights: Weights, same: str) -> str:
+    """Near weights are a fine-tune; far ones that still resemble the old ones are said to be just that."""
+    if weights.typical is None or weights.typical < FAR or weights.correlation is None:
+        heads = any(is_head(one) for one in weights.added) and any(is_head(one) for one in weights.removed)
+        return f"Fine-tune of {was}{' with another head' if heads else ''}{same}."
+    told = f"its weights moved far and still resemble the old ones (correlation {weights.correlation:.2f})"
+    return f"Looks trained on from {was}{same}; {told}."
 
 
 def _same(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
@@ -177,10 +163,19 @@ def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item]) ->
     template = [item for item in items if item.area is Area.TOKENIZER and "chat_template" in item.path]
     tokenizer = [item for item in items if item.area is Area.TOKENIZER and item.effect is Effect.BEHAVIOUR]
     words = [text for area, text in _WITH.items() if area in areas]
+    if not words and before.format != after.format:
+        return _converted(was, before, after)
     if template and len(template) == len(tokenizer):
         words = ["another chat template" if word == _WITH[Area.TOKENIZER] else word for word in words]
     form = f" in another format ({before.format} → {after.format})" if before.format != after.format else ""
-    return f"The same weights as {was}{form}, with {listing(words, 4) or 'something else that differs'}."
+    return f"The same weights as {was}{form}, with {listing(words, 4) or 'other constants beside them'}."
+
+
+def _converted(was: str, before: Side, after: Side) -> str:
+    return (
+        f"The same weights as {was}, converted ({before.format} → {after.format}); "
+        "whether its graph computes the same was not compared."
+    )
 
 
 def _recast(was: str, tensors: Tensors) -> str:
@@ -200,14 +195,19 @@ def _adapter(was: str, old: Compared, new: Compared, items: Sequence[Item]) -> s
 
 def _same_parts(old: Compared, new: Compared, items: Sequence[Item], *, foreign: float) -> str:
     """``: the same architecture and tokenizer``, as far as both have them."""
-    changed = {item.area for item in items if item.effect is Effect.BEHAVIOUR}
+    changed = {item.area for item in items if item.effect is Effect.BEHAVIOUR and item.kind is not ItemKind.ADDED}
     parts = []
     if foreign < FOREIGN and Area.ARCHITECTURE not in changed:
         parts.append("architecture")
-    if old.inspection.first("tokenizer") and new.inspection.first("tokenizer") and Area.TOKENIZER not in changed:
-        parts.append("tokenizer")
+    before, after = old.inspection.first("tokenizer"), new.inspection.first("tokenizer")
+    if before and after and Area.TOKENIZER not in changed:
+        told = any(item.area is Area.TOKENIZER and item.effect is Effect.BEHAVIOUR for item in items)
+        if not told:
+            parts.append("tokenizer")
+        elif (before.kind, before.vocabulary_size) == (after.kind, after.vocabulary_size):
+            parts.append("vocabulary")
     if old.inspection.first("inputs") and old.inspection.first("inputs") == new.inspection.first("inputs"):
-        parts += ["inputs"] if "tokenizer" not in parts else []
+        parts += ["inputs"] if len(parts) < 2 else []
     return f": the same {listing(parts, 3)}" if parts else ""
 
 
@@ -219,21 +219,33 @@ def _retrained(was: str, before: Side, after: Side, old: Compared, new: Compared
     return f"Retrained: {same or 'the same kind of model'} as {was}, with weights that do not continue its own."
 
 
-def _other(was: str, before: Side, after: Side, shares: bool) -> str:  # noqa: FBT001 - one fact of the sentence
+def _other(was: str, before: Side, after: Side, weights: Weights) -> str:
+    shares = bool(weights.pairs)
+    if before.format != after.format:
+        forms = f"{before.format} → {after.format}"
+        share = "few tensors have" if shares else "no tensor has"
+        return (
+            f"Another form of model than {was} ({forms}): {share} a counterpart, "
+            "so that a conversion cannot be told from another model."
+        )
     names_differ = before.architecture and after.architecture and before.architecture != after.architecture
     what = f" ({brief(before.architecture)} → {brief(after.architecture)})" if names_differ else ""
     size = ""
     if before.parameters and after.parameters and before.parameters != after.parameters:
         size = f": {number(before.parameters)} → {number(after.parameters)} parameters"
-    form = f", {before.format} → {after.format}" if before.format != after.format else ""
-    return f"Another architecture than {was}{what}{size}{form}{'' if shares else ', without one tensor in common'}."
+    return f"Another architecture than {was}{what}{size}{'' if shares else ', without one tensor in common'}."
 
 
-def _strangers(before: Side, after: Side, *, weighed: bool) -> str:
-    one, other = (brief(side.architecture or side.format) for side in (before, after))
+def _strangers(before: Side, after: Side, *, weighed: bool, aim: bool) -> str:
+    unknown = "something of an unknown format"
+    one, other = (
+        unknown if side.format == "unknown" else brief(side.architecture or side.format) for side in (before, after)
+    )
     kinds = f"{one} became {other}" if one != other else f"both are {other}"
     if weighed:
         return f"{kinds}, and no tensor is shared"
+    if not aim:
+        return f"{kinds}, for another task or other inputs, and neither has tensors to tell by"
     return f"{kinds}, and neither has tensors to tell by"
 
 
@@ -243,7 +255,7 @@ def _told_already(kin: Kinship, items: Sequence[Item]) -> frozenset[Area]:
 
 
 def _missed(findings: Sequence[Finding], decision: DropIn) -> str:
-    missed = [finding for finding in findings if finding.severity is Severity.INCOMPLETE]
+    missed = [finding for finding in missing(findings) if finding.rule != TENSOR_RULE]
     if not missed or any("not everything could be compared" in reason for reason in decision.reasons[:_REASONS]):
         return ""
     more = f", and {len(missed) - 1} more" if len(missed) > 1 else ""

@@ -1,9 +1,12 @@
-"""Foreign values and lists of names, as a sentence can hold them."""
+"""Foreign values, lists of names and the two sides, as a sentence can hold them."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+
+from assay.spec.changes import Side
 
 MOST = 60
 """Characters of a foreign text in a sentence."""
@@ -36,3 +39,36 @@ def listing(names: Sequence[str], most: int) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most:,} more"
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def names(old: Side, new: Side) -> tuple[str, str]:
+    """What to call the two sides in a sentence: short, and unlike each other.
+
+    >>> names(Side(label="a/b:2", reference="a/b:2"), Side(label="a/b:champion", reference="a/b:3"))
+    ('version 2', 'version 3')
+    >>> names(Side(label="./runs/1/model"), Side(label="./runs/2/model"))
+    ('1/model', '2/model')
+    """
+    if old.reference and new.reference:
+        one, two = old.reference.rpartition(":"), new.reference.rpartition(":")
+        if one[0] == two[0] and one[2] != two[2]:
+            return f"version {one[2]}", f"version {two[2]}"
+        if old.reference != new.reference:
+            return brief(old.reference), brief(new.reference)
+    first, second = _parts(old), _parts(new)
+    for count in range(1, max(len(first), len(second)) + 1):
+        tails = "/".join(first[-count:]), "/".join(second[-count:])
+        if tails[0] != tails[1]:
+            return _tail(first, count), _tail(second, count)
+    return "the old one", "the new one"
+
+
+def _tail(parts: Sequence[str], count: int) -> str:
+    """The last *count* parts of a path, the middle of many left out."""
+    tail = parts[-count:]
+    return brief("/".join(tail) if len(tail) <= 2 else f"{tail[0]}/…/{tail[-1]}")
+
+
+def _parts(side: Side) -> list[str]:
+    parts = [part for part in re.split(r"[/\\]", side.reference or side.label) if part not in {"", ".", "..", "~"}]
+    return parts or [side.label]

@@ -219,9 +219,15 @@ def foremost(changes: Iterable[TensorChange]) -> list[TensorChange]:
     """Tensors that are not equal, most telling first: broken, without a partner, then by how far they moved."""
     order = {State.UNREADABLE: 1, State.ADDED: 2, State.REMOVED: 2, State.RESHAPED: 3}
 
-    def rank(change: TensorChange) -> tuple[bool, bool, int, float]:
+    def rank(change: TensorChange) -> tuple[bool, bool, bool, int, float]:
         far = change.numbers.relative_l2 if change.numbers else 0.0
-        return change.beside_the_model, not change.nonfinite_appeared, order.get(change.state, 4), -far
+        return (
+            change.beside_the_model,
+            not change.nonfinite_appeared,
+            not change.trained,
+            order.get(change.state, 4),
+            -far,
+        )
 
     return sorted((change for change in changes if change.state is not State.EQUAL), key=rank)
 

@@ -293,7 +293,8 @@ class Kinship(StrEnum):
     SAME_MODEL = "same-model"
     """Every tensor equal and nothing that can change behaviour differs."""
     SAME_WEIGHTS = "same-weights"
-    """Every tensor equal; something else can change behaviour."""
+    """Every tensor equal (of a conversion: nearly all of those that have a counterpart); something else can change
+    behaviour."""
     RECAST = "recast"
     """The same numbers in other dtypes, or quantised."""
     FINE_TUNE = "fine-tune"
