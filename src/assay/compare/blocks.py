@@ -168,7 +168,8 @@ def _total(
     if all(sums is None for sums in found):
         return Result(equal=True)
     total = Sums()
-    for sums, (start, stop) in zip(found, bounds, strict=True):
+    for known, (start, stop) in zip(found, bounds, strict=True):
+        sums = known
         if sums is None:
             old, new = opened or side_by_side(job)
             sums = _stretch(job, old, new, start, stop, skip_equal=False)

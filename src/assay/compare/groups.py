@@ -22,12 +22,22 @@ def group_names(names: Sequence[str]) -> list[str]:
 
     ``encoder.layer.3.attention.self.query.weight`` lies in ``encoder.layer.3``; ``pooler.dense.bias`` in ``pooler``.
     """
+    common = _common(names)
     for depth in (8, 4, 3, 2, 1):
-        groups = [_group(name, depth) for name in names]
+        groups = [name[:common] + _group(name[common:], depth) for name in names]
         if len(set(groups)) <= MAX_GROUPS:
             return groups
     kept = {group for group, _ in Counter(groups).most_common(MAX_GROUPS - 1)}
     return [group if group in kept else _REST for group in groups]
+
+
+def _common(names: Sequence[str]) -> int:
+    """Length of the modules that all names begin with (``model.state_dict.``): they tell nothing apart."""
+    if len(names) < 2:
+        return 0
+    least, most = min(names), max(names)
+    alike = next((at for at, pair in enumerate(zip(least, most, strict=False)) if pair[0] != pair[1]), len(least))
+    return max(least.rfind(".", 0, alike), least.rfind("/", 0, alike)) + 1
 
 
 def _group(name: str, depth: int) -> str:

@@ -21,7 +21,7 @@ from assay.compare.arranging import (
 )
 from assay.compare.contents import Content, same_size
 from assay.compare.naming import Parts, canonical, from_gguf, natural, prefix_rules, stem
-from assay.compare.sampling import Samples
+from assay.compare.sampling import Limits, Samples
 from assay.spec.changes import Match
 
 KIN = 0.5
@@ -80,8 +80,10 @@ class Matching:
         self._by_key(lambda content: canonical(from_gguf(content.name) or content.name))
         self._by_prefix()
         self._by_key(lambda content: (stem(content.name), content.shape, content.spec.dtype))
-        self._by_content()
+        self._by_content(constants=False)
         self._by_order()
+        if self._across and self._partners:
+            self._by_content(constants=True)
         found = [self._partners.get(content.name) or Pair(None, content) for content in self._all[1]]
         return [*found, *(Pair(content, None) for content in self._all[0] if content.name in self._old)]
 
@@ -125,7 +127,8 @@ class Matching:
         known = sorted(distance for distance in distances if distance is not None)
         return bool(known) and known[len(known) // 2] <= LIKELY
 
-    def _by_content(self) -> None:
+    def _by_content(self, *, constants: bool) -> None:
+        """Pair what is equal or close; *constants* also what is one value over and over, as fresh biases are."""
         if self._samples is None:
             return
         groups: defaultdict[int, tuple[list[Content], list[Content]]] = defaultdict(lambda: ([], []))
@@ -135,7 +138,8 @@ class Matching:
                     groups[content.spec.size][side].append(content)
         for old, new in groups.values():
             if old and new and max(len(old), len(new)) <= MAX_GROUP:
-                for one, other, arrangement in self._samples.closest(old, new, _arrangements, KIN, LEAST):
+                limits = Limits(KIN, LEAST, constants=constants)
+                for one, other, arrangement in self._samples.closest(old, new, _arrangements, limits):
                     self._take(one, other, Match.CONTENT, arrangement)
 
     def _by_order(self) -> None:

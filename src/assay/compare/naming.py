@@ -13,6 +13,9 @@ _OUTPUT = re.compile(r":\d+$")
 _COUNTERS = re.compile(r"_+\d+(?![0-9A-Za-z])")
 _NOISE = frozenset({"", "ATTRIBUTES", "VARIABLE_VALUE", "ReadVariableOp", "_orig_mod"})
 
+_KERAS = "model_weights"
+"""Where a Keras model in HDF5 keeps its layers."""
+
 _WORDS = {
     "kernel": "weight",
     "gamma": "weight",
@@ -55,7 +58,19 @@ _CANDIDATES = 8
 def canonical(name: str) -> Parts:
     """A name in parts, spelt one way: ``a/dense/kernel:0`` and ``a.dense.weight`` are the same."""
     parts = _SEPARATORS.split(_OUTPUT.sub("", name))
+    if parts[0] == _KERAS:
+        parts = _keras(parts[1:])
     return tuple(_WORDS.get(part, part) for part in parts if part not in _NOISE)
+
+
+def _keras(parts: list[str]) -> list[str]:
+    """Keras names the layer twice in HDF5, with scopes between: ``conv/sequential/conv/bias``, ``conv/conv_1/bias``."""
+    if len(parts) < 3:
+        return parts
+    again = [at for at, part in enumerate(parts[:-1]) if part == parts[0]]
+    if again[-1:] > [0]:
+        return parts[again[-1] :]
+    return [parts[0], *parts[2:]] if parts[1].startswith(f"{parts[0]}_") else parts
 
 
 def from_gguf(name: str) -> str | None:

@@ -177,11 +177,12 @@ def _q6_k(blocks: Bytes) -> Floats:
 
 def _scaled(numbers: Floats, scale: Floats, offset: Floats, low: int, high: int) -> Floats:
     """Rounded to *low* … *high* steps of *scale* from *offset*; the scale is kept as a float16."""
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
     steps = np.clip(np.rint((numbers - offset) * inverse), low, high)
     with np.errstate(over="ignore"):
         kept, base = scale.astype(np.float16).astype(np.float32), offset.astype(np.float16).astype(np.float32)
-    return kept * steps + base
+    left: Floats = kept * steps + base
+    return left
 
 
 def _round_by_largest(bits: int) -> Callable[[Floats], Floats]:
@@ -189,10 +190,12 @@ def _round_by_largest(bits: int) -> Callable[[Floats], Floats]:
     lowest = -(1 << (bits - 1))
 
     def trip(numbers: Floats) -> Floats:
-        largest = np.take_along_axis(numbers, np.abs(numbers).argmax(axis=1)[:, None], axis=1)
+        largest: Floats = np.take_along_axis(numbers, np.abs(numbers).argmax(axis=1)[:, None], axis=1)
         if bits == 8:
-            return _scaled(numbers, np.abs(largest) / np.float32(127), np.zeros_like(largest), -127, 127)
-        return _scaled(numbers, largest / np.float32(lowest), np.zeros_like(largest), lowest, -lowest - 1)
+            scale: Floats = (np.abs(largest) / 127).astype(np.float32)
+            return _scaled(numbers, scale, np.zeros_like(largest), -127, 127)
+        steps: Floats = (largest / lowest).astype(np.float32)
+        return _scaled(numbers, steps, np.zeros_like(largest), lowest, -lowest - 1)
 
     return trip
 
@@ -202,8 +205,9 @@ def _round_by_range(bits: int) -> Callable[[Floats], Floats]:
     top = (1 << bits) - 1
 
     def trip(numbers: Floats) -> Floats:
-        least = numbers.min(axis=1, keepdims=True)
-        return _scaled(numbers, (numbers.max(axis=1, keepdims=True) - least) / top, least, 0, top)
+        least: Floats = numbers.min(axis=1, keepdims=True)
+        scale: Floats = ((numbers.max(axis=1, keepdims=True) - least) / top).astype(np.float32)
+        return _scaled(numbers, scale, least, 0, top)
 
     return trip
 

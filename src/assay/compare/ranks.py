@@ -22,13 +22,13 @@ from assay.compare.blocks import Job, side_by_side
 from assay.compare.numbers import as_float64
 from assay.errors import AssayError
 
-FIRST = 128
-"""Rows and columns of the first sample: 3 ms per matrix."""
+FIRST = 64
+"""Rows and columns of the first sample: well under a millisecond per matrix."""
 
 SECOND = 384
 """Rows and columns of the second sample, for what is full in the first."""
 
-SECONDS = 16
+SECONDS = 8
 """Matrices that get a second sample; if one of them is of low rank after all, every one gets it."""
 
 MARKEDLY = 3
@@ -42,6 +42,9 @@ _ABOVE = 1.15
 
 _GAP = 1.3
 """How far the last value of the change must lie above the first of what is left."""
+
+_RESOLVED = 1e-7
+"""Singular values below this part of the largest are lost when they are taken from the matrix's square."""
 
 _ENERGY = 1.6
 """How much more than rounding's share may be left below."""
@@ -100,7 +103,7 @@ def _estimate(job: Job, size: int) -> tuple[int | None, bool]:
 def _rounding(a: Floats, b: Floats, job: Job) -> float:
     """Variance per element of what rounding to the stored types adds; infinite for blocks, whose steps are coarse.
 
-    The old type counts where it is the coarser one: the change may have been added to numbers that were not rounded yet.
+    The old type counts where it is the coarser one: the change may have been added before numbers were rounded to it.
     """
     old, new = job.old.dtype, job.new.dtype
     if job.old.blocks is not None or job.new.blocks is not None or old is None or new is None:
@@ -136,12 +139,11 @@ def low_rank(change: Floats, variance: float) -> tuple[int | None, bool]:
         return None, False
     if np.count_nonzero(change.any(axis=1)) < rows // 2 or np.count_nonzero(change.any(axis=0)) < columns // 2:
         return None, False  # a few rows were touched: of low rank, but no adapter
-    try:
-        values = np.linalg.svd(change, compute_uv=False)
-    except np.linalg.LinAlgError:
+    values = _singular_values(change)
+    if values is None:
         return None, False
     floor = sqrt(variance) * (sqrt(rows) + sqrt(columns)) * _ABOVE
-    floor = max(floor, float(values[0]) * narrow * float(np.finfo(np.float64).eps) * 4)
+    floor = max(floor, float(values[0]) * _RESOLVED)
     rank = int(np.count_nonzero(values > floor))
     if rank == 0 or rank > narrow // MARKEDLY:
         return None, rank > narrow // MARKEDLY
@@ -149,3 +151,13 @@ def low_rank(change: Floats, variance: float) -> tuple[int | None, bool]:
     beyond = float(values[rank]) if rank < narrow else 0.0
     explained = left <= _ENERGY * max(rows * columns * variance, (floor**2) * narrow)
     return (rank, False) if explained and values[rank - 1] > _GAP * beyond else (None, False)
+
+
+def _singular_values(matrix: Floats) -> Floats | None:
+    """Descending, from the eigenvalues of the matrix times its transpose: several times as fast as from itself."""
+    square = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    try:
+        values: Floats = np.sqrt(np.maximum(np.linalg.eigvalsh(square)[::-1], 0))
+    except np.linalg.LinAlgError:
+        return None
+    return values

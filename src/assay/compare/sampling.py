@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,21 @@ Floats = NDArray[np.float64]
 Arrangements = Callable[[Content, Content], Sequence[Arrangement]]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From where on two samples speak for kinship.
+
+    Args:
+        within: largest distance.
+        least: elements from which closeness counts; smaller tensors must be equal.
+        constants: whether tensors that hold one value over and over may be taken for one another.
+    """
+
+    within: float
+    least: int
+    constants: bool = False
+
+
 class Samples:
     """Reads samples; those of tensors that are compared with many others are kept as long as that takes."""
 
@@ -39,23 +55,22 @@ class Samples:
         return None if a is None or b is None else _distance(a, b)
 
     def closest(
-        self, old: Sequence[Content], new: Sequence[Content], arrangements: Arrangements, within: float, least: int
+        self, old: Sequence[Content], new: Sequence[Content], arrangements: Arrangements, limits: Limits
     ) -> Iterator[tuple[Content, Content, Arrangement]]:
         """Pairs of tensors of one size whose elements are equal, then those that are nearest to each other.
 
         Args:
             old, new: tensors without a partner, all of one size.
             arrangements: in which ways two of them may correspond.
-            within: largest distance.
-            least: elements from which closeness counts; smaller tensors must be equal.
+            limits: what is evidence.
         """
         found: list[tuple[float, int, int, Arrangement]] = []
         self._kept.clear()
         for at, one in enumerate(old):
             for other, content in enumerate(new):
                 for arrangement in arrangements(one, content):
-                    score = self._score(one, content, arrangement, least)
-                    if score is not None and score <= within:
+                    score = self._score(one, content, arrangement, limits)
+                    if score is not None and score <= limits.within:
                         found.append((score, at, other, arrangement))
         taken_old: set[int] = set()
         taken_new: set[int] = set()
@@ -65,15 +80,17 @@ class Samples:
                 taken_new.add(other)
                 yield old[at], new[other], arrangement
 
-    def _score(self, old: Content, new: Content, arrangement: Arrangement, least: int) -> float | None:
+    def _score(self, old: Content, new: Content, arrangement: Arrangement, limits: Limits) -> float | None:
         """-1 for equal elements of one type, else the distance where that is evidence."""
         a, b = self._taken(old, arrangement), self._taken(new, None)
-        if a is None or b is None or (np.ptp(a) == 0 and stem(old.name) != stem(new.name)):
+        if a is None or b is None:
+            return None
+        if len(a) > 1 and not limits.constants and np.all(a == a[0]) and stem(old.name) != stem(new.name):
             return None  # one value over and over is how fresh biases and scales look everywhere
         if old.floating is new.floating and np.array_equal(a, b, equal_nan=True):
             alike = old.shape == new.shape and old.spec.dtype == new.spec.dtype
-            return -1.0 if alike else -0.5 if len(a) >= least else None
-        if len(a) < least or not (old.floating and new.floating):
+            return -1.0 if alike else -0.5 if len(a) >= limits.least else None
+        if len(a) < limits.least or not (old.floating and new.floating):
             return None
         return _distance(a, b)
 

@@ -180,7 +180,10 @@ def workers(options: Options) -> int:
 
 def _compared_as_bytes(change: TensorChange, old: Content, new: Content) -> TensorChange:
     """Tensors whose elements are no plain numbers are equal when their bytes are; otherwise nothing is known."""
-    if old.spec.dtype != new.spec.dtype or old.shape != new.shape:
+    if old.shape != new.shape:
+        reason = f"numbers stored as {new.spec.dtype} cannot be read"
+        return replace(change, state=State.RESHAPED, shared=None, reason=reason)
+    if old.spec.dtype != new.spec.dtype:
         reason = f"{old.spec.dtype} and {new.spec.dtype} cannot be compared"
         return replace(change, state=State.UNREADABLE, reason=reason)
     try:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from assay.containers.foreign import is_foreign
 from assay.containers.guard import guarded
 from assay.containers.protobuf.message import BYTES, VARINT, Field, message
-from assay.errors import BadFormat, LimitExceeded
+from assay.errors import BadFormat, LimitExceeded, NotFound
+from assay.formats.onnx.elements import elements
 from assay.formats.onnx.graph import GraphFacts, GraphWalk
 from assay.formats.onnx.operators import judge_functions, judge_operators
 from assay.formats.onnx.schema import (
@@ -30,6 +32,7 @@ from assay.formats.onnx.tensors import read_pair
 from assay.spec.description import Description, Port
 from assay.spec.finding import Finding, Severity
 from assay.spec.json import Json
+from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
 
 MAX_PROPERTIES = 256
@@ -102,6 +105,20 @@ class OnnxFormat:
             walk.close()
             return _description(walk, model, paths)
 
+    def tensor(self, tree: Tree, spec: TensorSpec) -> bytes:
+        """The elements of one tensor that is written number by number, in C order and little-endian.
+
+        Raises:
+            BadFormat: there are more or fewer than its shape says.
+            NotFound: no model of the tree writes such a tensor so (code ``tensor-not-readable``).
+        """
+        for path in (group[0] for group in self.detect(tree)):
+            with guarded("an ONNX model", path):
+                walk = tree.remember(("onnx-written", path), partial(_walked, tree, path))
+                if spec.name in walk.written and spec in walk.tensors:
+                    return elements(walk.written[spec.name], spec)
+        raise NotFound(f"no ONNX model here writes a tensor {spec.name!r} out", code="tensor-not-readable")
+
 
 class _Model:
     """The outermost fields of a ``ModelProto``."""
@@ -153,6 +170,10 @@ def _looks_like_graph(graph: Field) -> bool:
     except BadFormat:
         return seen > 0
     return seen > 0
+
+
+def _walked(tree: Tree, path: str) -> GraphWalk:
+    return _walk(tree, path)[0]
 
 
 def _walk(tree: Tree, path: str) -> tuple[GraphWalk, _Model]:

@@ -101,6 +101,7 @@ class GraphWalk:
         functions: names of the functions that the model defines, by (domain, name).
         domains: domains of the functions the model defines: operators of these need no library.
         tensors: every tensor, in file order.
+        written: by name, where tensors stand that are written number by number instead of as bytes.
         sparse: dense shape of each sparse tensor.
         components: classical predictors and what prepares their input.
         trees: trees in all tree ensembles.
@@ -116,6 +117,7 @@ class GraphWalk:
         self.calls: dict[tuple[str, str] | None, Counter[tuple[str, str]]] = {None: Counter()}
         self.functions: list[tuple[str, str]] = []
         self.tensors: list[TensorSpec] = []
+        self.written: dict[str, RawTensor | Field] = {}
         self.sparse: dict[str, Json] = {}
         self.components: list[Component] = []
         self.trees = 0
@@ -302,12 +304,13 @@ class GraphWalk:
         """A Constant given as a number, a text or a list of them instead of as a tensor."""
         if attribute.name in _CONSTANT_LISTS:
             number, dtype = _CONSTANT_LISTS[attribute.name]
-            self._add(TensorSpec(self._unique(name), dtype, (attribute.counts[number],)))
+            self._add(TensorSpec(self._unique(name), dtype, (attribute.counts[number],)), attribute.message)
         elif attribute.name == "value_float" and attribute.fixed is not None:
             extent = Extent(self.place.path, attribute.fixed.offset, attribute.fixed.size)
             self._add(TensorSpec(self._unique(name), "float32", (), extent))
         elif attribute.name in {"value_int", "value_string"}:
-            self._add(TensorSpec(self._unique(name), "int64" if attribute.name == "value_int" else "string", ()))
+            dtype = "int64" if attribute.name == "value_int" else "string"
+            self._add(TensorSpec(self._unique(name), dtype, ()), attribute.message)
 
     def _initialiser(self, message: Field, facts: GraphFacts, scope: str) -> None:
         try:
@@ -347,12 +350,14 @@ class GraphWalk:
     def _tensor(self, tensor: RawTensor, name: str) -> None:
         spec = to_spec(tensor, self._unique(name), self.place)
         if spec is not None:
-            self._add(spec)
+            self._add(spec, tensor)
 
-    def _add(self, spec: TensorSpec) -> None:
+    def _add(self, spec: TensorSpec, source: RawTensor | Field | None = None) -> None:
         if len(self.tensors) >= MAX_TENSORS:
             raise LimitExceeded(f"{self.place.path}: more than {MAX_TENSORS:,} tensors", path=self.place.path)
         self.tensors.append(spec)
+        if spec.extent is None and source is not None:
+            self.written[spec.name] = source
 
     def _unique(self, name: str) -> str:
         found = name or "tensor"
