@@ -210,6 +210,19 @@ def test_the_table_marks_the_best_shows_aliases_and_fits_the_terminal(run, versi
     assert first.split() == ["1", "0", "★", "0.1", "★"]  # accuracy on the first two datasets
 
 
+def test_the_card_of_a_version_shows_the_latest_number_per_dataset(run, versions) -> None:
+    versions({"auc": 0.5})
+    for value, dataset in ((0.25, "d"), (0.75, "d"), (0.125, "e")):
+        assay.evaluate("m:1", {"auc": value}, dataset=dataset)
+
+    _, out, _ = run("show", "m:1")
+
+    assert "Measured" in out
+    assert "auc 0.75  on d" in out
+    assert "auc 0.125  on e" in out
+    assert "0.25 " not in out
+
+
 def test_the_table_as_csv_has_a_line_per_version_and_every_digit(run, versions) -> None:
     versions({"auc": 0.1 + 0.2}, {"a,b": 1.0})
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.cli.text import short
+from assay.spec.evaluation import KIND, finite
 
 BEST = "★"
 _WIDEST = 26
@@ -39,6 +40,21 @@ def metrics_table(body: Mapping[str, Any], width: int) -> RenderableType:
         at = end
     parts += [Text(), Text(_legend(columns), style="dim")]
     return Group(*parts)
+
+
+def measured(statements: Sequence[Mapping[str, Any]]) -> str:
+    """What evaluations say of one version, on a card: per dataset a line with the latest number of each metric."""
+    found: dict[str, dict[str, float]] = {}
+    said = [one for one in statements if one["kind"] == KIND and isinstance(one["predicate"].get("metrics"), Mapping)]
+    for one in sorted(said, key=lambda one: str(one["predicate"].get("at") or one["created"])):
+        values = {name: finite(value) for name, value in one["predicate"]["metrics"].items()}
+        held = found.setdefault(str(one["predicate"].get("dataset") or ""), {})
+        held |= {name: value for name, value in values.items() if value is not None}
+    lines = (
+        "  ".join(f"{name} {value:g}" for name, value in held.items()) + (f"  on {dataset}" if dataset else "")
+        for dataset, held in found.items()
+    )
+    return "\n".join(lines)
 
 
 def metrics_csv(body: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from rich.errors import NotRenderableError
 from rich.table import Table
 from rich.text import Text
 
+from assay.cli.metrics import measured
 from assay.cli.text import number, plural, short, size
 
 MAX_LISTED = 12
@@ -219,7 +220,9 @@ def _said(statements: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
                 yield label, written(predicate)
             except _UNDOCUMENTED:
                 yield label, _STRANGE
-    others = sorted(set(newest) - set(_WRITTEN))
+    if lines := measured(statements):
+        yield "Measured", lines
+    others = sorted(set(newest) - {*_WRITTEN, "evaluation"})
     if others:
         yield "Also said", ", ".join(others)
 
