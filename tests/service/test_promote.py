@@ -465,7 +465,7 @@ def test_who_wants_what_somebody_else_just_did_is_told_so(registry, add, guard) 
 
 def test_of_promotions_at_the_same_time_one_wins_and_the_others_are_told(registry, add, guard) -> None:
     home = Path(registry.place)
-    for seed in range(1, 6):
+    for seed in range(1, 5):
         add(seed)
     move(registry, registry.resolve(Reference("m", "1")), guard())
     script = Path(__file__).with_name("promoting.py")
@@ -476,9 +476,9 @@ def test_of_promotions_at_the_same_time_one_wins_and_the_others_are_told(registr
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(2, 6)
+        for number in range(2, 5)
     ]
-    while not all((home / f"planned-{number}").exists() for number in range(2, 6)):
+    while not all((home / f"planned-{number}").exists() for number in range(2, 5)):
         assert all(racer.poll() is None for racer in racers), [racer.communicate() for racer in racers]
         time.sleep(0.01)
     (home / "start").touch()
@@ -490,7 +490,7 @@ def test_of_promotions_at_the_same_time_one_wins_and_the_others_are_told(registr
         told[int(number)] = what
 
     (winner,) = (number for number, what in told.items() if what == "moved")
-    assert [what for number, what in told.items() if number != winner] == ["alias-moved"] * 3
+    assert [what for number, what in told.items() if number != winner] == ["alias-moved"] * 2
     assert at(registry) == winner
     newest, _ = registry.catalog.events(name="m", kinds=[EventKind.ALIAS_MOVED])
     assert (newest.actor, newest.data["from"], newest.data["number"]) == (f"user-{winner}", 1, winner)
@@ -558,8 +558,8 @@ def test_a_rollback_stays_where_safety_says_no_and_whoever_may_not_move_does_not
     move(registry, good, guard())
 
     for rules, policy, gate in (("", None, "safety"), ("movers = ['ci']", "audit-only", "mover")):
+        planned = rollback.plan_rollback(registry, "m", "champion", guard=guard(rules, policy=policy))
         with pytest.raises(Refused) as caught:
-            planned = rollback.plan_rollback(registry, "m", "champion", guard=guard(rules, policy=policy))
             promote.carry_out(registry, planned)
         assert caught.value.code == "rollback-refused"
         assert {one["gate"] for one in caught.value.details["gates"] if one["state"] != "passed"} == {gate}
@@ -786,7 +786,7 @@ class PromotionMachine(RuleBasedStateMachine):
 
 TestPromotionMachine = PromotionMachine.TestCase
 TestPromotionMachine.settings = settings(
-    deadline=None, max_examples=20, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=12, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
