@@ -64,6 +64,7 @@ def change(
     old_shape: tuple[int, ...] | None = None,
     dtypes: tuple[str, str] = ("float32", "float32"),
     compared: bool = True,
+    shared: tuple[int, ...] | None = None,
     **more: object,
 ) -> TensorChange:
     """One tensor's change."""
@@ -77,7 +78,7 @@ def change(
         None if state in {State.EQUAL, State.UNREADABLE} or not compared else numbers(relative, size=new.size, **more)
     )
     match = Match.RENAMED if was else Match.NAME
-    return TensorChange(state=state, old=old, new=new, match=match, numbers=told)
+    return TensorChange(state=state, old=old, new=new, match=match, numbers=told, shared=shared)
 
 
 def group(name: str, relative: float | None = None, *, ranks: tuple[int, ...] = (), **states: int) -> GroupChange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comparisons import change, item, side, told, tokenizer, unknown_side
+from comparisons import change, item, side, tokenizer, told, unknown_side
 
 from assay.spec.changes import Answer, Area, ItemKind, State
 from assay.spec.description import Description, Port
@@ -15,7 +15,9 @@ RUNS = Finding("huggingface-auto-map", Severity.EXECUTE, "loading this runs code
 
 
 def onnx(label: str = "m", **fields: object):
-    return side(label, **{"format": "onnx", "inputs": (IN,), "outputs": (OUT,), "requirements": ("onnxruntime",), **fields})
+    return side(
+        label, **{"format": "onnx", "inputs": (IN,), "outputs": (OUT,), "requirements": ("onnxruntime",), **fields}
+    )
 
 
 def test_the_same_contract_is_a_drop_in_replacement_and_says_what_is_the_same() -> None:
@@ -108,7 +110,10 @@ def test_the_length_of_vectors_counts_only_where_vectors_are_what_it_gives() -> 
     wider = (item(Area.CONFIG, "config.json: hidden_size", 384, 768),)
 
     assert told(side(architecture="BertModel"), side(architecture="BertModel"), (), wider).drop_in.answer is Answer.NO
-    assert told(side(architecture="LlamaForCausalLM"), side(architecture="LlamaForCausalLM"), (), wider).drop_in.answer is Answer.YES
+    assert (
+        told(side(architecture="LlamaForCausalLM"), side(architecture="LlamaForCausalLM"), (), wider).drop_in.answer
+        is Answer.YES
+    )
 
 
 def test_weights_that_became_nan_are_never_a_drop_in_replacement() -> None:

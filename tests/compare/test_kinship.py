@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comparisons import change, item, numbers, side, told, tokenizer, unknown_side
+from comparisons import change, item, numbers, side, tokenizer, told, unknown_side
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +86,7 @@ def test_without_one_tensor_in_common_the_purpose_tells_another_architecture() -
 
 @given(st.floats(-1, 1), st.floats(0.01, 100), st.floats(-50, 50), st.integers(20, 10_000))
 def test_nearness_is_the_correlation_whatever_mean_and_size(correlation, scale, mean, size) -> None:
-    """Elements of mean m and deviation s: ‖a‖² = n(m²+s²), a·b = n(m²+ρs²)."""
+    """Elements of mean m and deviation s: ‖a‖² = n(m²+s²), a·b = n(m²+cs²) for a correlation c."""
     norm = (size * (mean**2 + scale**2)) ** 0.5
     dot = size * (mean**2 + correlation * scale**2)
     distance = max(0.0, 2 * norm**2 - 2 * dot) ** 0.5
@@ -115,6 +115,6 @@ def test_weights_of_one_sign_do_not_pass_for_kin_by_their_direction() -> None:
 def test_a_vocabulary_that_grew_is_no_foreign_part() -> None:
     grown = change("wte.weight", State.RESHAPED, 0.06, shape=(12, 8), old_shape=(8, 8))
 
-    assert told(side("a", tokenizer=tokenizer(8)), side("b", tokenizer=tokenizer(12)), (grown, *layers(0.05))).kinship is (
-        Kinship.FINE_TUNE
-    )
+    assert told(
+        side("a", tokenizer=tokenizer(8)), side("b", tokenizer=tokenizer(12)), (grown, *layers(0.05))
+    ).kinship is (Kinship.FINE_TUNE)

@@ -49,6 +49,8 @@ def kinship(old: Compared, new: Compared, tensors: Tensors, items: Sequence[Item
     if len(weights.equal) == len(weights.every):
         others = any(change.effect is Effect.BEHAVIOUR for change in tensors.changes)
         return Kinship.SAME_WEIGHTS if others or _behaves(items) else Kinship.SAME_MODEL
+    if is_recast(weights):
+        return Kinship.RECAST
     if weights.known_share < MOSTLY:
         return _by_shape(weights)
     return _by_elements(old, new, weights)
@@ -101,8 +103,6 @@ def _by_shape(weights: Weights) -> Kinship:
 
 
 def _by_elements(old: Compared, new: Compared, weights: Weights) -> Kinship:
-    if is_recast(weights):
-        return Kinship.RECAST
     if weights.shared < MOSTLY:
         return Kinship.OTHER_ARCHITECTURE
     if old.side().format != new.side().format:

@@ -66,6 +66,8 @@ def _recast(weights: Weights) -> str:
     errors = [one.numbers.relative_l2 for one in recast if one.numbers]
     who = "all" if len(recast) == len(weights.pairs) else f"{len(recast):,} of"
     clauses = [f"{who} {plural(len(weights.pairs), 'tensor')} went from {brief(before)} to {brief(after)}"]
+    if any(one.numbers is None for one in recast):
+        return _sentence([f"{clauses[0]}; whether they stand for the same numbers was not compared"])
     if any(errors):
         clauses[0] += f", which moved them by at most {percent(max(errors))}"
         if all(one.numbers is not None and one.numbers.cast_error is not None for one in recast):

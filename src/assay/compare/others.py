@@ -36,8 +36,14 @@ _NOUNS = {
 _COUNTED = frozenset({Area.CONFIG, Area.GENERATION, Area.CODE, Area.FILES})
 
 
-def also(items: Sequence[Item], told: Collection[Area]) -> str:
-    """What else can change behaviour, area by area; empty where nothing does."""
+def also(items: Sequence[Item], told: Collection[Area], *, weights: bool) -> str:
+    """What else can change behaviour, area by area; empty where nothing does.
+
+    Args:
+        items: all differences beside tensors.
+        told: areas that were dealt with already.
+        weights: whether something was said of weights before.
+    """
     clauses = []
     for area in _NOUNS:
         found = [item for item in items if item.area is area and item.effect is Effect.BEHAVIOUR]
@@ -48,7 +54,7 @@ def also(items: Sequence[Item], told: Collection[Area]) -> str:
     shown = clauses[:_CLAUSES]
     rest = len(clauses) - len(shown)
     text = "; ".join([*shown, *([f"and more in {plural(rest, 'other area')}"] if rest else [])])
-    return f"Beside the weights: {text}."
+    return f"{'Beside the weights' if weights else 'What differs'}: {text}."
 
 
 def _clause(area: Area, found: Sequence[Item]) -> str:

@@ -56,12 +56,13 @@ def sentences(
         decision: whether new can take old's place.
         findings: what could not be compared.
     """
+    weights = weights_sentence(kin, tensors) if kin is not Kinship.IDENTICAL else ""
     related = _related(old, new, kin, tensors, items)
     ranked = [  # in the order in which they are read, each with its rank when there are too many
         (0, related),
         (1, broken_sentence(tensors.changes)),
-        (2, weights_sentence(kin, tensors) if kin is not Kinship.IDENTICAL else ""),
-        (5, also(items, _told_already(kin, items))),
+        (2, weights),
+        (5, also(items, _told_already(kin, items), weights=bool(weights))),
         (4, measured(items)),
         (6, remarks(items)),
         (3, _missed(findings, decision)),
@@ -182,6 +183,8 @@ def _recast(was: str, tensors: Tensors) -> str:
     kept = {change.new.dtype for change in tensors.changes if change.state is State.RECAST and change.new}
     plain = all(dtype.startswith(("float", "bfloat")) and not dtype.startswith(("float8", "float4")) for dtype in kept)
     dtypes = listing([brief(dtype) for dtype in sorted(kept)], 3)
+    if any(change.state is State.RECAST and change.numbers is None for change in tensors.changes):
+        return f"Looks like {was} quantised to {dtypes}: the same tensors by name and shape."
     return f"The same model as {was}, {'kept as' if plain else 'quantised to'} {dtypes}."
 
 
