@@ -13,6 +13,7 @@ from assay.settings import read_settings
 from assay.spec.changes import Comparison
 from assay.spec.changes_json import comparison_json
 from assay.spec.json import Json
+from assay.spec.reference import is_path
 from assay.wiring.comparing import diff as compare
 
 
@@ -75,4 +76,7 @@ def diff(
 
 
 def _name(side: PathLike) -> str:
-    return str(side.expanduser().absolute()) if isinstance(side, Path) else text_of("reference", side)
+    """What is meant, in a form that cannot be taken for something else."""
+    if not isinstance(side, Path):
+        return text_of("reference", side)
+    return str(side) if is_path(str(side)) else f"./{side}"

@@ -89,6 +89,7 @@ def status(comparison: Comparison, *, exact: bool) -> int:
 
 
 def _side(text: str, what: str) -> str:
+    """One side as typed, when it can be one."""
     if not text:
         raise click.UsageError(f"{what} is empty; the current folder is '.'")
     if text == "-":
@@ -97,7 +98,9 @@ def _side(text: str, what: str) -> str:
             code="stdin-not-supported",
             hint="write it to a file first",
         )
-    return str(local_path(text, what)) if is_path(text) else text
+    if is_path(text):
+        local_path(text, what)
+    return text
 
 
 def _page_file(text: str) -> Path:
