@@ -118,13 +118,13 @@ def _tell(version: Version, outcome: Rehearsal) -> None:
     say(f"{version.reference} {'passed' if outcome.passed else 'failed'}")
     for check in outcome.checks:
         mark = coloured("ok", "green") if check.passed else coloured("no", "red")
-        talk().out(f"{mark} {visible(check.message)}", highlight=False)
+        click.echo(f"{mark} {visible(check.message)}", err=True)
     if outcome.example is None:
         talk().print("no example is recorded, so it was only loaded; assay push --example FILE adds one")
     talk().print(_place(outcome))
     trial = outcome.trial
     talk().print(f"peak memory {size(trial.peak_memory)}, files {size(outcome.size)}, isolation {_isolation(outcome)}")
-    for note in trial.place.notes:
+    for note in trial.place.notes if trial.place.built else ():
         talk().print(f"note: {visible(note)}")
 
 

@@ -128,7 +128,9 @@ def _make(
         if name == "uv":
             create = [*program, "venv", "--quiet", "--python", str(python.path), str(folder)]
             install = [*program, "pip", "install", "--python", str(folder / "bin" / "python"), "--compile-bytecode"]
-            install += ["--torch-backend", "cpu"] if wanted.cpu and not options.indexes else []
+            # Else the index gives the build for CUDA, gigabytes of it; who names places of their own knows better.
+            own = bool(options.indexes) or uv_is_configured()
+            install += ["--torch-backend", "cpu"] if wanted.cpu and not own else []
         else:
             create = [str(python.path), "-I", "-m", "venv", "--without-pip", str(folder)]
             install = [*program, "--python", str(folder / "bin" / "python"), "install", "--no-input"]

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -80,12 +81,8 @@ def find(asked: str | None, recorded: str | None) -> Interpreter:
     if minor == ".".join(platform.python_version().split(".")[:2]):
         return ask(ask(Path(sys.executable)).base)
     program = which(f"python{minor}")
-    if program is not None:
-        try:
-            found = ask(Path(program))
-        except NotFound:  # a launcher without the version behind it
-            found = None
-        if found is not None and found.minor == minor:
+    with suppress(NotFound):  # it may be a launcher without that version behind it
+        if program is not None and (found := ask(Path(program))).minor == minor:
             return ask(found.base)
     raise NotFound(
         f"no Python {minor} here, " + ("as asked for" if asked else "which the model was made with"),

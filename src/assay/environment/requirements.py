@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from assay.errors import CouldNot, InvalidInput
 from assay.spec.json import Json
 
-OWN = ("jinja2", "ml-dtypes", "numpy", "pathspec", "pyyaml")
+OWN = ("jinja2", "ml-dtypes", "numpy", "pyyaml")
 """Distributions that Assay's own loaders import, whatever the model."""
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-training"),
@@ -143,5 +143,5 @@ def _own() -> dict[str, str]:
         stated = [Requirement(text) for text in requires("assay") or ()]
     except PackageNotFoundError:
         stated = []
-    ours = {canonicalize_name(one.name): _plain(one) for one in stated if one.marker is None}
+    ours: dict[str, str] = {canonicalize_name(one.name): _plain(one) for one in stated if one.marker is None}
     return {name: ours.get(name, name) for name in OWN}

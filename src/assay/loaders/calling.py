@@ -224,7 +224,7 @@ def _saved(model: Any) -> tuple[Call, ...]:
     def run(inputs: Any) -> Any:
         function = signatures[name]
         if not isinstance(inputs, Mapping):
-            wanted: Sequence[str] = getattr(function, "structured_input_signature", ((), {}))[1]
+            wanted: Mapping[str, Any] = getattr(function, "structured_input_signature", ((), {}))[1]
             inputs = dict(zip(wanted, inputs if isinstance(inputs, tuple) else (inputs,), strict=False))
         return dict(function(**{key: tensorflow.constant(one) for key, one in inputs.items()}))
 

@@ -96,12 +96,13 @@ def _failure(error: BaseException, during: str) -> dict[str, str]:
     message = error.message if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
     lines = message.strip().splitlines() or [type(error).__name__]
     body = {"kind": "error", "message": lines[0][:_MAX_MESSAGE], "module": "", "during": during}
-    for cause in _chain(error):
-        if isinstance(cause, ImportError):
-            named = _NEEDS.search(str(cause))
-            module = cause.name if isinstance(cause, ModuleNotFoundError) else named[1] if named else cause.name
-            first = str(cause).strip().splitlines() or [""]
-            return {**body, "kind": "import", "message": first[0][:_MAX_MESSAGE], "module": module or ""}
+    chain = list(_chain(error))
+    missing = [cause for cause in chain if isinstance(cause, ModuleNotFoundError)]
+    for cause in missing or [cause for cause in chain if isinstance(cause, ImportError)]:
+        named = _NEEDS.search(str(cause))
+        module = cause.name or (named[1] if named and not missing else "")
+        first = str(cause).strip().splitlines() or [""]
+        return {**body, "kind": "import", "message": first[0][:_MAX_MESSAGE], "module": module}
     return body
 
 

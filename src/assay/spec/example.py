@@ -259,7 +259,7 @@ def to_json(value: Value) -> Json:
         return {"json": _plain_json(value.value)}
     if isinstance(value, Items):
         return {"tuple" if value.pair else "list": [to_json(one) for one in value.values]}
-    return {"named": {name: to_json(one) for name, one in value.values.items()}}
+    return {"named": [[name, to_json(one)] for name, one in value.values.items()]}  # pairs, since they keep their order
 
 
 def parse(body: Any, depth: int = 0) -> Value:
@@ -277,8 +277,8 @@ def parse(body: Any, depth: int = 0) -> Value:
         return Plain(_json_plain(inner))
     if kind in ("list", "tuple") and isinstance(inner, Sequence) and not isinstance(inner, str):
         return Items(tuple(parse(one, depth + 1) for one in inner), pair=kind == "tuple")
-    if kind == "named" and isinstance(inner, Mapping):
-        return Named({str(name): parse(one, depth + 1) for name, one in inner.items()})
+    if kind == "named" and isinstance(inner, Sequence):
+        return Named({str(name): parse(one, depth + 1) for name, one in inner})
     if kind == "table" and isinstance(inner, Sequence):
         return Table(tuple(_column(one, depth + 1) for one in inner))
     raise _bad(f"no value of the kind {kind!r:.40}")
