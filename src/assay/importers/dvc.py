@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 import yaml
@@ -119,7 +120,7 @@ def _models(git: Git, commit: str) -> list[Declared]:
         for name, facts in declared.items() if isinstance(declared, Mapping) else ():
             if isinstance(facts, Mapping) and facts.get("path"):
                 full = str(name) if str(folder) == "." else f"{folder}:{name}"
-                found.append(Declared(full, str(folder / str(facts["path"])), _note(facts), _tags(facts)))
+                found.append(Declared(full, normpath(folder / str(facts["path"])), _note(facts), _tags(facts)))
     return found
 
 
@@ -167,7 +168,7 @@ def _tracked(git: Git, commit: str, path: str) -> Tracked | None:
         if file.suffix != ".dvc" and file.name != "dvc.lock":
             continue
         for out, facts in _outs(_yaml(git, commit, name)):
-            place = str(file.parent / out)
+            place = normpath(file.parent / out)
             if path != place and not path.startswith(f"{place}/"):
                 continue
             if not isinstance(facts.get("md5"), str):

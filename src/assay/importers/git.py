@@ -169,7 +169,14 @@ class Git:
         }
         command = ["git", "-C", str(self.folder), *_SAFE, *arguments]
         try:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=environment, check=False)  # noqa: S603
+            done = subprocess.run(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                env=environment,
+                check=False,
+            )
         except FileNotFoundError as error:
             raise MissingDependency("reading a git repository needs git", hint="install git") from error
         if done.returncode != 0:

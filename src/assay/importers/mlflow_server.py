@@ -80,7 +80,8 @@ class MlflowServer:
 
     def _offer(self, model: Mapping[str, Any], versions: list[Any], version: Mapping[str, Any]) -> Offered:
         name, number = str(model["name"]), str(version["version"])
-        where = str(self._server.ask("model-versions/get-download-uri", name=name, version=number)["artifact_uri"])
+        said = str(self._server.ask("model-versions/get-download-uri", name=name, version=number)["artifact_uri"])
+        where = self._resolved(said)
         opening = self._opening(where)
         run_id = str(version.get("run_id") or "")
         run = self._server.find("runs/get", "run", run_id=run_id) if run_id else {}
@@ -106,6 +107,17 @@ class MlflowServer:
             where=without_credentials(where),
             open=opening,
         )
+
+    def _resolved(self, where: str) -> str:
+        """A place, instead of the run or logged model that MLflow may name."""
+        if where.startswith("runs:/"):
+            run_id, _, rest = where.removeprefix("runs:/").partition("/")
+            run = self._server.ask("runs/get", run_id=run_id)["run"]
+            return f"{str(run['info']['artifact_uri']).rstrip('/')}/{rest}"
+        if where.startswith("models:/m-"):
+            logged = self._server.ask(f"logged-models/{quote(where.removeprefix('models:/'), safe='')}")["model"]
+            return str(logged["info"]["artifact_uri"])
+        return where
 
     def _opening(self, where: str) -> Any:
         """How the bytes at a place are had.
@@ -197,7 +209,7 @@ class Server:
             raise BadFormat(f"folders at {top} are more than {_MAX_DEPTH} deep")
         here = f"{top}/{folder}".rstrip("/")
         for item in self._json("/api/2.0/mlflow-artifacts/artifacts", {"path": here}).get("files", ()):
-            name = check_path(f"{folder}/{item['path']}".lstrip("/"))
+            name = f"{folder}/{check_path(str(item['path']))}".lstrip("/")
             if item.get("is_dir"):
                 yield from self._listed(top, name, depth + 1)
             else:

@@ -44,6 +44,9 @@ DELETED = "Deleted_Internal"
 PROMPT = "mlflow.prompt.is_prompt"
 """Tag of a registered model that is a prompt, not a model."""
 
+_MAX_HOPS = 8
+"""Versions that are copies of versions, followed."""
+
 Row = Mapping[str, Any]
 
 
@@ -247,24 +250,31 @@ def _model_id(version: Row) -> str | None:
     return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
-def _location(book: _Book, version: Row) -> str:
-    if version.get("storage_location"):
-        return str(version["storage_location"])
-    model_id = _model_id(version)
-    if model_id is not None and model_id in book.logged:
-        return str(book.logged[model_id]["artifact_location"])
-    source = str(version.get("source") or "")
-    if source.startswith("runs:/"):
-        run, _, rest = source.removeprefix("runs:/").partition("/")
+def _location(book: _Book, version: Row, hops: int = 0) -> str:
+    """Where a version's files lie; follows what MLflow writes instead of a place.
+
+    Raises:
+        NotFound: the database does not know (code ``location-missing``).
+    """
+    found = str(version.get("storage_location") or version.get("source") or "")
+    if found.startswith("runs:/"):
+        run, _, rest = found.removeprefix("runs:/").partition("/")
         if run in book.runs:
             return f"{str(book.runs[run]['artifact_uri']).rstrip('/')}/{rest}"
-    if source.startswith(("models:/", "runs:/")) or not source:
-        raise NotFound(
-            f"its source {source!r} names nothing that the database knows",
-            code="location-missing",
-            hint="the run or logged model was deleted there",
-        )
-    return source
+    elif found.startswith("models:/"):
+        name, _, number = found.removeprefix("models:/").partition("/")
+        if name in book.logged:
+            return str(book.logged[name]["artifact_location"])
+        copied = [row for row in book.versions.get(name, ()) if str(row["version"]) == number]
+        if copied and hops < _MAX_HOPS:
+            return _location(book, copied[0], hops + 1)
+    elif found:
+        return found
+    raise NotFound(
+        f"its source {found!r} names nothing that the database knows",
+        code="location-missing",
+        hint="the run, logged model or version it was made from was deleted there",
+    )
 
 
 def _results(rows: Sequence[Row]) -> tuple[Result, ...]:
