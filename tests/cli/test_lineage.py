@@ -19,6 +19,7 @@ from assay.pages.mermaid import escaped, mermaid
 from assay.settings import Settings
 from assay.spec.lineage import Lineage, Node
 from assay.spec.records import EventKind
+from assay.spec.statement import Statement
 from assay.wiring.places import open_registry
 
 TEXT = {"type": "string"}
@@ -165,6 +166,24 @@ def test_a_diamond_is_unfolded_once(run, made) -> None:
     assert out.count("finetuned-from root:1") == 1
 
 
+def test_a_cycle_that_others_said_is_drawn_and_ends(run, made, own_home: Path) -> None:
+    made("a")
+    made("b", "--base", "a")
+    registry = open_registry(Settings(own_home, "tester"))
+    first, second = (registry.catalog.version(name, 1) for name in ("a", "b"))
+    assert first is not None
+    assert second is not None
+    body = {"relation": "distilled-from", "name": "b:1", "manifest": str(second.manifest)}
+    registry.attach(Statement(first.manifest, "base", body, first.created), registry.manifest(first))
+
+    assert tree(ok(run("lineage", "a", "--up"))) == (
+        "a:1 sha256:…\n"
+        "└─ made from\n"
+        "   └─ distilled-from b:1 (given)\n"
+        "      └─ finetuned-from a:1 (given) (the version itself: a cycle)\n"
+    )
+
+
 def test_a_long_line_of_ancestors_is_drawn(run, made, own_home: Path) -> None:
     made("m0")
     for at in range(1, 40):
@@ -177,13 +196,14 @@ def test_a_yanked_ancestor_warns_and_the_exit_status_stays_0(run, made, own_home
     made("base")
     made("tuned", "--base", "base")
     registry = open_registry(Settings(own_home, "tester"))
-    registry.catalog.mark("base", 1, EventKind.YANKED, reason="leaked \x1b[2Jdata", actor="tester")
+    registry.catalog.mark("base", 1, EventKind.YANKED, reason="leaked\n\x1b[2Jdata", actor="tester")
 
     status, out, err = run("lineage", "tuned")
 
     assert status == 0
     assert "finetuned-from base:1 (given)  yanked: leaked \\x1b[2Jdata" in out
-    assert "warning: tuned:1 was made from base:1, which is yanked: leaked \\x1b[2Jdata" in err
+    assert "warning: tuned:1 was made from base:1, which is yanked: leaked" in err
+    assert "\x1b" not in out + err
     assert "base:1 is yanked, and 1 artifact descends from it" in run("lineage", "base")[2]
 
 

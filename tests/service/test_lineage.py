@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from model_files import safetensors
 from assay.errors import InvalidInput, NotFound, Refused
 from assay.service import purge as purging
 from assay.service.ancestry import hub_name
-from assay.service.declared import FILE
+from assay.service.declared import FILE, said
 from assay.service.lineage import bases_given
 from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.lineage import Edge, Graph, Lineage, Relation, Source
 from assay.spec.records import EventKind, Version
+from assay.spec.statement import Statement
 from assay.wiring.lineage import DECLARED, SKETCHES, Search, confirm, forget, lineage, say, take_back
 
 
@@ -229,6 +231,133 @@ def test_an_mlflow_model_names_its_run(registry: Registry, folder) -> None:
     version = folder("m", {"MLmodel": body})
 
     assert told(seen(registry, version)) == [("m:1", "trained-by", "mlflow run 0123abc", "files")]
+
+
+def description(**model: object) -> dict[str, object]:
+    """What the statement about one model says of its bases, as (name, relation)."""
+    statement = Statement(Digest.of(b""), "description", {"models": [model]}, datetime(2026, 1, 1, tzinfo=UTC))
+    bases = said(statement)["bases"]
+    assert isinstance(bases, list)
+    return {base["name"]: base["relation"] for base in bases}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "bases", "dtypes", "expected"),
+    [
+        ({}, ["org/base"], {"q4_1": 9}, {"org/base": "finetuned-from"}),
+        (
+            {"general.name": "Base 7B"},
+            ["https://hf.co/org/base-7b"],
+            {"q4_1": 9, "float32": 1},
+            {"https://hf.co/org/base-7b": "quantized-from"},
+        ),
+        ({"general.name": "Base 7B"}, ["org/base-7b"], {"float16": 9}, {"org/base-7b": "finetuned-from"}),
+        ({"general.source.repo_url": "https://hf.co/o/m"}, [], {"float16": 9}, {"https://hf.co/o/m": "converted-from"}),
+        ({"general.source.url": "https://hf.co/o/m"}, [], {"q8_0": 9}, {"https://hf.co/o/m": "quantized-from"}),
+        ({}, ["a/b", "c/d"], {"q4_1": 9}, {"a/b": "merged-from", "c/d": "merged-from"}),
+    ],
+)
+def test_a_gguf_header_names_what_it_was_converted_from_or_trained_from(
+    metadata: dict, bases: list[str], dtypes: dict, expected: dict[str, str]
+) -> None:
+    assert description(format="gguf", metadata=metadata, base_models=bases, dtypes=dtypes) == expected
+
+
+def test_a_version_that_says_where_it_is_published_is_what_others_mean_by_that_address(
+    registry: Registry, made, folder
+) -> None:
+    header = {"general.repo_url": "https://huggingface.co/Org/Published"}
+    published = made("local/name")
+    statement = Statement(
+        published.manifest, "description", {"models": [{"format": "gguf", "metadata": header}]}, published.created
+    )
+    registry.attach(statement, registry.manifest(published))
+
+    version = folder("m", {"README.md": "---\nbase_model: Org/Published\n---\n", "config.json": {"model_type": "bert"}})
+
+    assert told(seen(registry, version)) == [("m:1", "finetuned-from", "local/name:1", "files")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": 7},
+        {"name": " "},
+        {"relation": "stolen-from", "name": "x"},
+        {"relation": "trained-by", "name": "x"},
+        {"name": "x", "source": "an oracle"},
+        {"name": "x", "manifest": "sha256:zz"},
+        {"name": "x", "revision": "high", "retracted": "perhaps", "evidence": ["no"]},
+        {},
+    ],
+)
+def test_a_foreign_statement_of_any_form_spoils_nothing(body: dict, registry: Registry, made) -> None:
+    made("base")
+    version = made("m", "base")
+    registry.attach(Statement(version.manifest, "base", body, version.created), registry.manifest(version))
+
+    found = told(seen(registry, version))
+
+    assert ("m:1", "finetuned-from", "base:1", "given") in found
+    assert {name for _, _, name, _ in found} <= {"base:1", "x"}
+
+
+def test_a_foreign_statement_cannot_fill_the_home_or_steer_a_terminal(registry: Registry, home: Path, made) -> None:
+    made("base")
+    version = made("m", "base")
+    base = registry.catalog.version("base", 1)
+    for kind, body in (
+        ("base", {"name": "x" * 10**6, "evidence": {"a": ["y" * 10**6] * 1000}}),
+        ("audit", {"verdict": "\x1b[2J", "summary": "z" * 10**6}),
+    ):
+        registry.attach(Statement(base.manifest, kind, body, base.created), registry.manifest(base))
+
+    found = seen(registry, version)
+
+    assert [condition.kind for condition in found.nodes[str(base.manifest)].conditions] == ["unverified"]
+    assert (home / DECLARED / FILE).stat().st_size < 500_000
+
+
+def test_a_base_that_is_not_here_keeps_its_name_and_its_digest(registry: Registry, made) -> None:
+    version = made("m")
+    elsewhere = Digest.of(b"elsewhere")
+    body = {
+        "relation": "finetuned-from",
+        "name": "their/base:7",
+        "reference": "their/base:7",
+        "manifest": str(elsewhere),
+    }
+    registry.attach(Statement(version.manifest, "base", body, version.created), registry.manifest(version))
+
+    found = seen(registry, version)
+
+    assert [(node.key, node.name, node.references) for node in found.ancestors] == [
+        (str(elsewhere), "their/base:7", ())
+    ]
+
+
+def test_of_two_statements_that_came_in_the_wrong_order_the_higher_revision_speaks(registry: Registry, made) -> None:
+    version = made("m")
+    bodies = [
+        {"relation": "finetuned-from", "name": "x", "revision": 1, "retracted": True},
+        {"relation": "finetuned-from", "name": "x"},
+    ]
+    for body in bodies:
+        registry.attach(Statement(version.manifest, "base", body, version.created), registry.manifest(version))
+
+    assert told(seen(registry, version)) == []
+
+
+def test_a_person_may_have_said_a_cycle_and_it_is_traced(registry: Registry, made) -> None:
+    first, second = made("a"), made("b", "a")
+    body = {"relation": "finetuned-from", "name": "b:1", "manifest": str(second.manifest)}
+    registry.attach(Statement(first.manifest, "base", body, first.created), registry.manifest(first))
+
+    found = seen(registry, first)
+
+    assert [node.name for node in found.nodes.values()] == ["a:1", "b:1"]
+    assert len(found.edges) == 2
+    assert found.warnings == ()
 
 
 def test_what_a_person_says_overrules_the_guess_from_a_file(registry: Registry, folder, made) -> None:

@@ -197,7 +197,7 @@ def _reversed(graph: Graph, key: str, *, up: bool) -> list[tuple[Edge, bool]]:
 def _line(found: Lineage, edge: Edge, *, up: bool) -> str:
     node = found.nodes[edge.target if up else edge.start]
     mark = "? " if edge.source is Source.DETECTED else ""
-    name = visible(short(node.name, 100))
+    name = _line_of(short(node.name, 100))
     also = f" = {', '.join(node.references[1:4])}" if len(node.references) > 1 else ""
     away = "" if node.references or node.run else ", not here"
     told = f"{edge.source.value}{', not confirmed' if mark else ''}{away}"
@@ -208,7 +208,12 @@ def _line(found: Lineage, edge: Edge, *, up: bool) -> str:
 
 def _conditions(node: Node) -> str:
     told = [
-        f"{coloured(condition.kind, 'red')}{': ' if condition.reason else ''}{visible(condition.reason)}"
+        f"{coloured(condition.kind, 'red')}{': ' if condition.reason else ''}{_line_of(condition.reason)}"
         for condition in node.conditions
     ]
     return f"  {'; '.join(told)}" if told else ""
+
+
+def _line_of(text: str) -> str:
+    """Foreign text in one line."""
+    return visible(" ".join(text.split()))

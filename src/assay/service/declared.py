@@ -15,8 +15,10 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from assay.containers.documents import plain
 from assay.spec.json import Json, canonical
 from assay.spec.lineage import Relation, Source
+from assay.spec.report import Verdict
 from assay.spec.statement import Statement
 
 FILE = "declared-1.jsonl"
@@ -34,6 +36,10 @@ _OWN_NAMES = ("general.repo_url", "general.url")
 """Keys of GGUF files that say where this very model is published."""
 _SOURCES = ("general.source.repo_url", "general.source.url")
 """Keys of GGUF files that say what the file was converted from."""
+_BASE = ("relation", "name", "manifest", "source", "evidence", "retracted", "revision")
+_RUN = ("system", "run_id", "uri", "source", "extra")
+"""Fields that are remembered: a statement may have come from anywhere, and hold anything."""
+_LONGEST = 1000
 _FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 
@@ -91,11 +97,13 @@ def said(statement: Statement) -> dict[str, Json]:
     """What one statement says about lineage."""
     body = statement.predicate
     if statement.kind == "base":
-        return {"bases": [dict(body)]}
+        return {"bases": [_short({key: body[key] for key in _BASE if key in body})]}
     if statement.kind == "run":
-        return {"run": dict(body)}
+        return {"run": _short({key: body[key] for key in _RUN if key in body})}
     if statement.kind == "audit":
-        return {"audit": {"verdict": _text(body.get("verdict")), "summary": _text(body.get("summary"))}}
+        verdict = _text(body.get("verdict"))
+        known = verdict if verdict in {found.value for found in Verdict} else Verdict.UNVERIFIED.value
+        return {"audit": {"verdict": known, "summary": _text(body.get("summary"))[:_LONGEST]}}
     models = [model for model in _list(body.get("models")) if isinstance(model, Mapping)]
     bases: dict[tuple[str, str], Json] = {}
     names: list[Json] = []
@@ -178,6 +186,10 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Json]]]:
             yield str(body["statement"]), dict(body["says"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def _short(body: Mapping[str, Json]) -> Json:
+    return plain(body, text=_LONGEST, items=100, depth=5)
 
 
 def _text(value: Json) -> str:
