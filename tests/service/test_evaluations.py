@@ -203,6 +203,18 @@ def test_only_the_newest_versions_are_shown_on_request(registry: Registry, add) 
     assert cells(table(registry, "m", limit=2), "auc") == {3: (0.9, 0.9 - 0.8, True), 2: (0.8, None, False)}
 
 
+def test_a_difference_is_to_the_next_older_version_that_has_the_metric(registry: Registry, add) -> None:
+    for value in (0.5, 0.75, None, 1.0):
+        add({} if value is None else {"auc": value})
+
+    assert cells(table(registry, "m"), "auc") == {
+        4: (1.0, 0.25, True),
+        3: None,
+        2: (0.75, 0.25, False),
+        1: (0.5, None, False),
+    }
+
+
 def test_there_is_no_table_of_no_model(registry: Registry) -> None:
     with pytest.raises(NotFound) as caught:
         table(registry, "nowhere")
