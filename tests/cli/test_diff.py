@@ -288,12 +288,12 @@ def test_versions_paths_and_layouts_can_be_compared_with_each_other(run, old: We
     for new in ("./new", "oci:./layout:v2", "team/text"):
         status, out, _ = run("diff", "team/text:1", new)
         assert status == 1
-        assert "2 of 10 shared tensors moved, typically by 5 %" in out
+        assert "2 of 10 shared tensors moved, typically by 5 %" in " ".join(out.split())
     assert run("diff", "oci:./layout:v2", "./new")[0] == 0
 
 
 def test_the_summary_comes_first_and_the_decision_next(run, old: Weights, tmp_path: Path) -> None:
-    save(tmp_path / "new", shifted(old, 0.05, "layer.3"), hidden_act="relu")
+    save(tmp_path / "new", shifted(old, 0.1, "layer.3"), hidden_act="relu")
 
     _, out, err = run("diff", "./old", "./new")
     lines = out.splitlines()
@@ -307,7 +307,7 @@ def test_the_summary_comes_first_and_the_decision_next(run, old: Weights, tmp_pa
 
 
 def test_a_narrow_terminal_still_reads(run, old: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "new", shifted(old, 0.05, "layer.3"), hidden_act="relu")
+    save(tmp_path / "new", shifted(old, 0.1, "layer.3"), hidden_act="relu")
     monkeypatch.setattr("assay.cli.console.answers", lambda: _narrow(44))
     monkeypatch.setattr("assay.cli.diff_text.answers", lambda: _narrow(44))
 
@@ -349,7 +349,7 @@ def test_markdown_is_for_pull_requests(run, old: Weights, tmp_path: Path) -> Non
 
     status, out, _ = run("diff", "./old", "./new", "--markdown")
     assert status == 1
-    assert out.startswith("### Model diff: `old` → `new`\n\nFine-tune of old")
+    assert out.startswith("### Model diff: `./old` → `./new`\n\nFine-tune of old")
     assert "**Drop-in replacement: yes**" in out
 
 

@@ -54,21 +54,26 @@ _LINES = 12
 
 def headline(comparison: Comparison) -> Iterator[str]:
     """The summary, the decision and its reasons, as lines."""
-    width = min(answers().width, 100)
     *about, _ = comparison.summary if len(comparison.summary) > 1 else (*comparison.summary, "")
-    yield from textwrap.wrap(visible(" ".join(about)), width, break_long_words=False, break_on_hyphens=False) or [""]
+    yield from _wrapped(" ".join(about)) or [""]
     decision = comparison.drop_in
     yield ""
     yield f"Drop-in replacement: {coloured(decision.answer.value, _COLOURS[decision.answer])}"
     for reason in decision.reasons:
-        yield from textwrap.wrap(
-            visible(reason),
-            width,
-            initial_indent="  - ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from _wrapped(reason, "  - ")
+
+
+def _wrapped(text: str, begin: str = "") -> list[str]:
+    """*text* in lines that fit, numbers kept with their percent signs."""
+    lines = textwrap.wrap(
+        visible(text).replace(" %", "\u00a0%"),
+        min(answers().width, 100),
+        initial_indent=begin,
+        subsequent_indent=" " * len(begin),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def report(comparison: Comparison, *, every: bool) -> Iterator[RenderableType]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from functools import cache
 from importlib.resources import files
 
@@ -24,6 +25,7 @@ from assay.pages.views import (
     legend,
     row,
     strips,
+    titles,
     transition,
 )
 from assay.spec.changes import Comparison, Item, State
@@ -54,6 +56,7 @@ def page(comparison: Comparison) -> str:
             style=Markup(style),  # noqa: S704 - a file of this package
             script=Markup(script),  # noqa: S704 - a file of this package
             comparison=comparison,
+            titles=titles(comparison),
             counts=counts(comparison),
             strips=made,
             legend=legend(),
@@ -92,6 +95,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["root"] = math.sqrt
     made.filters.update(size=size, number=number, percent=percent, line=one_line, plural=plural)
     made.globals.update(transition=transition, diff_lines=diff_lines, is_diff=is_diff)
     return made

@@ -18,6 +18,7 @@ from assay.pages.views import (
     legend,
     row,
     strips,
+    titles,
     transition,
 )
 from assay.spec.changes import Comparison, Effect, Item, Side
@@ -34,8 +35,9 @@ _JOINER = "\u2060"
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as GitHub-flavoured Markdown."""
+    old, new = titles(comparison)
     parts = [
-        f"### Model diff: {code(comparison.old.label)} → {code(comparison.new.label)}",
+        f"### Model diff: {code(old)} → {code(new)}",
         prose(" ".join(comparison.summary[:-1] or comparison.summary)),
         _decision(comparison),
         _sides(comparison.old, comparison.new),

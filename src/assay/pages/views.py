@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from assay.compare.words import names
 from assay.spec.changes import Area, Comparison, GroupChange, Item, ItemKind, State, TensorChange
 from assay.spec.figures import percent, plural
 from assay.spec.foreign import one_line
@@ -21,6 +22,7 @@ MARKS = {"equal": "·", "0": "░", "1": "▒", "2": "▓", "3": "█", "added":
 
 _SERIES = re.compile(r"^(.*?)[./]?(\d+)$")
 _NAME = 200
+_TITLE = 48
 _VALUE = 120
 _UNSET = "none"
 
@@ -94,6 +96,12 @@ class Strip:
             low, high = percent(moved[0]), percent(moved[-1])
             parts.append(low if low == high else f"{low} to {high}")
         return ", ".join(parts) or self.cells[0].told
+
+
+def titles(comparison: Comparison) -> tuple[str, str]:
+    """What to call the two in a heading: as typed, or shorter where that is a long path."""
+    typed = one_line(comparison.old.label, _NAME), one_line(comparison.new.label, _NAME)
+    return typed if max(map(len, typed)) <= _TITLE else names(comparison.old, comparison.new)
 
 
 def strips(groups: Sequence[GroupChange]) -> list[Strip]:
