@@ -151,7 +151,7 @@ def test_an_alias_is_not_given_to_what_the_policies_do_not_let_through(
     (imported,) = bring()
     assert imported.version is not None
     assert imported.aliases == ()
-    assert "refused to promote" in imported.kept["champion"]
+    assert "was refused: safety" in imported.kept["champion"]
     assert registry.catalog.aliases("m") == []
 
 

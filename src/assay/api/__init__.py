@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from assay.api.ancestry import add_base, confirm_base, lineage, retract_base
 from assay.api.bisecting import bisect
-from assay.api.evaluation import evaluate, metrics
 from assay.api.changes import diff
+from assay.api.evaluation import evaluate, metrics
+from assay.api.importing import import_from
 from assay.api.models import (
     inspect,
     load,
@@ -30,6 +31,7 @@ __all__ = [
     "convert",
     "diff",
     "evaluate",
+    "import_from",
     "inspect",
     "lineage",
     "load",

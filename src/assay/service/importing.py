@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assay.errors import AssayError, IntegrityError, InvalidInput
-from assay.policy.policy import Gate
 from assay.ports.importers import Checksum, Files, Importer, Offered, Unreadable
 from assay.ports.progress import SILENT, Progress
-from assay.service.examine import inspect
+from assay.service import promote
 from assay.service.gate import Guard
 from assay.service.publish import Base, Claims, base_predicate, push
-from assay.service.registry import Registry
+from assay.service.registry import Registry, holding
 from assay.spec.digest import Digest
 from assay.spec.evaluation import KIND, Evaluation
 from assay.spec.json import Json
@@ -157,6 +156,7 @@ def _separator(text: str) -> str:
     return text if text in {".", "_", "__"} else "-"
 
 
+@holding
 def _import_one(
     registry: Registry,
     importer: Importer,
@@ -320,8 +320,11 @@ def _aliases(
             kept[theirs] = "it cannot be an alias here"
             continue
         held = registry.catalog.alias(version.name, alias)
-        if held is not None and held.number != version.number:
-            kept[alias] = f"it points at version {held.number} here; assay promote moves it"
+        if held is not None:
+            if held.number == version.number:
+                moved.append(alias)
+            else:
+                kept[alias] = f"it points at version {held.number} here; assay promote moves it"
             continue
         try:
             _move_alias(registry, version, alias, guard=guard, reason=f"imported: {found.model} {found.label}")
@@ -333,9 +336,8 @@ def _aliases(
 
 
 def _move_alias(registry: Registry, version: Version, alias: str, *, guard: Guard, reason: str) -> None:
-    """Point a free alias at a version, if the policies let it be promoted."""
-    tree = registry.tree(registry.manifest(version))
-    _, decision = guard.judge(tree, inspect(tree, guard.auditing.formats), subject=str(version.manifest))
-    guard.admit(Gate.PROMOTE, decision, version.reference, instead=f"alias {alias} was not set")
-    guard.admit_signed(Gate.PROMOTE, registry, version, instead=f"alias {alias} was not set")
-    registry.catalog.move_alias(version.name, alias, version.number, expect=None, actor=registry.actor, reason=reason)
+    """Point a free alias at a version, through every gate there is."""
+    hint = f"assay promote {version.reference} {alias}"
+    promote.check_unprotected(guard, version.name, alias, registry.actor, doing=f"setting {alias}", hint=hint)
+    request = promote.Request(reason=reason, expect="none", kind="import")
+    promote.carry_out(registry, promote.plan(registry, version, alias, guard=guard, request=request))

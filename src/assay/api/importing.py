@@ -1,0 +1,54 @@
+"""Bringing versions from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from assay.api.given import PathLike, warn
+from assay.service.importing import Imported, Plan
+from assay.settings import read_settings
+from assay.wiring.auditing import guard_of
+from assay.wiring.importing import import_from as bring
+from assay.wiring.places import open_registry
+
+
+def import_from(
+    source: PathLike,
+    name: str | None = None,
+    *,
+    kind: str | None = None,
+    models: str | Sequence[str] = (),
+    prefix: str = "",
+    commits: bool = False,
+    aliases: bool = True,
+    policy: PathLike | None = None,
+    home: PathLike | None = None,
+) -> Iterator[Imported]:
+    """Import versions of another registry, cache, repository or folder, one after the other as they are iterated over.
+
+    Args:
+        source: an MLflow database URI or server address, a Hugging Face cache, a git or DVC repository, or a folder of
+            checkpoints.
+        name: makes everything versions of this model; otherwise models keep their names.
+        kind: what the source is (``mlflow``, ``huggingface-cache``, ``git``, ``dvc``, ``folder``); told from it when
+            None.
+        models: names there to take; all when empty.
+        prefix: put before every name here.
+        commits: whether every commit of a git repository is a version.
+        aliases: whether aliases and stages are taken over.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
+        home: the registry's folder.
+
+    Returns:
+        Each version as it is done. What could not be imported has an ``error`` and does not stop the rest.
+
+    Raises:
+        NotFound: there is nothing at the source.
+        InvalidInput: the source is of no known kind, or two models would get one name.
+    """
+    settings = read_settings(home=home, policy=policy)
+    guard = guard_of(settings, warn=warn)
+    registry = open_registry(settings, create=True)
+    wanted = (models,) if isinstance(models, str) else tuple(models)
+    plan = Plan(name=name, prefix=prefix, aliases=aliases)
+    return bring(registry, str(source), guard=guard, plan=plan, kind=kind, models=wanted, commits=commits)
