@@ -5,8 +5,8 @@
 The pair is a safetensors file and a fine-tune of it, from weights spread like a transformer's, once in float32 and once
 in bfloat16. The peer computes Σ(a-b)², max|a-b| and a·b over both files, mapped into memory, in blocks that stay in the
 cache, with buffers made once, in as many threads, and widens bfloat16 by shifting. Both take turns; the best of each
-counts, on a warm page cache. Rank estimation is off (``--ranks`` adds it), matching is on. ``--memory`` gives both files
-names as blobs and a folder for digests.
+counts, on a warm page cache. Rank estimation is off (``--ranks`` adds it), matching is on. ``--memory`` gives both
+files names as blobs and a folder for digests.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -32,7 +32,7 @@ from assay.compare.sides import Compared, Options
 from assay.compare.tensors import compare_tensors
 from assay.formats.registry import all_formats
 from assay.service.examine import inspect
-from assay.spec.changes import State
+from assay.spec.changes import State, TensorChange
 from assay.streams.copying import digest_file
 from assay.wiring.looking import decode
 
@@ -50,6 +50,7 @@ LAYER = {
 NAMES = {"float32": "F32", "bfloat16": "BF16"}
 BLOCK = 1 << 16
 CHUNK = 1 << 22
+T = TypeVar("T")
 
 
 def shapes(dtype: np.dtype, size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -123,11 +124,44 @@ def opened(file: Path, *, named: bool) -> Compared:
     return Compared(label=file.name, artifact=artifact, digests={file.name: digest_file(file)} if named else {})
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
+def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """Seconds, and what was made."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    made = work()
+    return time.perf_counter() - start, made
+
+
+def agree(changes: Sequence[TensorChange], wanted: tuple[float, float, float]) -> None:
+    """Both passes found the same."""
+    square, peak, product = wanted
+    moved = sum(one.numbers.cosine * one.numbers.old_norm * one.numbers.new_norm for one in changes)
+    assert all(one.state is State.CHANGED for one in changes)
+    assert np.isclose(square, sum(one.numbers.difference_norm**2 for one in changes), rtol=1e-4)
+    assert np.isclose(peak, max(one.numbers.max_abs for one in changes))
+    assert np.isclose(product, moved, rtol=1e-4)
+
+
+def measure(folder: Path, dtype: np.dtype, options: argparse.Namespace) -> None:
+    """Make a pair, let both take turns, print."""
+    old, new = make(folder, dtype, int(options.gb * 1e9))
+    sides = opened(old, named=options.memory), opened(new, named=options.memory)
+    ours, theirs = [], []
+    for turn in range(options.runs):
+        memory = folder / f"memory-{turn}" if options.memory else None
+        chosen = Options(ranks=options.ranks, workers=options.workers, memory=memory)
+        theirs.append(timed(partial(peer, old, new, dtype, options.workers)))
+        ours.append(timed(partial(compare_tensors, *sides, chosen)))
+    changes = ours[0][1].changes
+    agree(changes, theirs[0][1])
+    fast, base = min(one[0] for one in ours), min(one[0] for one in theirs)
+    size = old.stat().st_size + new.stat().st_size
+    print(
+        f"{dtype.name}: 2 x {size / 2e9:.2f} GB, {len(changes)} tensors, {options.workers} threads: "
+        f"diff {fast:.3f} s ({size / fast / 1e9:.1f} GB/s), numpy pass {base:.3f} s ({size / base / 1e9:.1f} GB/s), "
+        f"ratio {base / fast:.2f} (target 0.60)"
+    )
+    for side in sides:
+        side.artifact.close()
 
 
 def main() -> None:
@@ -140,38 +174,9 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="diff-speed-", dir=options.folder))
-    chosen = Options(ranks=options.ranks, workers=options.workers)
-    try:
-        for dtype in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
-            old, new = make(folder, dtype, int(options.gb * 1e9))
-            size = old.stat().st_size + new.stat().st_size
-            sides = opened(old, named=options.memory), opened(new, named=options.memory)
-            ours, theirs = [], []
-            for turn in range(options.runs):
-                memory = folder / f"memory-{dtype.name}-{turn}" if options.memory else None
-                theirs.append(timed(lambda: peer(old, new, dtype, options.workers)))
-                found = []
-                ours.append(timed(lambda: found.append(compare_tensors(*sides, replace(chosen, memory=memory)))))
-            square, peak, product = peer(old, new, dtype, options.workers)
-            changes = found[0].changes
-            assert all(change.state is State.CHANGED for change in changes)
-            assert np.isclose(square, sum(change.numbers.difference_norm**2 for change in changes), rtol=1e-4)
-            assert np.isclose(peak, max(change.numbers.max_abs for change in changes))
-            moved = sum(c.numbers.cosine * c.numbers.old_norm * c.numbers.new_norm for c in changes)
-            assert np.isclose(product, moved, rtol=1e-4)
-            print(
-                f"{dtype.name}: 2 x {size / 2e9:.2f} GB, {len(changes)} tensors, {options.workers} threads: "
-                f"diff {min(ours):.3f} s ({size / min(ours) / 1e9:.1f} GB/s), "
-                f"numpy pass {min(theirs):.3f} s ({size / min(theirs) / 1e9:.1f} GB/s), "
-                f"ratio {min(theirs) / min(ours):.2f} (target 0.60)"
-            )
-            for side in sides:
-                side.artifact.close()
-            for file in (old, new):
-                file.unlink()
-    finally:
-        shutil.rmtree(folder)
+    for dtype in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
+        with tempfile.TemporaryDirectory(prefix="diff-speed-", dir=options.folder) as folder:
+            measure(Path(folder), dtype, options)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ on the number of threads: a unit's bounds are fixed by the tensor, and its sums 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -69,36 +70,29 @@ class Result:
     failure: str | None = None
 
 
-@dataclass(slots=True)
-class _Open:
-    """A pair that is being compared, its elements side by side."""
-
-    job: Job
-    old: Elements
-    new: Elements
-    bounds: list[tuple[int, int]]
-    found: list[Sums | None] = field(default_factory=list)
-
-
 def compare_all(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Result]:
     """The results of all jobs, in order.
 
     A tensor that cannot be read is a result with a failure, never an exception.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="assay-compare") as pool:
-        waiting: list[tuple[Job, list[Future[Sums | None]] | Future[Result]]] = []
-        ahead = 0
-        at = 0
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="assay-compare")
+    waiting: deque[tuple[Job, list[Future[Sums | None]] | Future[Result]]] = deque()
+    ahead = 0
+    at = 0
+    try:
         while at < len(jobs) or waiting:
             while at < len(jobs) and ahead < MAX_WAITING:
                 futures, count = _submit(pool, jobs[at])
                 waiting.append((jobs[at], futures))
                 ahead += count
                 at += 1
-            job, futures = waiting.pop(0)
+            job, futures = waiting.popleft()
             ahead -= len(futures) if isinstance(futures, list) else 1
-            yield _collect(job, futures)
+            result = _collect(job, futures)
             progress.advance(job.old.nbytes + job.new.nbytes)
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _submit(pool: ThreadPoolExecutor, job: Job) -> tuple[list[Future[Sums | None]] | Future[Result], int]:

@@ -25,6 +25,9 @@ from assay.errors import AssayError
 FIRST = 64
 """Rows and columns of the first sample: well under a millisecond per matrix."""
 
+CONFIRMED = 160
+"""Rows and columns of the sample that must show the same rank as the first."""
+
 SECOND = 384
 """Rows and columns of the second sample, for what is full in the first."""
 
@@ -58,6 +61,8 @@ def ranks(jobs: Sequence[Job]) -> list[int | None]:
     open_: list[int] = []
     for at, job in enumerate(jobs):
         rank, full = _estimate(job, FIRST)
+        if rank is not None and _narrow(job) > FIRST and _estimate(job, CONFIRMED)[0] != rank:
+            rank = None
         found.append(rank)
         if rank is None and full and _narrow(job) > FIRST:
             open_.append(at)
