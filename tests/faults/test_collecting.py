@@ -279,7 +279,7 @@ def _older_than_a_day(added: datetime) -> bool:
 
 TestHousekeeping = HousekeepingMachine.TestCase
 TestHousekeeping.settings = settings(
-    deadline=None, max_examples=20, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

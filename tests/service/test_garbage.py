@@ -174,6 +174,7 @@ class During(Counter):
 def test_a_push_under_way_keeps_what_it_found_there_already_even_without_grace(
     push, registry: Registry, model: Path
 ) -> None:
+    (model / "large.bin").write_bytes(bytes(range(256)) * (9 << 12))  # large enough to be recognised, not copied
     removing.remove(registry, push(model, claims=Claims(note="good")).version, reason="old")
     collected = []
 
