@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 
 import pytest
+from doc_blocks import blocks, pages
 
 from assay.errors import InvalidInput
 from assay.policy.promotion import MetricRule, Rule
@@ -172,3 +174,14 @@ def test_a_file_that_is_not_one_of_rules_is_an_error(text: str, said: str) -> No
     with pytest.raises(InvalidInput, match=said) as caught:
         rules(text)
     assert caught.value.code == "bad-promotion"
+
+
+def test_the_rule_in_the_documentation_is_one() -> None:
+    (page,) = [page for page in pages() if page.as_posix().endswith("docs/spec/promotion.md")]
+    (block,) = [block for block in blocks(page) if block.language == "toml"]
+
+    (rule,) = rules(block.text)
+
+    asked = dataclasses.asdict(rule)
+    left_out = {key for key, value in dataclasses.asdict(Rule(source="promotion.toml")).items() if asked[key] == value}
+    assert left_out == {"source", "self_approval"}
