@@ -187,6 +187,14 @@ def test_what_was_not_compared_is_said_and_never_claimed() -> None:
     )
 
 
+def test_weights_that_were_all_zero_have_no_relative_distance_to_tell() -> None:
+    text = summary(OLD, NEW, moved(relative=float("inf")))
+
+    assert "All 6 shared tensors" in text
+    assert "inf" not in text
+    assert "beyond measure" not in text
+
+
 def test_nothing_in_common_is_said_plainly() -> None:
     text = summary(side("a", architecture="Bert"), unknown_side("./b"), (change("x", State.REMOVED),))
 

@@ -143,9 +143,16 @@ def test_long_tables_and_long_diffs_are_cut_and_say_so() -> None:
     diff = "--- a\n+++ b\n" + "\n".join(f"+{at}" for at in range(MAX_LINES + 10))
     text = page(told(side(), side(), changes, (item(Area.CODE, "m.py", text=diff),)))
 
-    assert text.count("<tr data-share=") == MAX_ROWS
+    assert text.count('class="state st-changed"') == MAX_ROWS
     assert "and 7 more, which --json has" in text
     assert "… 12 more lines" in text
+
+
+def test_a_change_beyond_measure_is_drawn_without_a_bar() -> None:
+    found = told(side(), side(), (change("w", State.CHANGED, float("inf")),), groups=(group("w", float("inf")),))
+
+    assert "moved by beyond measure" not in page(found)
+    assert "was all zero" in page(found)
 
 
 def test_an_equal_pair_has_a_page_without_empty_parts() -> None:

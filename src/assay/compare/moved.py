@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from assay.compare.kinship import is_low_rank
+from assay.compare.kinship import MOSTLY, is_low_rank
 from assay.compare.tensors import Tensors
 from assay.compare.weights import Weights, grew, weigh
 from assay.compare.words import brief, listing
@@ -80,6 +81,9 @@ def _recast(weights: Weights) -> str:
 def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> str:
     """What the shared tensors did."""
     moved, shared = len(weights.moved), len(weights.pairs)
+    if kin is Kinship.OTHER_ARCHITECTURE and weights.shared < MOSTLY:
+        verb = "has" if shared == 1 else "have"
+        return f"only {plural(shared, 'tensor')} ({percent(weights.shared)} of the weights) {verb} a counterpart"
     if not moved:
         if weights.unknown:
             return f"the elements of {_of(len(weights.unknown), shared)} were not compared"
@@ -119,7 +123,7 @@ def _unlike(weights: Weights) -> str:
 
 def _extremes(groups: Sequence[GroupChange], typical: float) -> str:
     """Which groups moved least and most, when that says something."""
-    told = [group for group in groups if group.relative_l2 is not None and not group.frozen and group.relative_l2 > 0]
+    told = [group for group in groups if group.relative_l2 and math.isfinite(group.relative_l2)]
     if len(told) < 3:
         return ""
     common = _common([f"{group.name}." for group in groups])

@@ -101,8 +101,9 @@ class Weights:
 
     @property
     def typical(self) -> float | None:
-        """Median of the relative distances of the moved floats; None when none moved."""
-        found = [one.numbers.relative_l2 for one in self.moved if one.numbers and one.trained]
+        """Median of the relative distances of the moved floats; None when none moved, or all from zero."""
+        every = (one.numbers.relative_l2 for one in self.moved if one.numbers and one.trained)
+        found = [distance for distance in every if math.isfinite(distance)]
         return statistics.median(found) if found else None
 
     @property

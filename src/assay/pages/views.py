@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _NAME = 200
 _TITLE = 48
 _VALUE = 120
 _UNSET = "none"
+_FROM_ZERO = "was all zero"
 
 AREAS = {
     Area.ARCHITECTURE: "Architecture",
@@ -133,14 +135,19 @@ def cell(group: GroupChange) -> Cell:
         told = ", ".join(f"{count} {state.value}" for state, count in group.tensors.items() if count)
         return Cell(name, "unknown", told, 0.0)
     shade = sum(group.relative_l2 >= step for step in SHADES)
-    told = f"moved by {percent(group.relative_l2)}"
+    finite = math.isfinite(group.relative_l2)
+    told = f"moved by {percent(group.relative_l2)}" if finite else _FROM_ZERO
     if group.ranks:
         low, high = group.ranks[0], group.ranks[-1]
         told += f", rank {low}" if low == high else f", ranks {low} to {high}"
     more = [
         f"{group.tensors[state]} {state.value}" for state in (State.ADDED, State.REMOVED) if group.tensors.get(state)
     ]
-    return Cell(name, str(shade), ", ".join([told, *more]), group.relative_l2)
+    return Cell(name, str(shade), ", ".join([told, *more]), group.relative_l2 if finite else 0.0)
+
+
+def _far(relative: float) -> str:
+    return percent(relative) if math.isfinite(relative) else _FROM_ZERO
 
 
 def legend() -> list[tuple[str, str]]:
@@ -168,7 +175,6 @@ class Row:
     shape: str
     change: str
     detail: str
-    share: float
 
 
 def row(change: TensorChange) -> Row:
@@ -176,11 +182,8 @@ def row(change: TensorChange) -> Row:
     dtype = _both(change.old, change.new, lambda spec: spec.dtype)
     shape = _both(change.old, change.new, shape_of)
     numbers = change.numbers
-    share = numbers.relative_l2 if numbers else 0.0
-    told = percent(share) if numbers else ""
-    return Row(
-        one_line(change.name, _NAME), change.state.value, one_line(dtype, 60), shape, told, _detail(change), share
-    )
+    told = _far(numbers.relative_l2) if numbers else ""
+    return Row(one_line(change.name, _NAME), change.state.value, one_line(dtype, 60), shape, told, _detail(change))
 
 
 def _detail(change: TensorChange) -> str:
