@@ -39,7 +39,7 @@ class Request:
         reason: why; kept in the history.
         override: why gates that are shut shall be passed; None: they are not.
         expect: the version that must hold the alias now, ``none`` for no such alias; None: whoever holds it.
-        kind: ``promotion``, ``push``, ``import`` or ``rollback``, as the history keeps it.
+        kind: ``promotion``, ``push``, ``import``, ``copy`` or ``rollback``, as the history keeps it.
     """
 
     reason: str = ""

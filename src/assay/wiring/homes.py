@@ -99,8 +99,11 @@ def copy_aliases(here: Registry, brought: Sequence[Brought], there: Registry, gu
         one = by_number.get(alias.number)
         if one is None:
             continue
-        request = Request(reason=f"copied from home:{here.place} {one.source.reference}")
+        request = Request(reason=f"copied from home:{here.place} {one.source.reference}", kind="copy")
+        hint = f"assay promote {one.version.reference} {alias.alias}"
+        doing = f"moving {one.version.name}:{alias.alias}"
         try:
+            promote.check_unprotected(guard, one.version.name, alias.alias, there.actor, doing=doing, hint=hint)
             planned = promote.plan(there, one.version, alias.alias, guard=guard, request=request)
             moved = promote.carry_out(there, planned, instead="the version is copied, the alias is not moved")
         except (Refused, Conflict) as error:
