@@ -109,6 +109,21 @@ def test_a_regression_among_twenty_versions_takes_at_most_five_tests(broken: int
     assert len(asked) <= 5
 
 
+@pytest.mark.parametrize(("outcomes", "end"), [("gbbbb", 0), ("ggggb", 4)])
+def test_a_test_that_always_says_the_same_is_told_with_the_end_that_would_show_it(outcomes: str, end: int) -> None:
+    line = tuple(version(at) for at in range(5))
+
+    (note,) = search(Span(line, BAD), knowing([MARKS[mark] for mark in outcomes], [])).notes
+
+    assert f"try the test on m:{end}, too" in note
+
+
+def test_a_test_that_tells_both_is_trusted() -> None:
+    line = tuple(version(at) for at in range(5))
+
+    assert search(Span(line, BAD), knowing([GOOD, GOOD, SKIP, BAD, BAD], [])).notes == ()
+
+
 def test_every_step_is_told_with_how_many_are_left() -> None:
     outcomes = [GOOD, GOOD, SKIP, BAD, BAD]
     heard: list[tuple[int, Outcome, int]] = []

@@ -205,7 +205,9 @@ def search(
         low, high = _bounds(known, within.seeking)
         if told is not None:
             told(steps[-1], sum(at not in known for at in range(low + 1, high)))
-    return Found(within, within.line[low + 1 : high + 1], within.line[low], tuple(steps))
+    said = [step.tested.outcome for step in steps if step.tested.outcome is not Outcome.SKIP]
+    notes = [_one_sided(within, said[0])] if len(said) > 1 and len(set(said)) == 1 else []
+    return Found(within, within.line[low + 1 : high + 1], within.line[low], tuple(steps), notes=tuple(notes))
 
 
 def search_recorded(
@@ -306,8 +308,11 @@ def _judge(
             )
         bound = good + limit.drop if lower else good - limit.drop
     else:
-        if good is None or bad is None or good == bad:
-            raise _undecided(f"the recorded {column.label} of the ends ({_text(good)} and {_text(bad)}) does not tell")
+        if good is None or bad is None:
+            end = within.good if good is None else within.bad
+            raise _undecided(f"{end.reference} has no recorded {column.label}, which would tell good from bad")
+        if good == bad:
+            raise _undecided(f"the recorded {column.label} of both ends is {good:g}, which does not tell good from bad")
         lower, bound = good < bad, (good + bad) / 2
     words = f"{column.label} {'above' if lower else 'below'} {bound:g}"
 
@@ -318,9 +323,11 @@ def _judge(
     return is_bad, words
 
 
+def _one_sided(within: Span, said: Outcome) -> str:
+    """A test that always says the same may be broken: the end that would show it."""
+    other = within.good if said is Outcome.BAD else within.bad
+    return f"every test said {said.value}; if that surprises you, try the test on {other.reference}, too"
+
+
 def _undecided(what: str) -> InvalidInput:
     return InvalidInput(what, code="metric-undecided", hint="--threshold NUMBER says from where on it is bad")
-
-
-def _text(value: float | None) -> str:
-    return "none" if value is None else f"{value:g}"
