@@ -218,12 +218,13 @@ def _summed(job: Job, old: Elements, new: Elements, start: int, stop: int) -> Su
     work = _workspace()
     exact = prod(new.shape) <= SMALL
     total = Sums()
-    for at in range(start, stop, BLOCK):
-        a, b = _real(old.stretch(at, min(at + BLOCK, stop))), _real(new.stretch(at, min(at + BLOCK, stop)))
-        sums = work.sums(a, b, exact=exact)
-        if job.recast:
-            sums.cast = cast_of(a, job.old, job.new)
-        total.add(sums)
+    with np.errstate(all="ignore"):
+        for at in range(start, stop, BLOCK):
+            a, b = _real(old.stretch(at, min(at + BLOCK, stop))), _real(new.stretch(at, min(at + BLOCK, stop)))
+            sums = work.sums(a, b, exact=exact)
+            if job.recast:
+                sums.cast = cast_of(a, job.old, job.new)
+            total.add(sums)
     return total
 
 

@@ -7,7 +7,7 @@ values are not finite and for every other type the elements themselves are taken
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf, isfinite, isnan, sqrt
 
 import ml_dtypes
@@ -61,11 +61,20 @@ class Sums:
 
     def add(self, other: Sums) -> None:
         """Take the sums of another stretch in."""
-        for one in fields(self):
-            if one.name == "peak":
-                self.peak = max(self.peak, other.peak)
-            else:
-                setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        self.count += other.count
+        self.changed += other.changed
+        self.aa += other.aa
+        self.bb += other.bb
+        self.ab += other.ab
+        self.dd += other.dd
+        self.peak = max(self.peak, other.peak)
+        self.total_a += other.total_a
+        self.total_b += other.total_b
+        self.square_a += other.square_a
+        self.square_b += other.square_b
+        self.nonfinite_a += other.nonfinite_a
+        self.nonfinite_b += other.nonfinite_b
+        self.cast += other.cast
 
     def numbers(self, *, recast: bool, rank: int | None = None) -> Numbers:
         """What a diff shows; *recast* also tells what the cast explains."""
@@ -120,12 +129,14 @@ class Workspace:
         self._ones = np.ones(BLOCK, np.float32)
 
     def sums(self, a: Array, b: Array, *, exact: bool) -> Sums:
-        """Sums over one block of at most ``BLOCK`` elements; *exact* takes the elements as float64 at once."""
+        """Sums over one block of at most ``BLOCK`` elements; *exact* takes the elements as float64 at once.
+
+        Numpy's warnings about overflow and invalid values are the caller's to switch off.
+        """
         if exact or a.dtype.kind in "iubc" or b.dtype.kind in "iubc" or max(a.itemsize, b.itemsize) > 4:
             return exact_sums(a, b)
         x, y = self._widened(a, self._a), self._widened(b, self._b)
-        with np.errstate(all="ignore"):
-            found = self._wide(x, y)
+        found = self._wide(x, y)
         return exact_sums(x, y) if found is None else found
 
     def _wide(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Sums | None:
