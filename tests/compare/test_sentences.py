@@ -141,7 +141,7 @@ def test_a_merged_adapter_is_told_by_its_rank_and_places() -> None:
     )
 
     text = summary(OLD, NEW, (*changes, change("embed.weight")))
-    assert "1/model with an adapter merged in" in text
+    assert "An adapter was merged into 1/model: the same architecture" in text
     assert "Only changes of rank 8, in 6 matrices (q_proj and v_proj), as a merged adapter makes them" in text
 
 

@@ -46,6 +46,9 @@ _LENGTHS = frozenset({"max_position_embeddings", "n_positions", "n_ctx", "max_se
 _INPUTS = frozenset({"image_size", "num_channels", "sampling_rate", "num_mel_bins", "feature_size", "type_vocab_size"})
 _CODE = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
 
+_OBJECTS = frozenset({"pickle", "joblib", "skops"})
+"""Formats that give the caller an object, whose class says what can be called."""
+
 _GRAPHS = frozenset({"torchscript", "torch-export", "onnx"})
 """Formats in which code is the graph itself, and not what somebody's process imports."""
 
@@ -107,6 +110,9 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
         yield Answer.UNKNOWN, f"another format ({forms}): assay.load opens both, a caller's own code may not"
     else:
         yield Answer.YES, "the same format"
+    one, other = old.inspection.first("architecture"), new.inspection.first("architecture")
+    if one and other and one != other and {before.format, after.format} <= _OBJECTS:
+        yield Answer.UNKNOWN, f"another class ({brief(one)} → {brief(other)}): its methods may differ"
     task, now = old.inspection.first("task"), new.inspection.first("task")
     if task and now and task != now:
         yield Answer.NO, f"another task: {brief(now)} instead of {brief(task)}"
@@ -363,7 +369,7 @@ def _areas(items: Sequence[Item]) -> Iterator[Reason]:
         if item.area is Area.PIPELINE and item.effect is Effect.BEHAVIOUR and item.kind is not ItemKind.CHANGED
     ]
     if steps:
-        names = [brief(item.path) for item in steps]
+        names = [brief(item.path.rpartition(": ")[2]) for item in steps]
         yield Answer.UNKNOWN, f"other steps: {listing(names, 3)}"
     opsets = [item for item in items if item.area is Area.GRAPH and "opset" in item.path.lower()]
     for item in opsets[:1]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
 from assay.compare.weights import Weights, elements, weigh
-from assay.spec.changes import Effect, Item, Kinship, State, TensorChange
+from assay.spec.changes import Area, Effect, Item, ItemKind, Kinship, State, TensorChange
 
 MOSTLY = 0.5
 """Share of elements that decides for the whole."""
@@ -53,7 +53,7 @@ def kinship(old: Compared, new: Compared, tensors: Tensors, items: Sequence[Item
         return Kinship.RECAST
     if weights.known_share < MOSTLY:
         return _by_shape(weights)
-    return _by_elements(old, new, weights)
+    return _by_elements(old, new, weights, items)
 
 
 def adapts(base: Compared, adapter: Compared) -> bool:
@@ -102,7 +102,21 @@ def _by_shape(weights: Weights) -> Kinship:
     return Kinship.SAME_ARCHITECTURE if same else Kinship.OTHER_ARCHITECTURE
 
 
-def _by_elements(old: Compared, new: Compared, weights: Weights) -> Kinship:
+def _refitted(old: Compared, new: Compared, items: Sequence[Item]) -> bool:
+    """Whether a classical model was fitted again: the same class with the same steps, whatever its size is now."""
+    return (
+        {old.side().framework, new.side().framework} <= CLASSICAL
+        and _one_kind(old, new)
+        and not any(
+            item.area is Area.PIPELINE and (item.kind is not ItemKind.CHANGED or "(class)" in item.path)
+            for item in items
+        )
+    )
+
+
+def _by_elements(old: Compared, new: Compared, weights: Weights, items: Sequence[Item]) -> Kinship:
+    if _refitted(old, new, items):
+        return Kinship.RETRAINED
     if weights.shared < MOSTLY:
         return Kinship.OTHER_ARCHITECTURE
     if old.side().format != new.side().format:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from assay.compare.kinship import MOSTLY, is_low_rank
 from assay.compare.tensors import Tensors
-from assay.compare.weights import Weights, grew, weigh
+from assay.compare.weights import NEAR, Weights, grew, weigh
 from assay.compare.words import brief, listing
 from assay.spec.changes import GroupChange, Kinship, Match, State, TensorChange
 from assay.spec.figures import percent, plural
@@ -32,7 +32,9 @@ def weights_sentence(kin: Kinship, tensors: Tensors) -> str:
         return _all_equal(weights)
     if kin is Kinship.RECAST:
         return _recast(weights)
-    clauses = [_together(kin, weights, tensors.groups), *_unmatched(weights), *_renamed(weights)]
+    strange = kin is Kinship.OTHER_ARCHITECTURE and weights.shared < MOSTLY
+    renamed = [] if strange else _renamed(weights)
+    clauses = [_together(kin, weights, tensors.groups), *_unmatched(weights), *renamed]
     return _sentence(clause for clause in clauses if clause)
 
 
@@ -88,14 +90,16 @@ def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> 
         if weights.unknown:
             return f"the elements of {_of(len(weights.unknown), shared)} were not compared"
         return f"all {shared:,} shared tensors are equal" if shared > 1 else "the one shared tensor is equal"
-    if kin in {Kinship.RETRAINED, Kinship.OTHER_ARCHITECTURE} and weights.near < 0.5:
+    if weights.spoiled:
+        return f"the other {shared - moved:,} of {shared:,} tensors are equal" if shared > moved else ""
+    if kin in {Kinship.RETRAINED, Kinship.OTHER_ARCHITECTURE} and (weights.correlation or 0.0) < NEAR:
         return _unlike(weights)
     low_rank = _low_rank(weights) if is_low_rank(weights) else ""
     text = low_rank or f"{_of(moved, shared)} moved" + (
         f", typically by {percent(weights.typical)}" if weights.typical else ""
     )
     extremes = "" if low_rank else _extremes(groups, weights.typical or 0.0)
-    still = _standing(groups) if weights.equal else ""
+    still = _standing(groups) if weights.equal and kin in {Kinship.FINE_TUNE, Kinship.ADAPTER} else ""
     if weights.equal and not still:
         still = f"{plural(len(weights.equal), 'tensor')} did not move"
     if weights.unknown:
@@ -234,10 +238,9 @@ def _unmatched(weights: Weights) -> list[str]:
     if reshaped:
         verb = "has" if len(reshaped) == 1 else "have"
         clauses.append(f"{plural(len(reshaped), 'tensor')} {verb} another shape")
-    common = _common([change.name for change in weights.every])
     for changes, verb in ((weights.added, "added"), (weights.removed, "removed")):
         if changes:
-            clauses.append(f"{plural(len(changes), 'tensor')} {verb}{_where(changes, common)}")
+            clauses.append(f"{plural(len(changes), 'tensor')} {verb}{_where(changes)}")
     return clauses
 
 
@@ -252,13 +255,21 @@ def _common(names: Sequence[str]) -> int:
     return shared
 
 
-def _where(changes: Sequence[TensorChange], common: int) -> str:
+def _where(changes: Sequence[TensorChange]) -> str:
     """The parts that hold them, where that is short to say."""
-    parts = Counter(re.split(r"[./]", change.name)[common] for change in changes)
-    named = [part for part, _ in parts.most_common()]
-    if len(named) > _PARTS or any(len(part) > _SHORT for part in named):
+    common = _common([change.name for change in changes])
+    split = [re.split(r"[./]", change.name) for change in changes]
+    prefix = ".".join(split[0][:common])
+    if any(len(parts) <= common + 1 for parts in split):
+        named = [prefix or parts[0] for parts in split]
+    else:
+        named = [parts[common] for parts in split]
+    counted = [part for part, _ in Counter(named).most_common()]
+    if len(counted) > _PARTS or any(len(part) > _SHORT for part in (*counted, prefix)):
         return ""
-    return f" ({listing([brief(part) for part in named], 3)})"
+    if all(part.isdigit() for part in counted) and prefix:
+        return f" ({brief(prefix)} {listing(sorted(counted, key=int), 3)})"
+    return f" ({listing([brief(part) for part in counted], 3)})"
 
 
 def _renamed(weights: Weights) -> list[str]:

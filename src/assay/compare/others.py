@@ -76,13 +76,15 @@ def _verb(found: Sequence[Item]) -> str:
 
 
 def _one(item: Item, noun: str) -> str:
+    place = _place(item)
+    noun = "" if place.startswith(noun) else f"{noun} "
     if item.kind is not ItemKind.CHANGED:
-        return f"{noun} {_place(item)} {item.kind.value}"
+        return f"{noun}{place} {item.kind.value}"
     if item.old is not None and item.new is not None and not isinstance(item.new, (dict, list, tuple)):
-        return f"{noun} {_place(item)} {brief(item.old)} → {brief(item.new)}"
+        return f"{noun}{place} {brief(item.old)} → {brief(item.new)}"
     first = (item.text or "").strip().split("\n")[0]
     plain = first and not first.startswith(("---", "+++", "@@")) and len(first) <= 100
-    return f"{noun} {_place(item)} changed" + (f": {brief(first)}" if plain else "")
+    return f"{noun}{place} changed" + (f": {brief(first)}" if plain else "")
 
 
 def _place(item: Item) -> str:

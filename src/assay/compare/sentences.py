@@ -62,7 +62,7 @@ def sentences(
         (0, related),
         (1, broken_sentence(tensors.changes)),
         (2, weights),
-        (5, also(items, _told_already(kin, items), weights=bool(weights))),
+        (5, also(items, _told_already(kin, items, weighed=bool(weights)), weights=bool(weights))),
         (4, measured(items)),
         (6, remarks(items)),
         (3, _missed(findings, decision)),
@@ -104,8 +104,13 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
 
 def _fine_tune(was: str, weights: Weights, same: str) -> str:
     """Near weights are a fine-tune; far ones that still resemble the old ones are said to be just that."""
-    if weights.typical is None or weights.typical < FAR or weights.correlation is None:
+    if weights.spoiled:
+        return f"A damaged copy of {was}: all that differs are weights that are no numbers any more."
+    if not weights.moved and not weights.unknown and (weights.added or weights.removed):
+        return f"Built on {was}{same}."
+    if weights.far < FAR or weights.correlation is None:
         heads = any(is_head(one) for one in weights.added) and any(is_head(one) for one in weights.removed)
+        heads = heads or any(is_head(one) and one.state is State.RESHAPED for one in weights.pairs)
         return f"Fine-tune of {was}{' with another head' if heads else ''}{same}."
     told = f"its weights moved far and still resemble the old ones (correlation {weights.correlation:.2f})"
     return f"Looks trained on from {was}{same}; {told}."
@@ -175,7 +180,7 @@ def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item]) ->
 def _converted(was: str, before: Side, after: Side) -> str:
     return (
         f"The same weights as {was}, converted ({before.format} → {after.format}); "
-        "whether its graph computes the same was not compared."
+        "what else the two formats hold was not compared."
     )
 
 
@@ -190,10 +195,21 @@ def _recast(was: str, tensors: Tensors) -> str:
 
 def _adapter(was: str, old: Compared, new: Compared, items: Sequence[Item]) -> str:
     if adapts(old, new):
-        return f"An adapter, where {was} is a whole model."
+        return f"An adapter{_adapter_kind(new)}, where {was} is a whole model."
     if adapts(new, old):
         return f"A whole model, where {was} is an adapter."
-    return f"{was[:1].upper()}{was[1:]} with an adapter merged in{_same_parts(old, new, items, foreign=0.0)}."
+    return f"An adapter was merged into {was}{_same_parts(old, new, items, foreign=0.0)}."
+
+
+def _adapter_kind(adapter: Compared) -> str:
+    """`` of rank 8 on q_proj and v_proj``, as its settings say."""
+    found = next((one for one in adapter.inspection.descriptions if one.format == "peft"), None)
+    settings = found.hyperparameters if found is not None else {}
+    rank, places = settings.get("r"), settings.get("target_modules")
+    text = f" of rank {rank}" if isinstance(rank, int) else ""
+    if isinstance(places, (list, tuple)) and places:
+        text += f" on {listing(sorted(brief(place) for place in places), 4)}"
+    return text
 
 
 def _same_parts(old: Compared, new: Compared, items: Sequence[Item], *, foreign: float) -> str:
@@ -231,6 +247,8 @@ def _other(was: str, before: Side, after: Side, weights: Weights) -> str:
             f"Another form of model than {was} ({forms}): {share} a counterpart, "
             "so that a conversion cannot be told from another model."
         )
+    if before.architecture and before.architecture == after.architecture and {before.framework} <= CLASSICAL:
+        return f"Another {brief(after.architecture)} than {was}: its parts are not the same."
     names_differ = before.architecture and after.architecture and before.architecture != after.architecture
     what = f" ({brief(before.architecture)} → {brief(after.architecture)})" if names_differ else ""
     size = ""
@@ -252,8 +270,10 @@ def _strangers(before: Side, after: Side, *, weighed: bool, aim: bool) -> str:
     return f"{kinds}, and neither has tensors to tell by"
 
 
-def _told_already(kin: Kinship, items: Sequence[Item]) -> frozenset[Area]:
+def _told_already(kin: Kinship, items: Sequence[Item], *, weighed: bool) -> frozenset[Area]:
     """Areas that the first sentence has dealt with."""
+    if kin is Kinship.ADAPTER and not weighed:  # two things of different kinds: everything differs
+        return frozenset(Area)
     return frozenset({Area.DEPENDENCIES}) if kin is Kinship.SAME_MODEL and items else frozenset()
 
 

@@ -64,7 +64,8 @@ class Weights:
     @property
     def unknown(self) -> tuple[TensorChange, ...]:
         """The pairs whose elements may differ and were not compared."""
-        return tuple(change for change in self.pairs if change.state is not State.EQUAL and not change.numbers)
+        told = {State.EQUAL, State.RESHAPED}
+        return tuple(change for change in self.pairs if change.state not in told and not change.numbers)
 
     @property
     def known_share(self) -> float:
@@ -105,6 +106,19 @@ class Weights:
         every = (one.numbers.relative_l2 for one in self.moved if one.numbers and one.trained)
         found = [distance for distance in every if math.isfinite(distance)]
         return statistics.median(found) if found else None
+
+    @property
+    def far(self) -> float:
+        """As ``typical``, of what is no head: heads are often made anew; 0 when nothing else moved."""
+        found = [one.numbers.relative_l2 for one in self.moved if one.numbers and one.trained and not is_head(one)]
+        return statistics.median(found) if found else 0.0
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether all that differs are elements that became NaN or infinite."""
+        return bool(self.moved) and all(
+            one.nonfinite_appeared and one.numbers is not None and not one.numbers.relative_l2 for one in self.moved
+        )
 
     @property
     def correlation(self) -> float | None:
