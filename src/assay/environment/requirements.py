@@ -28,6 +28,8 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 """The same module under other names: one of them is enough, two get in each other's way."""
 _ACCELERATORS = ("nvidia-", "triton", "pytorch-triton", "intel-cmplr", "cuda-")
 """Beginnings of names that come along with a wheel that was built for an accelerator, and only then."""
+_NO_CODE = ("_", "pybind11_builtins")
+# Beginnings of module names that compiled libraries and the running script give their classes.
 MAX_REQUIREMENTS = 500
 
 
@@ -107,7 +109,8 @@ def _pins(environment: Mapping[str, Json]) -> tuple[dict[str, Version], tuple[st
             raise InvalidInput(f"cannot install {name!r:.60} {text!r:.60}: {error}", code="bad-requirement") from error
     pins.pop("assay", None)
     local = environment.get("local_code")
-    names = [str(name) for name in local] if isinstance(local, Sequence) and not isinstance(local, str) else []
+    listed = local if isinstance(local, Sequence) and not isinstance(local, str) else ()
+    names = [str(name) for name in listed if not str(name).startswith(_NO_CODE)]
     notes = (f"recorded as local code, which no index has: {', '.join(names[:5])}",) if names else ()
     return pins, notes
 

@@ -97,7 +97,7 @@ def _failure(error: BaseException, during: str) -> dict[str, str]:
     lines = message.strip().splitlines() or [type(error).__name__]
     body = {"kind": "error", "message": lines[0][:_MAX_MESSAGE], "module": "", "during": during}
     chain = list(_chain(error))
-    missing = [cause for cause in chain if isinstance(cause, ModuleNotFoundError)]
+    missing: list[ImportError] = [cause for cause in chain if isinstance(cause, ModuleNotFoundError)]
     for cause in missing or [cause for cause in chain if isinstance(cause, ImportError)]:
         named = _NEEDS.search(str(cause))
         module = cause.name or (named[1] if named and not missing else "")
