@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from assay.compare.gathering import Gathered, Judgement
 from assay.compare.values import Change, changes
 from assay.containers.documents import read_json
@@ -21,16 +24,21 @@ from assay.errors import AssayError
 from assay.spec.changes import Area, Effect, ItemKind
 from assay.trees import BytesWindow, Window
 
+FEW = 8
+"""Numbers of an array that are kept as they are."""
 MAX_TEXT = 1 << 30
 """Bytes of a LightGBM text that are read."""
-_SIZES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
+_REALS = frozenset({"base_weights", "split_conditions", "loss_changes", "sum_hessian", "weights", "weight_drop"})
+"""Arrays of floats of XGBoost; all others hold whole numbers."""
 _STATISTICS = frozenset({"sum_hessian", "loss_changes", "id"})
 _LINE_STATISTICS = (
     "split_gain=", "leaf_weight=", "leaf_count=", "internal_value=", "internal_weight=", "internal_count=", "Tree=",
 )  # fmt: skip
 _FOLLOWS = frozenset({"tree_sizes"})
 _TRAINING = Judgement(Area.PARAMS, Effect.NOTE, "settings of the training, which prediction does not read")
-_STATISTIC = Judgement(Area.METADATA, Effect.NOTE, "statistics of the training, which prediction does not read")
+_STATISTIC = Judgement(
+    Area.METADATA, Effect.NOTE, "statistics of the training, or the form of the file; prediction reads neither"
+)
 _STAMP = Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
 
 
@@ -86,8 +94,8 @@ def xgboost_document(window: Window, *, is_json: bool) -> Ensemble:
 
     def hook(body: dict[str, Any]) -> Any:
         if "left_children" not in body:
-            return {name: _short(value, window) for name, value in body.items()}
-        kept = {name: _short(value, window) for name, value in body.items() if name not in _STATISTICS}
+            return {name: _short(value, window, name) for name, value in body.items()}
+        kept = {name: _short(value, window, name) for name, value in body.items() if name not in _STATISTICS}
         trees.append(hashlib.sha256(_canonical(kept)).hexdigest())
         return None
 
@@ -185,14 +193,25 @@ def _inside(value: object) -> Ensemble | None:
     return None
 
 
-def _short(value: Any, window: Window) -> Any:
-    """Long arrays as digests; everything else as it is."""
+def _short(value: Any, window: Window, name: str) -> Any:
+    """Arrays of numbers as digests that do not depend on how the document writes them; all else as it is."""
     if isinstance(value, TypedArray):
-        data = window.exactly(value.offset, value.count * _SIZES[value.dtype])
-        return f"{value.dtype}[{value.count:,}] {hashlib.sha256(data).hexdigest()[:16]}"
-    if isinstance(value, list) and len(value) > 64 and not isinstance(value[0], (dict, list)):
-        return f"[{len(value):,}] {hashlib.sha256(_canonical(value)).hexdigest()[:16]}"
-    return [_short(item, window) for item in value] if isinstance(value, list) else value
+        data = window.exactly(value.offset, value.count * np.dtype(value.dtype).itemsize)
+        return _numbers(np.frombuffer(data, np.dtype(value.dtype).newbyteorder(">")), name)
+    if isinstance(value, list):
+        if all(isinstance(item, (int, float)) for item in value):
+            return _numbers(np.array(value), name)
+        return [_short(item, window, name) for item in value]
+    return value
+
+
+def _numbers(values: NDArray[Any], name: str) -> Any:
+    """Numbers, or a digest of many: as 32-bit floats where XGBoost keeps such, else whole where they are."""
+    whole = name not in _REALS and bool(np.all(values == np.floor(values)))
+    kept = values.astype("<i8" if whole else "<f4" if name in _REALS else "<f8")
+    if kept.size <= FEW:
+        return kept.tolist()
+    return f"{kept.size:,} numbers {hashlib.sha256(kept.tobytes()).hexdigest()[:16]}"
 
 
 def _counts(change: Change) -> bool:

@@ -22,7 +22,7 @@ _ABOUT = frozenset(
     {
         "description", "name", "author", "graph_description", "min_runtime_version", "CONVERSION_METADATA", "producer",
         "protocol", "opcodes", "compression", "archive_folder", "storages", "license", "version", "short_description",
-        "user_defined",
+        "user_defined", "fingerprint",
     }
 )  # fmt: skip
 """Metadata of descriptions that says something about the file and nothing about the model."""
@@ -138,6 +138,10 @@ def _architecture(gathered: Gathered, old: Compared, new: Compared) -> None:
 
 def _requirements(gathered: Gathered, old: Compared, new: Compared) -> None:
     """Libraries that come or go with the kind of file; versions are told by the files that state them."""
+    if any(
+        item.area is Area.FORMAT and item.path == "format" and item.effect is Effect.NOTE for item in gathered.items
+    ):
+        return  # the same tensors in another container: what reads files is no requirement of the model
     before, after = (named(_asked(side.inspection)) for side in (old, new))
     one = dict.fromkeys(before, "")
     other = dict.fromkeys(after, "")

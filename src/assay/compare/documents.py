@@ -68,7 +68,7 @@ def compare_documents(gathered: Gathered, old: Window, new: Window, path: str, j
         why = "readers differ in which of two equal keys they take"
         judged = Judgement(area_of(path), Effect.BEHAVIOUR, why)
         gathered.add(judged, path, ItemKind.CHANGED, list(before.repeated), list(after.repeated), "keys occur twice")
-    found, cut = changes(_one_name(before.value, path), _one_name(after.value, path))
+    found, cut = changes(*(_numbered(_one_name(one.value, path)) for one in (before, after)))
     if not found and before.repeated == after.repeated:
         gathered.add(Judgement(area_of(path), Effect.NOTE, _SAME), path, ItemKind.CHANGED)
     gathered.changes(path, found, judge or judge_document(path), cut=cut)
@@ -102,6 +102,24 @@ def _one_name(value: Any, path: str) -> Any:
     if basename(path) == "config.json" and isinstance(value, Mapping) and "dtype" not in value:
         return {("dtype" if key == "torch_dtype" else key): item for key, item in value.items()}
     return value
+
+
+def _numbered(value: Any) -> Any:
+    """A document in which objects that Keras shares are numbered in order, not by their addresses in memory."""
+    numbers: dict[Any, int] = {}
+
+    def walk(one: Any) -> Any:
+        if isinstance(one, list):
+            return [walk(item) for item in one]
+        if not isinstance(one, dict):
+            return one
+        made = {key: walk(item) for key, item in one.items()}
+        shared = one.get("shared_object_id")
+        if isinstance(shared, int):
+            made["shared_object_id"] = numbers.setdefault(shared, len(numbers))
+        return made
+
+    return walk(value)
 
 
 def _plain(value: Any) -> Any:

@@ -51,6 +51,8 @@ def judge(change: Change) -> Judgement:
     for name in names:
         if name in _NOTES:
             return _NOTES[name]
+    if names and names[0].split("/")[0] in {"optimizer", "optimizer_weights"}:
+        return _NOTES["optimizer_weights"]
     if names and names[-1] in {"layer_names", "weight_names"}:
         return _ORDER
     if "model_config" in names:

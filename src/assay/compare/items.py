@@ -18,9 +18,14 @@ from assay.compare.within import compare_files
 from assay.errors import AssayError
 from assay.spec.changes import Area, Effect, Item, ItemKind
 from assay.spec.finding import Finding, Severity
+from assay.spec.tensor import ELEMENT_BITS
 
-CARRYING = frozenset({"safetensors", "pytorch", "npz", "hdf5"})
-"""Formats that hold tensors and nothing that tells how to compute with them: one can take another's place."""
+CARRYING = frozenset({"safetensors", "pytorch", "npz"})
+"""Formats that can hold tensors and nothing else: one can take another's place."""
+_BARE = frozenset({"state dict", "tensor", "tensors"})
+"""What torch saved, where it is tensors and nothing else."""
+FOLDERS = frozenset({"transformers", "sentence-transformers", "diffusers", "peft", "mlflow"})
+"""Formats that say what a folder of files of other formats means."""
 _HARM = frozenset({Severity.EXHAUST, Severity.READ, Severity.NETWORK, Severity.WRITE, Severity.EXECUTE})
 _NAME = Judgement(Area.FILES, Effect.NOTE, "the same bytes under another name; a single file is known by its content")
 _MOVED = Judgement(Area.FILES, Effect.BEHAVIOUR, "programs look for files by name")
@@ -71,7 +76,8 @@ def _alone(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> No
     """Files of one side only: a change of format where weights go and come, else file by file."""
     gone, come = _weights(old, pairs.removed), _weights(new, pairs.added)
     if gone and come:
-        _format(gathered, gone, come)
+        carrying = _carry(old, set(gone)) and _carry(new, set(come))
+        _format(gathered, gone, come, carrying=carrying)
     else:
         gone, come = {}, {}
     for kind, side, paths, told in (
@@ -84,7 +90,7 @@ def _alone(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> No
             if is_tokenizer(path):
                 alone(gathered, path, kind, old.tree, new.tree)
                 continue
-            known = decided(path) or _sharding(path) or Judgement(_area(side, path), Effect.BEHAVIOUR, _why(side, path))
+            known = decided(path) or _sharding(path) or Judgement(area_of(path), Effect.BEHAVIOUR, _why(side, path))
             size = side.tree.size(path)
             was, now = (size, None) if kind is ItemKind.REMOVED else (None, size)
             gathered.add(known, path, kind, was, now)
@@ -95,15 +101,27 @@ def _weights(side: Compared, paths: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for description in side.inspection.descriptions:
         own = [path for path in description.paths if path in paths]
-        if description.format not in {"transformers", "sentence-transformers", "diffusers", "peft", "mlflow"}:
+        if description.format not in FOLDERS:
             found.update((path, description.format) for path in own if path not in found)
     return found
 
 
-def _format(gathered: Gathered, gone: dict[str, str], come: dict[str, str]) -> None:
+def _carry(side: Compared, paths: set[str]) -> bool:
+    """Whether files hold tensors of plain numbers and nothing else that could be lost with them."""
+    for found in side.inspection.descriptions:
+        if not paths.intersection(found.paths) or found.format not in CARRYING:
+            if paths.intersection(found.paths) and found.format not in FOLDERS:
+                return False
+            continue
+        bare = found.format != "pytorch" or found.metadata.get("kind") in _BARE
+        if not bare or not found.complete or any(spec.dtype not in ELEMENT_BITS for spec in found.tensors):
+            return False
+    return True
+
+
+def _format(gathered: Gathered, gone: dict[str, str], come: dict[str, str], *, carrying: bool) -> None:
     """Weights in other files: a note where both kinds of file hold tensors and nothing else."""
     before, after = sorted(set(gone.values())), sorted(set(come.values()))
-    carrying = set(before) <= CARRYING and set(after) <= CARRYING
     if carrying:
         judged = Judgement(Area.FORMAT, Effect.NOTE, "another container of tensors, which are compared one by one")
     elif before == after:
@@ -122,12 +140,8 @@ def _sharding(path: str) -> Judgement | None:
     return None
 
 
-def _area(side: Compared, path: str) -> Area:
-    return Area.FILES if path in side.inspection.unknown else area_of(path)
-
-
 def _why(side: Compared, path: str) -> str | None:
-    return _UNKNOWN if path in side.inspection.unknown else None
+    return _UNKNOWN if path in side.inspection.unknown and area_of(path) is Area.FILES else None
 
 
 def _sizes(gathered: Gathered, old: Compared, new: Compared) -> None:

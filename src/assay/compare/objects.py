@@ -257,6 +257,8 @@ class Viewer:
             raw = data.encode("latin-1", "replace")
         if raw is None and place is not None and place[1] <= MAX_HELD:
             raw = self.window.exactly(*place)
+        if raw is not None:
+            raw = _without_padding(raw, dtype)
         return Numbers(
             f"{label} {text}", held=False, digest=hashlib.sha256(raw).hexdigest() if raw is not None else None
         )
@@ -318,6 +320,27 @@ def _fields(value: Any) -> str:
     )
 
 
+def _without_padding(raw: bytes, dtype: Any) -> bytes:
+    """Records without the bytes between their fields, in which whatever was in memory is saved."""
+    state = dtype.state if type(dtype) is Call and isinstance(dtype.state, tuple) else ()
+    names, fields = state[3:5] if len(state) > 7 else (None, None)
+    if not isinstance(names, tuple) or not isinstance(fields, dict):
+        return raw
+    try:
+        record = np.dtype(
+            {
+                "names": list(names),
+                "formats": [dtype_text(fields[name][0]) for name in names],
+                "offsets": [fields[name][1] for name in names],
+                "itemsize": state[5],
+            }
+        )
+        values = np.frombuffer(raw, record)
+        return b"|".join(values[name].tobytes() for name in names)
+    except (TypeError, ValueError, KeyError, IndexError):
+        return raw
+
+
 def extent_of(state: Mapping[Any, Any]) -> int | None:
     """Bytes of the elements that joblib puts behind a wrapper with this state; None for objects."""
     text = dtype_text(state.get("dtype"))
@@ -351,8 +374,10 @@ def _scalar(call: Call) -> Atom | None:
 
 def _bytes(call: Call) -> bytes | None:
     """Bytes as the protocols before 3 spell them, and bytearrays."""
-    if type(call.function) is not Global or not call.args:
+    if type(call.function) is not Global:
         return None
+    if not call.args:
+        return b"" if class_name(call.function) in {"builtins.bytes", "builtins.bytearray"} else None
     first = call.args[0]
     if class_name(call.function) == "_codecs.encode":
         codec = call.args[1] if len(call.args) > 1 else "utf-8"

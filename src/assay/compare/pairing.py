@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from posixpath import basename, splitext
+from posixpath import basename
 
 from assay.compare.sides import Compared
 from assay.spec.digest import Digest
@@ -81,8 +81,13 @@ def _format(side: Compared, path: str) -> str:
     """Format and kind of the one file a description covers; nothing for parts of folders."""
     for found in side.inspection.descriptions:
         if found.paths == (path,):
-            return f"{found.format} {splitext(path)[1] if found.format == 'unknown' else ''}"
+            return kind_of_format(found.format)
     return ""
+
+
+def kind_of_format(name: str) -> str:
+    """Formats whose files hold the same things and are compared with each other, under one name."""
+    return "pickle" if name == "joblib" else name
 
 
 def _same(old: Compared, path: str, new: Compared, other: str) -> bool:

@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from assay.compare.archives import Part
 from assay.compare.boosted import trees_between
 from assay.compare.covered import Cover
-from assay.compare.gathering import Gathered, Judge
+from assay.compare.gathering import Gathered, Judge, Judgement
 from assay.compare.objects import Atom, Lost, Numbers, Parts, View, Viewer, extent_of
 from assay.compare.values import Change, same
+from assay.containers.archive import Archive, is_archive
 from assay.containers.compressed import unwrap
 from assay.containers.guard import guarded
 from assay.containers.pickle.parse import Parsed, parse
 from assay.containers.pickle.values import Call, Global
 from assay.errors import AssayError, BadFormat
-from assay.spec.changes import ItemKind
+from assay.spec.changes import Area, Effect, ItemKind
 from assay.spec.finding import Severity
 from assay.trees import Window
 
@@ -31,6 +33,7 @@ MAX_CHANGES = 5_000
 LEGACY_PICKLES = 5
 """Pickles that stand before the storages in what torch wrote before 1.6; the fifth lists their keys."""
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+_LAYOUT = Judgement(Area.FORMAT, Effect.NOTE, "the layout of another release of torch, which holds the same")
 _CLASS = "(class)"
 ATTRIBUTES = "(attributes)"
 """Where what is set on an ordered dict stands beside its entries."""
@@ -117,6 +120,33 @@ def compare_pickles(
     gathered.changes(path, walk.found, judge)
     if walk.lost:
         gathered.unread(path, walk.lost)
+
+
+def compare_layouts(gathered: Gathered, part: Part, judge: Judge) -> None:
+    """Note what changed between two files of torch of which one is a zip archive and the other the layout before it."""
+    sides = []
+    try:
+        with guarded("a torch file", part.path):
+            for window, cover in ((part.old, part.before), (part.new, part.after)):
+                sides.append((_object(window), cover))
+    except AssayError as error:
+        gathered.unread(part.path, error.message)
+        return
+    count = len(gathered.items)
+    compare_pickles(gathered, sides[0], sides[1], part.path, judge)
+    if len(gathered.items) == count:
+        gathered.add(_LAYOUT, part.path, ItemKind.CHANGED)
+
+
+def _object(window: Window) -> Window:
+    """Where the pickled object lies: the member of an archive, or the file itself."""
+    if not is_archive(window.read(0, 4)):
+        return window
+    archive = Archive(window)
+    names = [member.name for member in archive.members if member.name.rpartition("/")[2] == "data.pkl"]
+    if len(names) != 1:
+        raise ValueError("no one data.pkl")
+    return archive.open(names[0])
 
 
 class Walk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from posixpath import basename, splitext
+from posixpath import basename
 
 from assay.compare.gathering import Judgement
 from assay.spec.changes import Area, Effect
@@ -11,6 +11,8 @@ from assay.spec.kinds import kind_of
 
 _TRAINING = "used only to go on training"
 _LOG = "what training wrote down about itself"
+_TEXT = r"\.(?:md|markdown|txt|rst|html?|pdf|adoc)"
+"""Endings of files that people read; a text for people by another name may be a prompt."""
 _ABOUT = "about the model; nothing that runs it reads it"
 
 _NAMED: dict[str, Judgement] = {
@@ -40,12 +42,25 @@ _NAMED: dict[str, Judgement] = {
 _PATTERNS: tuple[tuple[re.Pattern[str], Judgement], ...] = (
     (re.compile(r"rng_state_\d+\.pth"), Judgement(Area.FILES, Effect.NOTE, _TRAINING)),
     (re.compile(r"events\.out\.tfevents\..*"), Judgement(Area.FILES, Effect.NOTE, _LOG)),
-    (re.compile(r"(licen[cs]e|copying|notice|unlicense)([.-].*)?"), Judgement(
-        Area.LICENCE, Effect.NOTE, "a licence changes what may be done with a model, not what it computes")),
-    (re.compile(r"(readme|changelog|changes|authors|contributing|citation|model_card|modelcard|usage)(\..*)?"),
-     Judgement(Area.METADATA, Effect.NOTE, _ABOUT)),
-    (re.compile(r".*\.log|(?:train|training)[_-]?(?:log|history)s?\.(?:tsv|csv|txt)|history\.(?:tsv|csv)"), Judgement(Area.FILES, Effect.NOTE, _LOG)),
-)  # fmt: skip
+    (
+        re.compile(r".*\.log|(?:train|training)[_-]?(?:log|history)s?\.(?:tsv|csv|txt)|history\.(?:tsv|csv)"),
+        Judgement(Area.FILES, Effect.NOTE, _LOG),
+    ),
+    (
+        re.compile(rf"(?:licen[cs]e|copying|notice|unlicense)(?:-[a-z0-9.-]+?)?(?:{_TEXT})?"),
+        Judgement(Area.LICENCE, Effect.NOTE, "a licence changes what may be done with a model, not what it computes"),
+    ),
+    (
+        re.compile(
+            rf"(?:readme|changelog|changes|authors|contributing|citation|model_?card|usage)(?:{_TEXT})?|citation\.cff"
+        ),
+        Judgement(Area.METADATA, Effect.NOTE, _ABOUT),
+    ),
+    (
+        re.compile(r".*\.(?:pdf|png|jpe?g|gif|svg|webp|docx|bib)"),
+        Judgement(Area.METADATA, Effect.NOTE, _ABOUT),
+    ),
+)
 _REQUIREMENTS = frozenset(
     {"requirements.txt", "conda.yaml", "conda.yml", "environment.yml", "environment.yaml", "python_env.yaml"}
 )
@@ -87,12 +102,7 @@ def decided(path: str) -> Judgement | None:
     found = _NAMED.get(name)
     if found is not None:
         return found
-    for pattern, judgement in _PATTERNS:
-        if pattern.fullmatch(name) and splitext(name)[1] not in {".py", ".json", ".safetensors", ".bin", ".pkl"}:
-            return judgement
-    if kind_of(path) == "doc" and splitext(name)[1] not in {".html", ".htm"}:
-        return Judgement(Area.METADATA, Effect.NOTE, _ABOUT)
-    return None
+    return next((judgement for pattern, judgement in _PATTERNS if pattern.fullmatch(name)), None)
 
 
 def area_of(path: str) -> Area:

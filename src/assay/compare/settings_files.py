@@ -21,7 +21,6 @@ MAX_HEADER = 100 << 20
 
 _OF_TENSORS = Judgement(Area.METADATA, Effect.NOTE, "the tensors themselves say it, and are compared")
 _TRAINING = Judgement(Area.PARAMS, Effect.NOTE, "used only to go on training")
-_IDENTITY = Judgement(Area.FORMAT, Effect.NOTE, "numbers that link the parts of one file")
 
 
 def judge_settings(path: str, old: Compared, new: Compared) -> Judge | None:
@@ -49,26 +48,6 @@ def judge_keras(path: str) -> Judge:
         if why:
             return Judgement(Area.DEPENDENCIES if "library" in why else Area.METADATA, Effect.NOTE, why)
         return Judgement(Area.ARCHITECTURE)
-
-    return judge
-
-
-def judge_skops(path: str) -> Judge:
-    """Changes in the schema of a skops file."""
-
-    def judge(change: Change) -> Judgement:
-        last = change.keys[-1] if change.keys else ""
-        if last in {"__id__", "file"} or (last == "obj_id"):
-            return _IDENTITY
-        if last == "protocol":
-            return Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
-        names = [str(key) for key in change.keys]
-        if "_sklearn_version" in names or "_skops_version" in names:
-            return Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
-        why = noise(path, change)
-        if why:
-            return Judgement(Area.METADATA, Effect.NOTE, why)
-        return Judgement(Area.PIPELINE)
 
     return judge
 

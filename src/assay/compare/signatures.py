@@ -25,6 +25,8 @@ def compare_ports(gathered: Gathered, old: Sequence[Port], new: Sequence[Port], 
         old, new: the ports.
         what: ``inputs`` or ``outputs``, for the items' paths.
     """
+    if not old or not new:
+        return  # one side does not state them, which is no difference
     before, after = {port.name: port for port in old}, {port.name: port for port in new}
     added, removed = [name for name in after if name not in before], [name for name in before if name not in after]
     if len(added) + len(removed) > MANY:
@@ -79,9 +81,15 @@ def wider(old: Shape, new: Shape) -> bool:
     """
     if new is None or old is None:
         return new is None
-    return len(old) == len(new) and all(
-        not isinstance(there, int) or here == there for here, there in zip(old, new, strict=True)
-    )
+    if len(old) != len(new):
+        return False
+    tied: dict[str, int | str | None] = {}
+    for here, there in zip(old, new, strict=True):
+        if isinstance(there, int) and here != there:
+            return False
+        if isinstance(there, str) and new.count(there) > 1 and (here is None or tied.setdefault(there, here) != here):
+            return False  # two sizes that were free are now one
+    return True
 
 
 def _sizes(shape: Shape) -> list[int | None] | None:

@@ -6,7 +6,7 @@ the difference, it is said to be not understood, which counts as behaviour.
 
 from __future__ import annotations
 
-from posixpath import basename, splitext
+from posixpath import splitext
 
 from assay.compare.archives import Part, compare_archives
 from assay.compare.boosted import compare_boosters
@@ -18,11 +18,13 @@ from assay.compare.gguf import compare_gguf
 from assay.compare.hdf5 import compare_hdf5
 from assay.compare.judging import judge_pickled, judge_script, judge_torch
 from assay.compare.onnx import compare_onnx
-from assay.compare.pickled import compare_pickles
+from assay.compare.pairing import kind_of_format
+from assay.compare.pickled import compare_layouts, compare_pickles
 from assay.compare.requirements import compare_requirements
 from assay.compare.roles import area_of, decided, is_requirements, is_tokenizer
-from assay.compare.settings_files import judge_keras, judge_settings, judge_skops, safetensors_metadata
+from assay.compare.settings_files import judge_keras, judge_settings, safetensors_metadata
 from assay.compare.sides import Compared
+from assay.compare.skops import compare_schemas
 from assay.compare.texts import MAX_TEXT, diff, readable
 from assay.compare.tokenizers import compare_tokenizer_file
 from assay.compare.values import changes
@@ -65,7 +67,7 @@ def compare_files(gathered: Gathered, old: Compared, path: str, new: Compared, o
         new.tree.open(other),
         Cover.of(old, path),
         Cover.of(new, other),
-        kinds[1] if kinds[0] == kinds[1] else "",
+        kinds[1] if kind_of_format(kinds[0]) == kind_of_format(kinds[1]) else "",
     )
     count = len(gathered.items)
     if not _known(gathered, part, judge_settings(other, old, new)):
@@ -121,10 +123,14 @@ def _by_content(gathered: Gathered, part: Part, judge: Judge | None) -> bool:
         _safetensors(gathered, part)
     elif all(map(is_archive, heads)):
         compare_archives(gathered, part, compare_member)
+    elif part.format in _TORCH and any(map(is_archive, heads)):
+        compare_layouts(gathered, part, judge_torch(part.path))
     elif all(map(is_hdf5, heads)):
         compare_hdf5(gathered, part)
     elif all(head[:4] == b"GGUF" for head in heads):
         compare_gguf(gathered, part)
+    elif part.format == "skops" and part.place == "schema.json":
+        compare_schemas(gathered, part.old, part.new, part.path)
     elif is_document(part.place):
         compare_documents(gathered, part.old, part.new, part.path, judge or _inside_judge(part))
     elif all(looks_like_pickle(peek(head)[0]) for head in heads) and not _is_code(part.place):
@@ -136,8 +142,6 @@ def _by_content(gathered: Gathered, part: Part, judge: Judge | None) -> bool:
 
 def _inside_judge(part: Part) -> Judge | None:
     """How settings inside an archive are judged; None for the general way."""
-    if part.format == "skops" or basename(part.place) == "schema.json":
-        return judge_skops(part.path)
     if part.format.startswith("keras"):
         return judge_keras(part.place)
     return None
