@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from tensor_sides import diffed, weights
@@ -128,6 +130,34 @@ def test_layers_that_were_renumbered_are_found() -> None:
     assert {new: old for new, (old, _, _) in pairs(diffed(old, new)).items()} == {
         f"h.{layer + 10}.weight": f"h.{layer}.weight" for layer in range(6)
     }
+
+
+def test_a_layer_that_was_taken_out_does_not_make_all_others_strangers() -> None:
+    old = bert(layers=6)
+    kept = {name: array for name, array in old.items() if ".layer.2." not in name}
+    new = {
+        re.sub(r"layer\.(\d+)", lambda found: f"layer.{int(found[1]) - (int(found[1]) > 2)}", name): array
+        for name, array in tuned(kept).items()
+    }
+
+    found = diffed(old, new)
+
+    assert {change.name.split(".")[2] for change in found.changes if change.state is State.REMOVED} == {"2"}
+    assert {change.state for change in found.changes} == {State.CHANGED, State.REMOVED}
+    assert pairs(found)["encoder.layer.4.key.weight"] == ("encoder.layer.5.key.weight", Match.RENAMED, None)
+    assert pairs(found)["encoder.layer.1.key.weight"] == ("encoder.layer.1.key.weight", Match.RENAMED, None)
+
+
+def test_layers_that_were_put_on_top_leave_the_others_their_names() -> None:
+    found = diffed(bert(layers=3), {**tuned(bert(layers=3)), **bert(layers=5, seed=700), **tuned(bert(layers=3))})
+
+    assert {match for _, match, _ in pairs(found).values()} == {Match.NAME}
+
+
+def test_layers_that_were_trained_anew_keep_their_names() -> None:
+    found = diffed(bert(layers=3), bert(layers=5, seed=700))
+
+    assert {match for _, match, _ in pairs(found).values()} == {Match.NAME}
 
 
 def test_keras_counters_that_moved_are_paired_in_order() -> None:

@@ -21,6 +21,7 @@ from assay.compare.arranging import (
 )
 from assay.compare.contents import Content, same_size
 from assay.compare.naming import Parts, canonical, from_gguf, natural, prefix_rules, stem
+from assay.compare.renumbering import renumbered
 from assay.compare.sampling import Limits, Samples
 from assay.spec.changes import Match
 
@@ -74,6 +75,10 @@ class Matching:
 
     def pairs(self) -> list[Pair]:
         """Pairs and tensors without a partner: in the order of the new side, then what was removed."""
+        if self._samples is not None:
+            for old, new in renumbered(*self._all, self._samples, KIN):
+                if fits(old, new):
+                    self._take(old, new, Match.RENAMED)
         for name in [name for name in self._new if name in self._old]:
             self._take(self._old[name], self._new[name], Match.NAME)
         self._by_key(lambda content: canonical(content.name))
