@@ -19,6 +19,7 @@ from assay.api.models import (
 from assay.api.promotion import approve, promote, rollback, unalias, yank
 from assay.api.rehearsal import rehearse
 from assay.api.trust import bill_of_materials, convert, scan, sign, signatures, verify, vulnerabilities
+from assay.api.upkeep import du, gc, pin, remove, unpin
 from assay.wiring.examples import Example
 
 __all__ = [
@@ -30,17 +31,21 @@ __all__ = [
     "confirm_base",
     "convert",
     "diff",
+    "du",
     "evaluate",
+    "gc",
     "import_from",
     "inspect",
     "lineage",
     "load",
     "metrics",
     "open",
+    "pin",
     "promote",
     "pull",
     "push",
     "rehearse",
+    "remove",
     "retract_base",
     "rollback",
     "scan",
@@ -48,6 +53,7 @@ __all__ = [
     "sign",
     "signatures",
     "unalias",
+    "unpin",
     "verify",
     "versions",
     "vulnerabilities",
