@@ -39,7 +39,7 @@ features, labels = holdout()
 model = assay.load(sys.argv[1])
 right = (model.predict(features) == labels).mean()
 print(f"{sys.argv[1]}: {right:.0%} right")
-sys.exit(right < 0.9)
+sys.exit(int(right < 0.9))
 """
 
 
@@ -78,13 +78,12 @@ def regression(assay: Assay, home: Path) -> None:
     assay("show", "clinic/screen", "--metrics")
     script = home.parent / "evaluate.py"
     script.write_text(EVALUATE)
-    assay(
-        "bisect", "clinic/screen", "--good", "1", "--bad", "6", "--", sys.executable, str(script), "{ref}",
-        shown="assay bisect clinic/screen --good 1 --bad 6 -- python evaluate.py {ref}",
-    )  # fmt: skip
-    assay(
-        "bisect", "clinic/screen", "--good", "1", "--bad", "6", "--metric", "auc", "--dataset", "holdout", "--no-diff"
-    )
+    ends = ("clinic/screen", "--good", "1", "--bad", "6")
+    shown = f"assay bisect {' '.join(ends)} -- python evaluate.py {{ref}}"
+    found = assay("bisect", *ends, "--", sys.executable, str(script), "{ref}", shown=shown)
+    if not found.startswith(f"clinic/screen:{SPOILT} "):
+        raise SystemExit(f"the first bad version is {SPOILT}, and bisect says {found}")
+    assay("bisect", *ends, "--metric", "auc", "--dataset", "holdout", "--no-diff")
     assay("yank", "clinic/screen:4", "--reason", "labels were shuffled")
     assay("history", "clinic/screen", "--limit", "3")
     assay("du")
