@@ -32,7 +32,7 @@ ENVIRONMENT = exactly(
 )  # fmt: skip
 EXAMPLE = exactly(source=TEXT, calls=LIST, compared=NUMBER, max_absolute=MAYBE, max_relative=MAYBE, tolerance=OBJECT)
 REHEARSAL = exactly(
-    reference=TEXT, digest=TEXT, recorded=FLAG, schema=NUMBER, passed=FLAG, load_seconds=MAYBE, import_seconds=MAYBE,
+    reference=TEXT, digest=TEXT, recorded=FLAG, schema=NUMBER, at=TEXT, passed=FLAG, load_seconds=MAYBE, import_seconds=MAYBE,
     peak_rss=NUMBER, size=NUMBER, example={"anyOf": [EXAMPLE, {"type": "null"}]}, python=TEXT, requirements=LIST,
     environment=ENVIRONMENT, isolation=OBJECT, network=LIST, checks={"type": "array", "items": CHECK, "minItems": 3},
     budget=LIST, tool=exactly(name=TEXT, version=TEXT),

@@ -214,6 +214,16 @@ def test_without_a_record_the_files_say_what_is_needed_and_what_examples_are_mad
     assert (found.source, found.python) == ("description", None)
 
 
+def test_what_a_library_needs_and_does_not_require_comes_along_once() -> None:
+    assert wanted(None, ["transformers"], what="x").requirements == ("torch", "transformers")
+    assert wanted(None, ["keras==3.15.1"], what="x").requirements == ("keras==3.15.1", "tensorflow")
+    assert wanted(None, ["keras", "jax"], what="x").requirements == ("jax", "keras")
+    assert wanted(_environment(keras="3.15.1", tensorflow_cpu="2.21.0"), [], what="x").requirements == (
+        "keras==3.15.1",
+        "tensorflow-cpu==2.21.0",
+    )
+
+
 def test_local_code_is_told() -> None:
     found = wanted({**_environment(numpy="2.4.6"), "local_code": ["ourlib"]}, [], what="x")
 

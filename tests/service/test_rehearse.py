@@ -211,6 +211,14 @@ def test_a_bound_holds_below_its_limit_and_not_above(name: str, limit: float, fo
     assert bound.holds(found) == (found < float(f"{limit:.6f}"))
 
 
+def test_a_rehearsal_that_goes_like_an_earlier_one_speaks_again(run, registry: Registry) -> None:
+    bad = replace(GOOD, load_seconds=None, failure=Failure("ended", "x"))
+    for trial in (bad, GOOD, bad):
+        run(trial)
+
+    assert [kept["passed"] for kept in _kept(registry)] == [False, True, False]
+
+
 def test_without_an_example_it_is_loaded_only(run) -> None:
     outcome, played = run(GOOD)
 

@@ -127,7 +127,7 @@ def _make(
         limits.write_text("\n".join(wanted.constraints) + "\n", "utf-8")
         if name == "uv":
             create = [*program, "venv", "--quiet", "--python", str(python.path), str(folder)]
-            install = [*program, "pip", "install", "--python", str(folder / "bin" / "python"), "--compile-bytecode"]
+            install = [*program, "pip", "install", "--python", str(folder / "bin" / "python")]
             # Else the index gives the build for CUDA, gigabytes of it; who names places of their own knows better.
             own = bool(options.indexes) or uv_is_configured()
             install += ["--torch-backend", "cpu"] if wanted.cpu and not own else []
@@ -140,6 +140,8 @@ def _make(
         try:
             _run(create, Path(scratch), told, name, wanted)
             _run(install, Path(scratch), told, name, wanted)
+            if name == "uv":
+                _compile(folder, python)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -147,6 +149,16 @@ def _make(
     found = Environment(folder, folder / "bin" / "python", name, took, _installed(folder))
     _mark(found)
     return found
+
+
+def _compile(folder: Path, python: Interpreter) -> None:
+    """Compile the libraries, so that a cold start does not; pip does so while it installs.
+
+    By the installation behind the environment: uv would start the environment's own interpreter, which runs whatever
+    ``.pth`` files were installed.
+    """
+    command = [str(python.path), "-I", "-S", "-m", "compileall", "-q", "-j", "0", *map(str, _sites(folder))]
+    subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - what does not compile is read as it is
 
 
 def _run(command: Sequence[str], folder: Path, told: Callable[[str], None], builder: str, wanted: Wanted) -> None:
@@ -232,9 +244,14 @@ def _key(wanted: Wanted, python: Interpreter, builder: str, options: Options) ->
 
 def _installed(folder: Path) -> dict[str, str]:
     """What lies in an environment, read from its files."""
-    sites = [str(site) for site in folder.glob("lib*/python*/site-packages") if not site.parent.parent.is_symlink()]
-    found = {str(one.metadata["Name"]): one.version for one in distributions(path=sites)}
+    found = {
+        str(one.metadata["Name"]): one.version for one in distributions(path=[str(site) for site in _sites(folder)])
+    }
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _sites(folder: Path) -> list[Path]:
+    return [site for site in folder.glob("lib*/python*/site-packages") if not site.parent.parent.is_symlink()]
 
 
 def _mark(made: Environment) -> None:

@@ -26,6 +26,12 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "xgboost": ("xgboost-cpu",),
 }
 """The same module under other names: one of them is enough, two get in each other's way."""
+_COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "diffusers": ("torch",),
+    "keras": ("tensorflow", "torch", "jax"),
+    "transformers": ("torch",),
+}
+"""Libraries that one needs to load a model and does not require itself; any of several will do, the first is taken."""
 _ACCELERATORS = ("nvidia-", "triton", "pytorch-triton", "intel-cmplr", "cuda-")
 """Beginnings of names that come along with a wheel that was built for an accelerator, and only then."""
 _NO_CODE = ("_", "pybind11_builtins")
@@ -79,6 +85,10 @@ def wanted(
         name = canonicalize_name(requirement.name)
         if name not in found and not any(other in found for other in _OTHER_NAMES.get(name, ())):
             found[name] = _plain(requirement)
+    for companion, ways in _COMPANIONS.items():
+        there = any(way in found or any(other in found for other in _OTHER_NAMES.get(way, ())) for way in ways)
+        if canonicalize_name(companion) in found and not there:
+            found[canonicalize_name(ways[0])] = ways[0]
     if not found:
         raise CouldNot(
             f"no requirements are recorded for {what}, and its files name none",

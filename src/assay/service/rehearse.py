@@ -103,17 +103,19 @@ def rehearse(
         *(_example_checks(example, trial, compared) if example else ()),
         *(_budget_check(bound, trial, manifest.size) for bound in asked.budget),
     )
+    now = datetime.now(UTC)
     outcome = Rehearsal(
         trial=trial,
         checks=checks,
+        at=now,
         size=manifest.size,
         example=_summary(example, compared) if example else None,
         budget=tuple(bound.text for bound in asked.budget),
         tool=asked.tool,
     )
     if asked.record:
-        now = datetime.now(UTC).replace(microsecond=0)
-        registry.attach(Statement(manifest.digest, "rehearsal", outcome.to_json(), now), manifest)
+        created = now.replace(microsecond=0)
+        registry.attach(Statement(manifest.digest, "rehearsal", outcome.to_json(), created), manifest)
     return outcome
 
 

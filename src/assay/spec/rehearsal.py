@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from assay.errors import InvalidInput
 from assay.spec.example import Output
@@ -194,6 +195,7 @@ class Rehearsal:
     Args:
         trial: what was seen.
         checks: what was asked of it.
+        at: when, UTC; it makes every rehearsal a statement of its own, also one that went like an earlier one.
         size: bytes of the artifact.
         example: what the golden example was: calls, and numbers compared; None when there is none.
         budget: as it was written.
@@ -202,6 +204,7 @@ class Rehearsal:
 
     trial: Trial
     checks: tuple[Check, ...]
+    at: datetime
     size: int
     example: Mapping[str, Json] | None = None
     budget: tuple[str, ...] = ()
@@ -217,6 +220,7 @@ class Rehearsal:
         trial, place = self.trial, self.trial.place
         return {
             "schema": SCHEMA,
+            "at": self.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "passed": self.passed,
             "load_seconds": _rounded(trial.load_seconds),
             "import_seconds": _rounded(trial.import_seconds),
