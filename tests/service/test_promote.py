@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model_files import safetensors
 
+import assay
 from assay.artifact.collect import collect
 from assay.errors import AssayError, BadFormat, Conflict, InvalidInput, NotFound, Refused
 from assay.loaders.registry import choose_loader
@@ -582,6 +584,45 @@ def test_a_rollback_to_what_must_not_be_used_is_refused_and_names_the_next_one(r
     assert caught.value.hint == "no earlier version of it may be used"
 
 
+def test_the_next_one_lies_further_back_before_it_lies_nearer(registry, add, guard) -> None:
+    for seed in (1, 2, 3, 4):
+        move(registry, add(seed), guard())
+    yanking.yank(registry, Reference("m", "2"), reason="wrong labels")
+    with pytest.raises(Refused) as caught:
+        rollback.plan_rollback(registry, "m", "champion", guard=guard(), steps=2)
+    assert caught.value.hint == "assay rollback m champion --to 1"
+
+    yanking.yank(registry, Reference("m", "1"), reason="wrong labels")
+    with pytest.raises(Refused) as caught:
+        rollback.plan_rollback(registry, "m", "champion", guard=guard(), steps=2)
+    assert caught.value.hint == "assay rollback m champion --to 3"
+
+
+class Meddler:
+    """A catalog in which somebody moves the alias as soon as somebody else has looked where it is."""
+
+    def __init__(self, registry: Registry, number: int) -> None:
+        self._catalog = registry.catalog
+        self._number = number
+
+    def __getattr__(self, name: str):
+        return getattr(self._catalog, name)
+
+    def alias(self, name: str, alias: str):
+        found = self._catalog.alias(name, alias)
+        self._catalog.move_alias(name, alias, self._number, expect=found.number, actor="eve")
+        return found
+
+
+def test_an_alias_that_moved_since_one_looked_is_not_taken_away(registry, add, guard) -> None:
+    move(registry, add(1), guard())
+    meddled = replace(registry, catalog=Meddler(registry, add(2).number))
+
+    with pytest.raises(Conflict) as caught:
+        rollback.unalias(meddled, "m", "champion", guard=guard(), reason="old")
+    assert (caught.value.code, at(registry)) == ("alias-moved", 2)
+
+
 def test_a_rollback_and_a_removal_are_compare_and_swap_too(registry, add, guard) -> None:
     for seed in (1, 2):
         move(registry, add(seed), guard())
@@ -792,3 +833,22 @@ TestPromotionMachine.settings = settings(
 
 def test_states_are_words_that_journals_keep() -> None:
     assert [state.value for state in State] == ["passed", "failed", "missing"]
+
+
+@pytest.mark.framework
+def test_the_comparison_that_diff_makes_decides_whether_a_model_is_a_drop_in(registry, tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    points = np.random.default_rng(0).normal(size=(60, 4))
+    labels = (points[:, 0] > 0).astype(int)
+    home = Path(registry.place)
+    for shift, width in ((0, 4), (1, 4), (1, 3)):
+        assay.push(LogisticRegression().fit(points[:, :width] + shift, labels), "lr", home=home)
+    (home / "promotion.toml").write_text("[[promotion]]\nalias = 'champion'\ndrop_in = true\n")
+
+    assert assay.promote("lr:1", "champion", home=home).moved
+    assert assay.promote("lr:2", "champion", home=home).moved
+    with pytest.raises(Refused) as caught:
+        assay.promote("lr:3", "champion", home=home)
+    assert shut(caught) == {"drop-in"}
+    assert "3] instead of" in caught.value.message
