@@ -186,10 +186,10 @@ def test_a_cycle_that_others_said_is_drawn_and_ends(run, made, own_home: Path) -
 
 def test_a_long_line_of_ancestors_is_drawn(run, made, own_home: Path) -> None:
     made("m0")
-    for at in range(1, 40):
+    for at in range(1, 60):
         made(f"m{at}", "--base", f"m{at - 1}")
 
-    assert len(ok(run("lineage", "m39")).splitlines()) == 41
+    assert len(ok(run("lineage", "m59")).splitlines()) == 61
 
 
 def test_a_yanked_ancestor_warns_and_the_exit_status_stays_0(run, made, own_home: Path) -> None:

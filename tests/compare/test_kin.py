@@ -149,6 +149,23 @@ def test_a_linear_model_that_was_saved_again_is_the_same_model() -> None:
     assert found(base, base).relation is Relation.CONVERTED_FROM
 
 
+def test_matrices_around_one_large_value_are_near_and_no_kin() -> None:
+    old, new = (
+        {name: value + np.float32(5) for name, value in network(seed).items() if "weight" in name} for seed in (1, 2)
+    )
+
+    assert related(old, new) is None
+
+
+def test_matrices_on_another_scale_are_far_and_kin() -> None:
+    base = {name: value for name, value in network(1).items() if "weight" in name}
+
+    shown = found(base, {name: value * np.float32(3) for name, value in base.items()})
+
+    assert shown.distance == pytest.approx(2)
+    assert shown.relation is Relation.FINETUNED_FROM
+
+
 def test_vectors_of_zeros_and_ones_tell_nothing() -> None:
     fresh = {f"norm.{at}": np.ones(256, np.float32) for at in range(9)}
 

@@ -26,6 +26,8 @@ from assay.spec.statement import Statement
 _HUB = re.compile(
     r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<name>[^/?#]+/[^/?#@]+).*", re.IGNORECASE
 )
+_ONE_BY_ONE = 50
+"""Artifacts whose versions are asked for one by one."""
 _WRITTEN = re.compile(r"https?://", re.IGNORECASE)
 _TYPES = {Statement(Digest.of(b""), kind, {}, datetime.now(UTC)).artifact_type: kind for kind in KINDS}
 
@@ -67,8 +69,19 @@ class Ancestry:
         """The versions that are an artifact, oldest first."""
         if manifest not in self._versions:
             found = self._registry.catalog.by_manifest(manifest)
-            self._versions[manifest] = sorted(found, key=lambda version: version.created)
+            self._versions[manifest] = sorted(found, key=lambda one: (one.created, one.name, one.number))
         return self._versions[manifest]
+
+    def learn(self, count: int) -> None:
+        """Prepare for asking about so many artifacts: of many, all versions are read at once."""
+        if count <= _ONE_BY_ONE:
+            return
+        found: dict[Digest, list[Version]] = defaultdict(list)
+        for model in self._registry.catalog.models():
+            for version in self._registry.catalog.versions(model.name):
+                found[version.manifest].append(version)
+        for manifest, versions in found.items():
+            self._versions[manifest] = sorted(versions, key=lambda one: (one.created, one.name, one.number))
 
     def _read(self, declared: Declared, progress: Progress) -> dict[str, list[tuple[str, Mapping[str, Json]]]]:
         """Subject to what its statements say, oldest first, with their kinds."""

@@ -88,6 +88,7 @@ def trace(
         if (edge.target in above and (edge.start == root or edge.start in above))
         or (edge.start in below and (edge.target == root or edge.target in below))
     ]
+    ancestry.learn(len(above) + len(below))
     names = {edge.target: edge.name for edge in kept}
     nodes = {key: _node(ancestry, key, names.get(key, key), version) for key in dict.fromkeys((root, *above, *below))}
     edges = tuple(replace(edge, reference=next(iter(nodes[edge.target].references), None)) for edge in kept)

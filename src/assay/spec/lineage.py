@@ -185,8 +185,7 @@ def _walk(start: str, neighbours: Callable[[str], Iterable[str]], depth: int | N
         for key in neighbours(at):
             if key not in found:
                 found[key] = steps + 1
-                if key != start:
-                    waiting.append((key, steps + 1))
+                waiting.append((key, steps + 1))
     return found
 
 
