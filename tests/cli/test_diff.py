@@ -102,6 +102,16 @@ def test_equal_folders_are_identical_and_exit_with_zero(run, old: Weights, tmp_p
     assert run("diff", "--exact", "./old", "./new")[0] == 0
 
 
+def test_equal_bytes_that_nobody_understands_can_take_each_others_place(run, tmp_path: Path) -> None:
+    for name in ("a.blob", "b.blob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.blob").write_bytes(b"\x00\x01nobody knows this")
+
+    status, out, _ = run("diff", "./a.blob", "./b.blob")
+    assert status == 0
+    assert "Drop-in replacement: yes\n  - the same bytes" in out
+
+
 def test_a_newer_librarys_stamp_is_told_and_is_no_change(run, old: Weights, tmp_path: Path) -> None:
     save(tmp_path / "new", old, transformers_version="4.52.1")
 

@@ -151,6 +151,14 @@ def test_a_vocabulary_that_grew_is_told_in_rows() -> None:
     assert "wte.weight grew from 8 to 12 rows" in summary(OLD, NEW, (grown, *moved()))
 
 
+def test_a_head_that_grew_with_the_vocabulary_is_not_another_head_and_one_that_grew_alone_is() -> None:
+    grown = change("wte.weight", State.RESHAPED, 0.0, shape=(12, 8), old_shape=(8, 8), shared=(8, 8))
+    lm_head = change("lm_head.weight", State.RESHAPED, 0.0, shape=(12, 8), old_shape=(8, 8), shared=(8, 8))
+
+    assert "with another head" not in summary(OLD, NEW, (grown, lm_head, *moved()))
+    assert "with another head" in summary(OLD, NEW, (lm_head, *moved()))
+
+
 def test_a_dropped_prefix_is_told_once() -> None:
     changes = tuple(change(f"layer.{at}.weight", State.CHANGED, 0.1, was=f"bert.layer.{at}.weight") for at in range(3))
 

@@ -48,6 +48,8 @@ _NOTES = 4
 """Of those that cannot."""
 _DIFFS = 2
 """Text diffs in one area; pages and JSON have all."""
+_BESIDE = 16
+"""Columns that a row of a tensor takes beside its name, state and shape."""
 _LINES = 12
 """Lines of a text diff."""
 
@@ -138,9 +140,10 @@ def _tensors(changed: Sequence[TensorChange], *, every: bool) -> Group:
     wide = width >= 110
     if wide:
         table.add_column("More", style="dim", overflow="fold")
-    for change in shown:
-        one = row(change)
-        name = Text(_end(one.name, max(24, width - 44)), overflow="fold")
+    rows = [row(change) for change in shown]
+    beside = max(len(one.shape) + len(one.state) for one in rows) + _BESIDE + (30 if wide else 0)
+    for one in rows:
+        name = Text(_end(one.name, max(20, width - beside)), overflow="fold")
         cells: list[RenderableType] = [name, one.state, one.shape, one.change]
         table.add_row(*cells, *([one.detail] if wide else []))
     parts: list[RenderableType] = [table]

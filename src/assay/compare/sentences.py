@@ -110,10 +110,17 @@ def _fine_tune(was: str, weights: Weights, same: str) -> str:
         return f"Built on {was}{same}."
     if weights.far < FAR or weights.correlation is None:
         heads = any(is_head(one) for one in weights.added) and any(is_head(one) for one in weights.removed)
-        heads = heads or any(is_head(one) and one.state is State.RESHAPED for one in weights.pairs)
+        heads = heads or _resized_head(weights)
         return f"Fine-tune of {was}{' with another head' if heads else ''}{same}."
     told = f"its weights moved far and still resemble the old ones (correlation {weights.correlation:.2f})"
     return f"Looks trained on from {was}{same}; {told}."
+
+
+def _resized_head(weights: Weights) -> bool:
+    """Whether a head has another size, and that not because the vocabulary has."""
+    resized = [one for one in weights.pairs if one.state is State.RESHAPED and one.new is not None]
+    vocabulary = {one.new.shape[:1] for one in resized if one.new is not None and not is_head(one)}
+    return any(is_head(one) and one.new is not None and one.new.shape[:1] not in vocabulary for one in resized)
 
 
 def _same(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
