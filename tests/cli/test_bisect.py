@@ -436,7 +436,25 @@ def test_an_interrupt_leaves_nothing_behind(line, script, tmp_path: Path, own_ho
 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
 
-    process.communicate(timeout=30)
+    process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert left_behind(own_home) == []
+
+
+def test_an_interrupt_ends_what_the_command_started(line, script, tmp_path: Path, own_home: Path) -> None:
+    line("good good bad")
+    command = script("sleep 300 & echo $! > started; wait; sleep 300")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "assay", "bisect", "m", "--good", "1", "--bad", "3", "--", command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text().strip():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+    process.send_signal(signal.SIGINT)  # to this process alone
+
+    process.communicate(timeout=100)  # its streams are closed: nobody holds them any more
     assert process.returncode == 130
     assert left_behind(own_home) == []
 

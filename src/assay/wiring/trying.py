@@ -17,6 +17,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from typing import IO
 from assay.errors import CouldNot, InvalidInput
 from assay.policy.policy import Gate
 from assay.ports.progress import SILENT, Progress
+from assay.sandbox.processes import descendants
 from assay.service import fetch
 from assay.service.gate import Guard
 from assay.service.registry import Registry
@@ -39,6 +41,8 @@ from assay.wiring.places import AUDITS
 TRIALS = "trials"
 """Folder in a home for what commands try."""
 _PLACE = re.compile(r"\{(path|file|ref|reference|name|version|digest)\}")
+_GRACE = 1.0
+"""Seconds that a command has to end by itself after an interrupt."""
 _LINE = 1 << 20
 """Bytes of a line of output that are kept."""
 
@@ -133,9 +137,15 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         CouldNot: it cannot be started (code ``command-not-started``).
     """
     try:
-        return subprocess.run(arguments, env=environ, stdout=sys.stderr, check=False).returncode  # noqa: S603 - the person's own
+        process = subprocess.Popen(arguments, env=environ, stdout=sys.stderr)  # noqa: S603 - the person's own
     except (OSError, ValueError) as error:
         raise _not_started(arguments, error) from error
+    with process:
+        try:
+            return process.wait()
+        except BaseException:
+            _stop(process)
+            raise
 
 
 def run_for_line(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str]:
@@ -154,9 +164,22 @@ def run_for_line(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[
             last = _relay(process.stdout)
             status = process.wait()
         except BaseException:
-            process.kill()
+            _stop(process)
             raise
     return status, last
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a command and everything it started: a terminal has told them, but a shell may go on with its next line."""
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(_GRACE)
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGSTOP)  # it starts nothing more while its descendants are counted
+    for one in descendants(process.pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(one, signal.SIGKILL)
+    process.kill()
 
 
 def _relay(output: IO[bytes]) -> str:
