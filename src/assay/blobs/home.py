@@ -10,6 +10,8 @@
       backups/           journal and rows as they were before a migration
       audits/            findings remembered per rule set and blob; may be removed
       policy.toml        what holds for this registry, whoever uses it; optional
+      promotion.toml     what its aliases ask of versions; optional
+      retention.toml     which versions are given up when garbage is collected; optional
 
 Rule for editors: a change of anything drawn here raises ``FORMAT`` and adds a step to ``MIGRATIONS``.
 
@@ -46,7 +48,8 @@ _MARKER_HINT = 'put it back from a backup; it reads {"created":"2026-01-31T12:00
 
 _OURS = frozenset(
     "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
-    "catalog.sqlite3-shm backups damaged snapshots trials audits policy.toml lost+found".split()
+    "catalog.sqlite3-shm backups damaged snapshots trials audits lineage sketches tensors policy.toml promotion.toml "
+    "retention.toml lost+found".split()
 )
 _OCI_LAYOUT: Json = {"imageLayoutVersion": "1.0.0"}
 _OCI_INDEX: Json = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}

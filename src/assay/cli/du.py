@@ -132,10 +132,10 @@ def _files(files: Sequence[FileUsage]) -> RenderableType:
 
 
 def _folders(found: Usage) -> RenderableType:
-    table = plain_table("On the disk", "How it comes back", right=("Bytes",))
+    table = plain_table("On the disk", "How it is freed", right=("Bytes",))
     needed = found.stored - found.garbage
-    table.add_row(f"blobs that are needed, statements {size(found.statements)} of them", "", size(needed))
-    table.add_row("blobs that nothing needs", "assay gc --yes" if found.garbage else "", size(found.garbage))
+    table.add_row("needed blobs", f"statements {size(found.statements)} of them", size(needed))
+    table.add_row("unneeded blobs", "assay gc --yes" if found.garbage else "", size(found.garbage))
     for folder in found.folders:
         if folder.size:
             table.add_row(folder.name, folder.frees or folder.note, size(folder.size))

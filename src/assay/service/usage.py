@@ -1,6 +1,7 @@
 """Usage: where the bytes of a registry are, for whom, and which of them can come back.
 
-Four numbers tell about a version. *Logical*: its files, as a pull writes them. *Stored*: its blobs, each counted once.
+Four numbers tell about a version. *Logical*: its files, as a pull writes them. *Stored*: its blobs, each counted once,
+and those of what is said about it.
 *Exclusive*: what nothing else needs, so what removing it gives back. *Shared with*: the versions that need the rest.
 """
 
@@ -23,6 +24,7 @@ _KEPT_BY_HAND = {
     "damaged": "blobs that did not match their digest: look, copy out what helps, delete",
 }
 _TRUTH = {
+    "trials": "files laid out for commands that are running; each goes when its command is over",
     "journal.jsonl": "what happened to names; never delete it",
     "catalog.sqlite3": "rows made from the journal",
     "catalog.sqlite3-wal": "rows on their way",
@@ -39,9 +41,9 @@ class VersionUsage:
     Args:
         version: which.
         logical: bytes of its files.
-        stored: bytes of its distinct blobs: files, manifest and config.
+        stored: bytes of its distinct blobs: files, manifest, config and statements.
         statements: bytes of what is said about it.
-        exclusive: bytes, statements among them, that removing it gives back.
+        exclusive: bytes that removing it gives back.
         shared_with: references of versions that need some of its blobs too.
     """
 
@@ -225,7 +227,7 @@ class _Counted:
         return ModelUsage(
             name=name,
             logical=sum(version.size for version, _ in line),
-            stored=self.bytes(content),
+            stored=self.bytes(content | statements),
             statements=self.bytes(statements),
             exclusive=alone,
             shared_with=tuple(sorted(others)),
@@ -245,7 +247,7 @@ class _Counted:
         return VersionUsage(
             version=version,
             logical=version.size,
-            stored=self.bytes(needs.content),
+            stored=self.bytes(needs.blobs),
             statements=self.bytes(needs.statements - needs.content),
             exclusive=alone,
             shared_with=tuple(other for other in self._named[sharing] if other != version.reference),
@@ -276,4 +278,4 @@ def _beside(home: Path, folders: Folders | None) -> Iterable[FolderUsage]:
         elif name in _KEPT_BY_HAND:
             yield FolderUsage(name, all_bytes(path), None, _KEPT_BY_HAND[name])
         else:
-            yield FolderUsage(name, all_bytes(path), None, _TRUTH.get(name, ""))
+            yield FolderUsage(name, own_bytes(path) if path.is_dir() else all_bytes(path), None, _TRUTH.get(name, ""))

@@ -16,10 +16,9 @@ from assay.service.garbage import GRACE, Collected, Plan
 from assay.service.registry import Registry
 from assay.service.usage import Usage
 from assay.wiring.comparing import TENSORS
+from assay.wiring.lineage import DECLARED, SKETCHES
 from assay.wiring.places import AUDITS, SNAPSHOTS
 
-SKETCHES = "sketches"
-"""Folder in a home for sketches of weights; its files are named by artifact."""
 RETENTION = "retention.toml"
 """File in a home with the rules by which versions are given up."""
 
@@ -52,7 +51,7 @@ class Collection:
 def folders_of(registry: Registry) -> Folders:
     """What in a registry's home can be made again."""
     home = Path(registry.place)
-    memories = tuple(home / name for name in (AUDITS, TENSORS, SKETCHES))
+    memories = tuple(home / name for name in (AUDITS, DECLARED, TENSORS, SKETCHES))
     return Folders(home / SNAPSHOTS, memories, (home / SKETCHES,))
 
 
