@@ -13,7 +13,8 @@ from assay.catalog.journal import FileJournal
 from assay.catalog.memory import MemoryCatalog
 from assay.catalog.sql import SqlCatalog
 from assay.ports.catalog import Catalog
-from assay.testing.catalog import CatalogContract, CatalogMachine, everything
+from assay.testing.catalog import CatalogContract, everything
+from assay.testing.catalog_machine import CatalogMachine
 
 _KEPT: dict[Path, MemoryCatalog] = {}
 

@@ -269,6 +269,16 @@ def test_names_and_references_are_completed(run, push) -> None:
         assert [item.value for item in found] == ["m"], command
 
 
+def test_aliases_are_completed_from_those_of_the_model_named_before(run, push) -> None:
+    push(1, "--alias", "champion")
+    push(2, "--alias", "beta")
+
+    for typed in (["promote", "m:1"], ["rollback", "m"], ["unalias", "m"]):
+        complete = ShellComplete(main, {"obj": None}, "assay", "_ASSAY_COMPLETE")
+        assert [item.value for item in complete.get_completions(typed, "ch")] == ["champion"], typed
+        assert [item.value for item in complete.get_completions(typed, "")] == ["beta", "champion"], typed
+
+
 def test_the_sdk_promotes_rolls_back_approves_and_yanks(own_home: Path, tmp_path: Path, monkeypatch) -> None:
     for seed in (1, 2):
         np.save(tmp_path / "w.npy", np.arange(seed, dtype="f4"))

@@ -95,5 +95,21 @@ class Named(click.types.StringParamType):
         return [CompletionItem(found) for label in labels if (found := f"{name}:{label}").startswith(incomplete)]
 
 
+class Movable(click.types.StringParamType):
+    """An alias of the model named before it; completes from those it has."""
+
+    name = "alias"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Aliases that begin with what was typed; nothing when there is no registry."""
+        named = str(ctx.params.get("name") or ctx.params.get("reference") or "").partition(":")[0]
+        try:
+            aliases = registry_of(ctx).catalog.aliases(named)
+        except AssayError:
+            return []
+        return [CompletionItem(found.alias) for found in aliases if found.alias.startswith(incomplete)]
+
+
 NAME = Named(labels=False)
 REFERENCE = Named()
+ALIAS = Movable()

@@ -8,7 +8,7 @@ import click
 
 from assay.cli.console import Command, json_option, print_json, say, talk, warn
 from assay.cli.console import show as draw
-from assay.cli.context import NAME, REFERENCE, policy_option, registry_of, settings_of
+from assay.cli.context import ALIAS, NAME, REFERENCE, policy_option, registry_of, settings_of
 from assay.cli.events import gates_table
 from assay.service import approvals
 from assay.service import promote as promoting
@@ -46,7 +46,7 @@ def _moving_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("reference", type=REFERENCE)
-@click.argument("alias")
+@click.argument("alias", type=ALIAS)
 @_moving_options
 @click.option("--override", metavar="REASON", help="Pass gates that are shut, where the rules allow it; kept for good.")
 @policy_option
@@ -81,7 +81,7 @@ def promote(
 
 @click.command()
 @click.argument("name", type=NAME)
-@click.argument("alias")
+@click.argument("alias", type=ALIAS)
 @click.option("--to", type=click.IntRange(min=1), metavar="N", help="The version to go back to; it was there before.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="K", help="How many states back (else one).")
 @_moving_options
@@ -117,7 +117,7 @@ def rollback(
 
 @click.command()
 @click.argument("name", type=NAME)
-@click.argument("alias")
+@click.argument("alias", type=ALIAS)
 @click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the history.")
 @click.option("--expect", type=click.IntRange(min=1), metavar="N", help="Do nothing unless this version holds it.")
 @json_option

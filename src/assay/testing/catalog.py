@@ -6,39 +6,28 @@ To run it over a catalog of your own::
         def open_catalog(self, folder: Path) -> Catalog:
             return MyCatalog(folder / "names")
 
-
-    class MyCatalogMachine(CatalogMachine):
-        def open_catalog(self, folder: Path) -> Catalog:
-            return MyCatalog(folder / "names")
-
-
-    TestMyCatalogMachine = MyCatalogMachine.TestCase
-
 ``open_catalog`` opens the catalog that lies in *folder*: empty the first time, later with everything that was done
 to it before. A catalog that keeps nothing on disk returns the same object for the same folder.
+
+Random changes in random order: ``assay.testing.catalog_machine``.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from assay.errors import Conflict, NotFound
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
 from assay.spec.json import Json
-from assay.spec.records import MARKS, EventKind, Version
+from assay.spec.records import EventKind, Version
 
-_STATEMENT = "application/vnd.in-toto+json"
+STATEMENT = "application/vnd.in-toto+json"
+"""Artifact type of the statements that tests attach."""
 
 
 def artifact(seed: object) -> Digest:
@@ -210,17 +199,17 @@ class CatalogContract:
     def test_statements_are_attached_once_and_listed_oldest_first(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
         for seed, new in (("s1", True), ("s2", True), ("s1", False)):
-            found = catalog.add_referrer(artifact(1), artifact(seed), _STATEMENT, size=9, actor="ada")
+            found = catalog.add_referrer(artifact(1), artifact(seed), STATEMENT, size=9, actor="ada")
             assert found is new
-        catalog.add_referrer(artifact(2), artifact("s1"), _STATEMENT, size=9, actor="ada")
+        catalog.add_referrer(artifact(2), artifact("s1"), STATEMENT, size=9, actor="ada")
         referrers = catalog.referrers(artifact(1))
         assert [referrer.manifest for referrer in referrers] == [artifact("s1"), artifact("s2")]
-        assert (referrers[0].subject, referrers[0].artifact_type, referrers[0].size) == (artifact(1), _STATEMENT, 9)
+        assert (referrers[0].subject, referrers[0].artifact_type, referrers[0].size) == (artifact(1), STATEMENT, 9)
 
     def test_dropped_statements_are_forgotten_on_record_and_can_be_attached_again(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
         for seed in ("s1", "s2", "s3"):
-            catalog.add_referrer(artifact(1), artifact(seed), _STATEMENT, size=9, actor="ada")
+            catalog.add_referrer(artifact(1), artifact(seed), STATEMENT, size=9, actor="ada")
 
         assert catalog.drop_referrers(artifact(1), [artifact("s3"), artifact("s1"), artifact("s9")], actor="bob") == 2
         assert [found.manifest for found in catalog.referrers(artifact(1))] == [artifact("s2")]
@@ -230,7 +219,7 @@ class CatalogContract:
         assert catalog.drop_referrers(artifact(1), [artifact("s1")], actor="bob") == 0
         assert catalog.drop_referrers(artifact(2), [artifact("s2")], actor="bob") == 0
         assert len(catalog.events()) == 5
-        assert catalog.add_referrer(artifact(1), artifact("s1"), _STATEMENT, size=9, actor="ada")
+        assert catalog.add_referrer(artifact(1), artifact("s1"), STATEMENT, size=9, actor="ada")
         assert [found.manifest for found in catalog.referrers(artifact(1))] == [artifact("s2"), artifact("s1")]
 
     def test_a_purged_artifact_keeps_its_number_and_comes_back_under_a_new_one(self, catalog: Catalog) -> None:
@@ -297,7 +286,7 @@ class CatalogContract:
         push(catalog, "m", 1)
         push(catalog, "other", 2)
         catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
-        catalog.add_referrer(artifact(1), artifact("s"), _STATEMENT, size=9, actor="ada")
+        catalog.add_referrer(artifact(1), artifact("s"), STATEMENT, size=9, actor="ada")
         catalog.record_copy(artifact(1), "oci:/backup", name="m", actor="ada")
         catalog.mark_purged(artifact(1), reason="leaked", actor="ada")
         push(catalog, "late", 1)
@@ -330,7 +319,7 @@ class CatalogContract:
         catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
         catalog.move_alias("m", "old", 1, expect=None, actor="ada")
         catalog.remove_alias("m", "old", actor="ada")
-        catalog.add_referrer(artifact(1), artifact("s"), _STATEMENT, size=9, actor="ada")
+        catalog.add_referrer(artifact(1), artifact("s"), STATEMENT, size=9, actor="ada")
         catalog.mark_purged(artifact(2), reason="leaked", actor="ada")
         catalog.mark("m", 1, EventKind.YANKED, reason="wrong labels", actor="ada")
         catalog.mark("m", 1, EventKind.PINNED, reason="audit", actor="ada")
@@ -338,7 +327,7 @@ class CatalogContract:
         catalog.mark("m", 3, EventKind.UNPINNED, reason="done", actor="ada")
         catalog.mark("m", 3, EventKind.REMOVED, reason="retention", actor="ada")
         for said in ("s1", "s2"):
-            catalog.add_referrer(artifact(3), artifact(said), _STATEMENT, size=9, actor="ada")
+            catalog.add_referrer(artifact(3), artifact(said), STATEMENT, size=9, actor="ada")
         catalog.drop_referrers(artifact(3), [artifact("s1")], actor="ada")
         before = everything(catalog)
 
@@ -366,173 +355,3 @@ def everything(catalog: Catalog) -> dict[str, object]:
         "events": list(catalog.events()),
         "history": {model.name: list(catalog.events(name=model.name)) for model in models},
     }
-
-
-@dataclass
-class _Line:
-    """What the machine expects of one model: manifests by number, their marks, aliases."""
-
-    manifests: list[Digest] = field(default_factory=list)
-    purged: set[int] = field(default_factory=set)
-    removed: set[int] = field(default_factory=set)
-    pinned: set[int] = field(default_factory=set)
-    yanked: set[int] = field(default_factory=set)
-    aliases: dict[str, int] = field(default_factory=dict)
-
-    def holding(self, manifest: Digest) -> list[int]:
-        return [number for number in self.unpurged(manifest) if number not in self.removed]
-
-    def unpurged(self, manifest: Digest) -> list[int]:
-        return [
-            number for number, found in enumerate(self.manifests, 1) if found == manifest and number not in self.purged
-        ]
-
-
-_NAMES = st.sampled_from(["m", "m/a", "n"])
-_ALIASES = st.sampled_from(["champion", "beta"])
-_SEEDS = st.integers(0, 4)
-_NUMBERS = st.integers(0, 4)
-
-
-class CatalogMachine(RuleBasedStateMachine):
-    """Random changes, reopenings and reindexings, compared with dictionaries after every step."""
-
-    TestCase: Any
-
-    def open_catalog(self, folder: Path) -> Catalog:
-        """The catalog in *folder*; empty the first time."""
-        raise NotImplementedError
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.catalog = self.open_catalog(self.folder)
-        self.lines: dict[str, _Line] = {}
-        self.statements: dict[Digest, list[Digest]] = {}
-        self.events = 0
-
-    def teardown(self) -> None:
-        """Leave nothing behind."""
-        shutil.rmtree(self.folder)
-
-    @rule(name=_NAMES, seed=_SEEDS)
-    def add_version(self, name: str, seed: int) -> None:
-        line = self.lines.setdefault(name, _Line())
-        manifest = artifact(seed)
-        known = line.holding(manifest)
-        version, new = self.catalog.add_version(name, manifest, size=seed, entries=1, actor="ada")
-        assert new is not bool(known)
-        if new:
-            line.manifests.append(manifest)
-            self.events += 1
-        assert version.number == (known[0] if known else len(line.manifests))
-
-    @rule(name=_NAMES, alias=_ALIASES, number=_NUMBERS, expect=st.none() | _NUMBERS, right=st.booleans())
-    def move_alias(self, name: str, alias: str, number: int, expect: int | None, right: bool) -> None:  # noqa: FBT001
-        line = self.lines.get(name, _Line())
-        now = line.aliases.get(alias)
-        expect = now if right else expect
-        if not 1 <= number <= len(line.manifests) or number in line.removed:
-            with pytest.raises(NotFound):
-                self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
-        elif now not in {number, expect}:
-            with pytest.raises(Conflict):
-                self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
-        else:
-            assert self.catalog.move_alias(name, alias, number, expect=expect, actor="ada").number == number
-            line.aliases[alias] = number
-            self.events += now != number
-
-    @rule(name=_NAMES, alias=_ALIASES, expect=st.none() | _NUMBERS)
-    def remove_alias(self, name: str, alias: str, expect: int | None) -> None:
-        now = self.lines.get(name, _Line()).aliases.get(alias)
-        if now is not None and expect in {None, now}:
-            self.catalog.remove_alias(name, alias, actor="ada", expect=expect)
-            del self.lines[name].aliases[alias]
-            self.events += 1
-        else:
-            with pytest.raises(NotFound if now is None else Conflict):
-                self.catalog.remove_alias(name, alias, actor="ada", expect=expect)
-
-    @rule(seed=_SEEDS, statement=_SEEDS)
-    def add_referrer(self, seed: int, statement: int) -> None:
-        known = self.statements.setdefault(artifact(seed), [])
-        manifest = artifact(("statement", statement))
-        new = self.catalog.add_referrer(artifact(seed), manifest, _STATEMENT, size=3, actor="ada")
-        assert new is (manifest not in known)
-        if new:
-            known.append(manifest)
-            self.events += 1
-
-    @rule(seed=_SEEDS)
-    def purge(self, seed: int) -> None:
-        manifest = artifact(seed)
-        hit = [(name, number) for name in sorted(self.lines) for number in self.lines[name].unpurged(manifest)]
-        named = any(manifest in line.manifests for line in self.lines.values())
-        versions = self.catalog.mark_purged(manifest, reason="leaked", actor="ada")
-        assert [(version.name, version.number) for version in versions] == hit
-        for name, number in hit:
-            self.lines[name].purged.add(number)
-        self.events += bool(hit) or not named
-
-    @rule(seed=_SEEDS, statements=st.sets(_SEEDS))
-    def drop_referrers(self, seed: int, statements: set[int]) -> None:
-        known = self.statements.setdefault(artifact(seed), [])
-        doomed = [artifact(("statement", statement)) for statement in statements]
-        hit = [manifest for manifest in known if manifest in doomed]
-        assert self.catalog.drop_referrers(artifact(seed), doomed, actor="ada") == len(hit)
-        self.statements[artifact(seed)] = [manifest for manifest in known if manifest not in hit]
-        self.events += bool(hit)
-
-    @rule(name=_NAMES, number=_NUMBERS, kind=st.sampled_from([kind for kind in MARKS if kind is not EventKind.REMOVED]))
-    def mark(self, name: str, number: int, kind: EventKind) -> None:
-        line = self.lines.get(name, _Line())
-        if not 1 <= number <= len(line.manifests) or number in line.removed:
-            with pytest.raises(NotFound):
-                self.catalog.mark(name, number, kind, reason="r", actor="ada")
-            return
-        mark, sets = MARKS[kind]
-        marked: set[int] = getattr(line, mark)
-        self.events += (number in marked) is not sets
-        assert getattr(self.catalog.mark(name, number, kind, reason="r", actor="ada"), mark) == ("r" if sets else None)
-        (marked.add if sets else marked.discard)(number)
-
-    @rule(name=_NAMES, number=_NUMBERS)
-    def remove_version(self, name: str, number: int) -> None:
-        line = self.lines.get(name, _Line())
-        if not 1 <= number <= len(line.manifests) or number in line.removed:
-            error: type[Exception] = NotFound
-        elif number in line.pinned or number in line.aliases.values():
-            error = Conflict
-        else:
-            self.catalog.mark(name, number, EventKind.REMOVED, reason="r", actor="ada")
-            line.removed.add(number)
-            self.events += 1
-            return
-        with pytest.raises(error):
-            self.catalog.mark(name, number, EventKind.REMOVED, reason="r", actor="ada")
-
-    @rule()
-    def reopen(self) -> None:
-        self.catalog = self.open_catalog(self.folder)
-
-    @rule()
-    def reindex(self) -> None:
-        assert self.catalog.reindex() == self.events
-
-    @invariant()
-    def says_what_the_model_says(self) -> None:
-        assert [model.name for model in self.catalog.models()] == sorted(
-            name for name, line in self.lines.items() if line.manifests
-        )
-        for name, line in self.lines.items():
-            versions = list(self.catalog.versions(name))[::-1]
-            assert [version.manifest for version in versions] == line.manifests
-            assert {version.number for version in versions if version.purged} == line.purged
-            assert {version.number for version in versions if version.removed} == line.removed
-            assert {version.number for version in versions if version.pinned} == line.pinned
-            assert {version.number for version in versions if version.yanked} == line.yanked
-            assert {alias.alias: alias.number for alias in self.catalog.aliases(name)} == line.aliases
-        for subject, statements in self.statements.items():
-            assert [referrer.manifest for referrer in self.catalog.referrers(subject)] == statements
-        assert [event.sequence for event in self.catalog.events()] == list(range(self.events, 0, -1))
