@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from assay.pages.drawing import HEIGHT, outline
 from assay.pages.html import BEGINNING, MAX_LINES, MAX_ROWS, page
+from assay.pages.views import cell
 from assay.spec.changes import Area, Comparison, Effect, Histogram, ItemKind, State
 from assay.spec.finding import Finding, Severity
 
@@ -119,6 +120,26 @@ def test_summary_decision_and_reasons_come_first() -> None:
         assert sentence in text
     assert f"Drop-in replacement: {found.drop_in.answer.value}" in text
     assert text.index(found.summary[0]) < text.index("Layer by layer") < text.index("Tensors")
+
+
+@pytest.mark.parametrize(
+    ("states", "shade"),
+    [
+        ({"equal": 2}, "equal"),
+        ({"added": 1}, "added"),
+        ({"removed": 1}, "removed"),
+        ({"changed": 1}, "other"),
+        ({"reshaped": 1}, "other"),
+        ({"changed": 1, "unreadable": 1}, "unknown"),
+    ],
+)
+def test_a_group_without_a_distance_is_shaded_by_what_became_of_it(states: dict[str, int], shade: str) -> None:
+    assert cell(group("g", **states)).shade == shade
+
+
+@pytest.mark.parametrize(("relative", "shade"), [(0.001, "0"), (0.01, "1"), (0.05, "2"), (0.2, "3"), (7.0, "3")])
+def test_shades_grow_with_the_relative_change(relative: float, shade: str) -> None:
+    assert cell(group("g", relative)).shade == shade
 
 
 def test_drawings_say_in_words_what_they_show() -> None:

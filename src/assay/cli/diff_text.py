@@ -36,6 +36,7 @@ _SHADES = {
     "3": "color(160)",
     "added": "green",
     "removed": "magenta",
+    "other": "color(221)",
     "unknown": "dim",
 }
 _STRIPS = 16

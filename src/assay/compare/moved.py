@@ -110,6 +110,8 @@ def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> 
 def _of(count: int, whole: int) -> str:
     if whole == 1:
         return "the one shared tensor"
+    if count == whole == 2:
+        return "both shared tensors"
     return f"all {whole:,} shared tensors" if count == whole else f"{count:,} of {whole:,} shared tensors"
 
 

@@ -18,7 +18,17 @@ from assay.spec.tensor import TensorSpec
 SHADES = (0.01, 0.05, 0.2)
 """Relative changes at which the next darker shade begins."""
 
-MARKS = {"equal": "·", "0": "░", "1": "▒", "2": "▓", "3": "█", "added": "+", "removed": "-", "unknown": "?"}
+MARKS = {
+    "equal": "·",
+    "0": "░",
+    "1": "▒",
+    "2": "▓",
+    "3": "█",
+    "added": "+",
+    "removed": "-",
+    "other": "≠",
+    "unknown": "?",
+}
 """Shade to the sign that shows it without colour."""
 
 _SERIES = re.compile(r"^(.*?)[./]?(\d+)$")
@@ -133,7 +143,7 @@ def cell(group: GroupChange) -> Cell:
         return Cell(name, word, word, 0.0)
     if group.relative_l2 is None:
         told = ", ".join(f"{count} {state.value}" for state, count in group.tensors.items() if count)
-        return Cell(name, "unknown", told, 0.0)
+        return Cell(name, "unknown" if State.UNREADABLE in states else "other", told, 0.0)
     shade = sum(group.relative_l2 >= step for step in SHADES)
     finite = math.isfinite(group.relative_l2)
     told = f"moved by {percent(group.relative_l2)}" if finite else _FROM_ZERO
@@ -161,6 +171,7 @@ def legend() -> list[tuple[str, str]]:
         ("3", f"{high} and more"),
         ("added", "added"),
         ("removed", "removed"),
+        ("other", "differs in what is no weight, or in shape"),
         ("unknown", "not compared"),
     ]
 
