@@ -9,7 +9,8 @@ from hypothesis import settings
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.memory import MemoryStore
 from assay.ports.blobs import BlobStore
-from assay.testing.blobs import BlobStoreContract, BlobStoreMachine
+from assay.testing.blobs import BlobStoreContract
+from assay.testing.blobs_machine import BlobStoreMachine
 
 
 class TestMemoryStore(BlobStoreContract):

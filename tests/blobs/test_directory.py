@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -211,3 +213,64 @@ def test_files_of_virtual_file_systems_that_claim_to_be_empty_are_read(store: Di
     digest, size = store.add_file(Path("/proc/version"))
     assert size > 0
     assert store.open(digest).read(0, size) == Path("/proc/version").read_bytes()
+
+
+def test_another_users_blob_is_stored_again_as_ones_own_when_its_time_cannot_be_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, file = DirectoryStore(tmp_path / "store"), tmp_path / "large.bin"
+    file.write_bytes(bytes(range(256)) * (9 << 12))
+    large, small = store.add_file(file)[0], store.add(b"weights")
+    before = {digest: store.local_file(digest).stat().st_ino for digest in (large, small)}
+    utime = os.utime
+
+    def refuse(path: object, *args: object, **kwargs: object) -> None:
+        if not isinstance(path, int):  # what is not one's own is known by its name only
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        utime(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "utime", refuse)
+
+    def renewed(digest: Digest) -> bool:
+        now = store.local_file(digest).stat().st_ino
+        changed, before[digest] = now != before[digest], now
+        return changed and store.check(digest)
+
+    assert store.renew(large) == file.stat().st_size
+    assert renewed(large)
+    assert store.add(b"weights") == small
+    assert renewed(small)
+    heard = Counter()
+    assert store.add_file(file, progress=heard) == (large, file.stat().st_size)
+    assert renewed(large)
+    assert heard.count == file.stat().st_size
+    assert list((tmp_path / "store/staging").iterdir()) == []
+
+
+def test_another_users_damaged_blob_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(tmp_path)
+    digest = store.add(b"weights")
+    stored = store.local_file(digest)
+    stored.chmod(0o644)
+    stored.write_bytes(b"weighty")
+    monkeypatch.setattr(os, "utime", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no")))
+
+    assert store.renew(digest) is None
+
+
+def test_a_dead_writers_hold_protects_nothing_and_is_left_over(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    child = os.fork()
+    if child == 0:
+        held = store.hold()
+        held.__enter__()
+        store.add(b"weights")
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    (left,) = DirectoryStore(tmp_path).leftovers()
+    assert left.name.startswith("staging/hold-")
+    with store.sweep() as sweep:
+        assert sweep.idle(Digest.of(b"weights"))
+    assert len(store.leftovers(clear=True)) == 1
+    assert store.leftovers() == []

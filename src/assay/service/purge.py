@@ -12,6 +12,7 @@ from pathlib import Path
 
 from assay.errors import AssayError, InvalidInput
 from assay.service.loading import drop_snapshot
+from assay.service.reachability import Reachability
 from assay.service.registry import Registry, read_manifest
 from assay.service.verify import known_copies
 from assay.spec.digest import Digest
@@ -64,6 +65,7 @@ def purge(registry: Registry, version: Version, *, reason: str, snapshots: Path 
     Raises:
         InvalidInput: no reason was given.
         NotFound: it was purged before, completely (code ``purged``).
+        StorageError: it cannot be told what other versions need (code ``reachability-unknown``).
     """
     if not reason.strip():
         raise InvalidInput(
@@ -100,11 +102,8 @@ def _blobs_of(registry: Registry, manifest: Manifest) -> list[Digest]:
 def _held_by_others(registry: Registry, purged: Digest) -> dict[Digest, list[str]]:
     """Every blob that some other live artifact needs, with the versions that need it."""
     held: dict[Digest, list[str]] = {}
-    for model in registry.catalog.models():
-        for version in registry.catalog.versions(model.name):
-            if version.manifest == purged or version.gone:
-                continue
-            manifest = registry.manifest(version)
-            for digest in _blobs_of(registry, manifest):
-                held.setdefault(digest, []).append(version.reference)
+    for artifact, needs in Reachability(registry).artifacts.items():
+        if artifact != purged:
+            for digest in needs.blobs:
+                held.setdefault(digest, []).extend(version.reference for version in needs.versions)
     return held
