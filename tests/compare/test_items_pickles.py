@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import skops.io
 import torch
 from item_diffs import behaviours, items_between, notes
 from safetensors.torch import save_file
@@ -166,6 +167,46 @@ def test_every_entry_of_a_vocabulary_counts(saved) -> None:
     found = behaviours(saved(vectorizer, edited(vectorizer, swap)))
 
     assert {path for _, path in found} == {"model.joblib: vocabulary_.quick", "model.joblib: vocabulary_.lazy"}
+
+
+def test_an_estimator_in_skops_form_is_held_against_the_pickled_one(tmp_path: Path, pipeline) -> None:
+    def compare(name: str, model: Any) -> list[Item]:
+        for side in ("pickled", name):
+            (tmp_path / side).mkdir(exist_ok=True)
+        joblib.dump(pipeline, tmp_path / "pickled" / "model.joblib")
+        skops.io.dump(model, tmp_path / name / "model.skops")
+        return items_between(tmp_path / "pickled", tmp_path / name)
+
+    assert behaviours(compare("same", pipeline)) == []
+    other = compare("other", edited(pipeline, hyperparameter))
+    assert behaviours(other) == [(Area.PIPELINE, "model.skops: steps.clf.C")]
+
+    def scalar(model: Pipeline) -> None:
+        model.named_steps["scale"].n_samples_seen_ = np.float64(61)
+
+    assert behaviours(compare("scalar", edited(pipeline, scalar))) == [
+        (Area.PIPELINE, "model.skops: steps.scale.n_samples_seen_")
+    ]
+
+
+def test_forms_that_cannot_be_held_against_each_other_are_not_called_the_same(tmp_path: Path) -> None:
+    forest = RandomForestClassifier(2, random_state=0).fit(X, Y)
+    for side in ("old", "new"):
+        (tmp_path / side).mkdir()
+    joblib.dump(forest, tmp_path / "old" / "model.joblib")
+    skops.io.dump(forest, tmp_path / "new" / "model.skops")
+
+    assert (Area.FORMAT, "format") in behaviours(items_between(tmp_path / "old", tmp_path / "new"))
+
+
+def test_skops_saved_again_is_the_same_and_one_setting_is_one_difference(saved, pipeline) -> None:
+    def dump(model: Any) -> Callable[[Path], None]:
+        return lambda path: skops.io.dump(model, path)
+
+    assert behaviours(saved(dump(pipeline), dump(copy.deepcopy(pipeline)), "m.skops")) == []
+    assert behaviours(saved(dump(pipeline), dump(edited(pipeline, hyperparameter)), "m.skops")) == [
+        (Area.PIPELINE, "m.skops!schema.json: steps.clf.C")
+    ]
 
 
 STATE = {"a.weight": torch.arange(16.0).reshape(4, 4), "a.bias": torch.ones(4), "n": torch.tensor(3)}

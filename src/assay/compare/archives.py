@@ -119,7 +119,7 @@ def _member(
     windows = [archive.open(inner) if inner is not None else None for archive, inner in (old, new)]
     if name.endswith(".npy"):
         for window, cover, rest in zip(windows, (part.before, part.after), loose, strict=True):
-            if window is not None and not _held(window, cover):
+            if window is not None and not held_array(window, cover):
                 rest.append(window_digest(window))
         return
     if _STORAGE.fullmatch(name) and _listed(part):
@@ -146,9 +146,10 @@ def _listed(part: Part) -> bool:
     return all(cover.complete and cover.specs for cover in (part.before, part.after))
 
 
-def _held(window: Window, cover: Cover) -> bool:
+def held_array(window: Window, cover: Cover) -> bool:
+    """Whether the array in a ``.npy`` member is one of the tensors that are compared."""
     try:
         header = parse_npy(window)
     except AssayError:
         return False
-    return cover.holds(window.start + header.offset, tuple(header.shape), header.dtype)
+    return cover.holds((window.start + header.offset, header.nbytes or 0), tuple(header.shape), header.dtype)

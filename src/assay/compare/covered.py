@@ -55,14 +55,14 @@ class Cover:
         cover.specs = tuple(specs)
         return cover
 
-    def holds(self, offset: int | None, shape: tuple[int, ...], dtype: str) -> bool:
-        """Whether an array of plain numbers is one of the tensors: by where it lies, else by its shape.
+    def holds(self, place: tuple[int, int] | None, shape: tuple[int, ...], dtype: str) -> bool:
+        """Whether an array of plain numbers is one of the tensors: by its place (offset, length), else by its shape.
 
         Taken by shape it is taken once, so that an array nobody lists is not mistaken for one that is.
         """
         if dtype not in _COMPARED:
             return False
-        if offset is not None and offset in self.places:
+        if place is not None and self.places.get(place[0]) == sum(place):
             return True
         if self.shapes[shape] > 0:
             self.shapes[shape] -= 1

@@ -84,7 +84,7 @@ def _held(path: str, item: Dataset, cover: Cover, shapes: set[tuple[str, tuple[i
     """Whether one of the description's tensors is this dataset: by place, by name, or by shape."""
     if (path, item.shape) in shapes and item.dtype not in {"string", "object", "opaque", "compound"}:
         return True
-    return cover.holds(item.extent.offset if item.extent else None, item.shape, item.dtype)
+    return cover.holds((item.extent.offset, item.extent.length) if item.extent else None, item.shape, item.dtype)
 
 
 def _bytes(item: Dataset) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from posixpath import basename, splitext
 
 from assay.compare.described import compare_descriptions
+from assay.compare.estimators import compare_forms
 from assay.compare.gathering import Gathered, Judgement, examples
 from assay.compare.pairing import Pairs, pair
 from assay.compare.roles import area_of, decided, is_tokenizer
@@ -77,7 +78,8 @@ def _alone(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> No
     gone, come = _weights(old, pairs.removed), _weights(new, pairs.added)
     if gone and come:
         carrying = _carry(old, set(gone)) and _carry(new, set(come))
-        _format(gathered, gone, come, carrying=carrying)
+        if len(gone) != 1 or len(come) != 1 or not _forms(gathered, old, gone, new, come):
+            _format(gathered, gone, come, carrying=carrying)
     else:
         gone, come = {}, {}
     for kind, side, paths, told in (
@@ -104,6 +106,11 @@ def _weights(side: Compared, paths: Sequence[str]) -> dict[str, str]:
         if description.format not in FOLDERS:
             found.update((path, description.format) for path in own if path not in found)
     return found
+
+
+def _forms(gathered: Gathered, old: Compared, gone: dict[str, str], new: Compared, come: dict[str, str]) -> bool:
+    """Whether the one file that went and the one that came are one object in two forms, compared part by part."""
+    return compare_forms(gathered, (old, *next(iter(gone.items()))), (new, *next(iter(come.items()))))
 
 
 def _carry(side: Compared, paths: set[str]) -> bool:

@@ -11,28 +11,17 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
-import numpy as np
-
 from assay.compare.covered import Cover
+from assay.compare.spellings import bytes_of, class_name, dtype_text, fields_of, scalar, size_of, without_padding
 from assay.containers.npy import dtype_from_numpy
 from assay.containers.pickle.values import Blob, Call, Global, Persistent, Symbol, Unknown, payload, plain
-from assay.errors import BadFormat
 from assay.trees import Window
 
 MAX_HELD = 64 << 20
 """Bytes of one array that are read to be compared here, because no tensor of the description stands for it."""
 
-_MOVED = {
-    "numpy.core": "numpy._core",
-    "__builtin__": "builtins",
-    "copy_reg": "copyreg",
-    "sklearn.externals.joblib": "joblib",
-}
-_MANGLED = re.compile(r"\.___torch_mangle_\d+")
-_HAS_OBJECT = 0x01  # NPY_ITEM_REFCOUNT in the flags of a dtype's state
 _REBUILT = re.compile(r"torch\._utils\._rebuild_(?:tensor|tensor_v2|tensor_v3|meta_tensor_no_storage)")
 _PARAMETER = re.compile(r"torch\._utils\._rebuild_parameter(?:_with_state)?")
 
@@ -138,15 +127,15 @@ class Viewer:
         if name in {"builtins.set", "builtins.frozenset"} and len(call.args) == 1 and isinstance(call.args[0], list):
             return self._members(call.args[0])
         if name in {"builtins.bytearray", "builtins.bytes", "_codecs.encode"}:
-            data = _bytes(call)
+            data = bytes_of(call)
             if data is not None:
                 return Atom(data)
         if name == "numpy.dtype" and call.args and isinstance(call.args[0], str) and "V" not in call.args[0]:
             return Atom(f"dtype {dtype_text(call)}")
         if name == "numpy._core.multiarray.scalar" and len(call.args) == 2:
-            scalar = _scalar(call)
-            if scalar is not None:
-                return scalar
+            number = scalar(call)
+            if number is not None:
+                return Atom(number)
         if _PARAMETER.fullmatch(name) and call.args:
             return self.view(call.args[0])
         if name == "copyreg._reconstructor" and len(call.args) == 3 and type(call.args[0]) is Global:
@@ -242,23 +231,23 @@ class Viewer:
         return self._numbers_of(dtype, shape, payload(inner), data)
 
     def _numbers_of(self, dtype: Any, shape: Any, place: tuple[int, int] | None, data: Any) -> Numbers | None:
-        sizes = tuple(_size(size) for size in shape) if isinstance(shape, (tuple, list)) else (_size(shape),)
+        sizes = tuple(size_of(size) for size in shape) if isinstance(shape, (tuple, list)) else (size_of(shape),)
         text = dtype_text(dtype)
         if text is None or any(size is None for size in sizes):
             return None
         counted = tuple(size for size in sizes if size is not None)
         name = dtype_from_numpy(text).name
-        offset = self.window.start + place[0] if place is not None and self.plain_bytes else None
-        label = f"{name}{list(counted)}{_fields(dtype)}"
-        if self.cover.holds(offset, counted, name):
+        where = (self.window.start + place[0], place[1]) if place is not None and self.plain_bytes else None
+        label = f"{name}{list(counted)}{fields_of(dtype)}"
+        if self.cover.holds(where, counted, name):
             return Numbers(label, held=True)
-        raw = data if isinstance(data, bytes) else _bytes(data) if type(data) is Call else None
+        raw = data if isinstance(data, bytes) else bytes_of(data) if type(data) is Call else None
         if raw is None and isinstance(data, str):
             raw = data.encode("latin-1", "replace")
         if raw is None and place is not None and place[1] <= MAX_HELD:
             raw = self.window.exactly(*place)
         if raw is not None:
-            raw = _without_padding(raw, dtype)
+            raw = without_padding(raw, dtype)
         return Numbers(
             f"{label} {text}", held=False, digest=hashlib.sha256(raw).hexdigest() if raw is not None else None
         )
@@ -274,121 +263,6 @@ class Viewer:
         sizes = tuple(size for size in shape if isinstance(size, int))
         listed = any(spec.shape == sizes for spec in self.cover.specs)
         return Numbers(label, held=listed and self.cover.complete)
-
-
-def class_name(name: Global) -> str:
-    """The dotted name of a class, under the modules where today's libraries keep it, without torch's own numbers."""
-    module = _MANGLED.sub("", name.module)
-    for old, new in _MOVED.items():
-        if module == old or module.startswith(f"{old}."):
-            module = new + module[len(old) :]
-    return f"{module}.{name.name}"
-
-
-def dtype_text(value: Any) -> str | None:
-    """The short form (``<f8``) of a dtype in a graph; None for objects and records."""
-    if type(value) is Global:
-        return dtype_text(Call(value, (value.name.rstrip("_"),)))
-    if type(value) is not Call or not value.args or not isinstance(value.args[0], str):
-        return None
-    code = value.args[0]
-    state = value.state if isinstance(value.state, tuple) else ()
-    order = state[1] if len(state) > 1 and state[1] in ("<", ">", "|", "=") else "|"
-    text = code if code[:1] in "<>|=" else f"{order}{code}"
-    if "V" in code and len(state) > 7:  # a record: its size and whether it holds objects stand in the state
-        size, flags = state[5], state[7]
-        return f"|V{size}" if isinstance(size, int) and isinstance(flags, int) and not flags & _HAS_OBJECT else None
-    try:
-        found = dtype_from_numpy(text)
-    except BadFormat:
-        return None
-    return text if found.itemsize is not None and found.name != "object" else None
-
-
-def _fields(value: Any) -> str:
-    """Names and types of a record's fields; nothing for other types."""
-    state = value.state if type(value) is Call and isinstance(value.state, tuple) else ()
-    names, fields = state[3:5] if len(state) > 7 else (None, None)
-    if not isinstance(names, tuple) or not isinstance(fields, dict):
-        return ""
-    kinds = [fields.get(name) for name in names]
-    return str(
-        [
-            (name, dtype_text(kind[0]) if isinstance(kind, tuple) and kind else None)
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-    )
-
-
-def _without_padding(raw: bytes, dtype: Any) -> bytes:
-    """Records without the bytes between their fields, in which whatever was in memory is saved."""
-    state = dtype.state if type(dtype) is Call and isinstance(dtype.state, tuple) else ()
-    names, fields = state[3:5] if len(state) > 7 else (None, None)
-    if not isinstance(names, tuple) or not isinstance(fields, dict):
-        return raw
-    try:
-        record = np.dtype(
-            {
-                "names": list(names),
-                "formats": [dtype_text(fields[name][0]) for name in names],
-                "offsets": [fields[name][1] for name in names],
-                "itemsize": state[5],
-            }
-        )
-        values = np.frombuffer(raw, record)
-        return b"|".join(values[name].tobytes() for name in names)
-    except (TypeError, ValueError, KeyError, IndexError):
-        return raw
-
-
-def extent_of(state: Mapping[Any, Any]) -> int | None:
-    """Bytes of the elements that joblib puts behind a wrapper with this state; None for objects."""
-    text = dtype_text(state.get("dtype"))
-    shape = state.get("shape")
-    sizes = [_size(size) for size in shape] if isinstance(shape, (tuple, list)) else [_size(shape)]
-    if text is None or any(size is None for size in sizes):
-        return None
-    return prod(size for size in sizes if size is not None) * (dtype_from_numpy(text).itemsize or 0)
-
-
-def _size(value: Any) -> int | None:
-    if type(value) is Call and type(value.function) is Global and value.function.name == "scalar":
-        made = _scalar(value)
-        value = made.value if made is not None else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60 else None
-
-
-def _scalar(call: Call) -> Atom | None:
-    text, data = dtype_text(call.args[0]), call.args[1]
-    raw = data if isinstance(data, bytes) else _bytes(data) if type(data) is Call else None
-    if raw is None and isinstance(data, str):
-        raw = data.encode("latin-1", "replace")
-    if text is None or raw is None:
-        return None
-    try:
-        values = np.frombuffer(raw, np.dtype(text)).tolist()
-    except (TypeError, ValueError):
-        return None
-    return Atom(values[0]) if len(values) == 1 else None
-
-
-def _bytes(call: Call) -> bytes | None:
-    """Bytes as the protocols before 3 spell them, and bytearrays."""
-    if type(call.function) is not Global:
-        return None
-    if not call.args:
-        return b"" if class_name(call.function) in {"builtins.bytes", "builtins.bytearray"} else None
-    first = call.args[0]
-    if class_name(call.function) == "_codecs.encode":
-        codec = call.args[1] if len(call.args) > 1 else "utf-8"
-        if isinstance(first, str) and codec in {"latin1", "latin-1"}:
-            return first.encode("latin-1", "replace")
-        return None
-    if isinstance(first, bytes) and len(call.args) == 1:
-        return bytes(first)
-    if isinstance(first, str) and len(call.args) == 2 and call.args[1] in {"latin-1", "latin1"}:
-        return first.encode("latin-1", "replace")
-    return _bytes(first) if type(first) is Call and len(call.args) == 1 else None
 
 
 def _mapping(kind: str, pairs: Iterable[tuple[Any, Any]]) -> View:
@@ -413,7 +287,7 @@ def _key(name: Any) -> Any:
     if type(name) is Global:
         return f"<{class_name(name)}>"
     if isinstance(name, Symbol) and type(name) is Call:
-        made = _scalar(name) if len(name.args) == 2 else None
+        made = scalar(name) if len(name.args) == 2 else None
         if made is not None:
-            return made.value
+            return made
     return f"<{type(name).__name__}>"

@@ -13,7 +13,8 @@ from assay.compare.archives import Part
 from assay.compare.boosted import trees_between
 from assay.compare.covered import Cover
 from assay.compare.gathering import Gathered, Judge, Judgement
-from assay.compare.objects import Atom, Lost, Numbers, Parts, View, Viewer, extent_of
+from assay.compare.objects import Atom, Lost, Numbers, Parts, View, Viewer
+from assay.compare.spellings import extent_of
 from assay.compare.values import Change, same
 from assay.containers.archive import Archive, is_archive
 from assay.containers.compressed import unwrap
@@ -35,6 +36,7 @@ LEGACY_PICKLES = 5
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LAYOUT = Judgement(Area.FORMAT, Effect.NOTE, "the layout of another release of torch, which holds the same")
 _CLASS = "(class)"
+PLAIN = frozenset({str, int, float, bool, type(None)})
 ATTRIBUTES = "(attributes)"
 """Where what is set on an ordered dict stands beside its entries."""
 MOVED = "the class moved inside its library"
@@ -232,7 +234,11 @@ class Walk:
         both = []
         for name, part in one.parts.items():
             if name in other.parts:
-                both.append(((*keys, name), part, other.parts[name]))
+                there = other.parts[name]
+                if type(part) is type(there) and type(part) in PLAIN and same(part, there):
+                    self._left -= 1
+                    continue  # most of what there is, and nothing to take apart
+                both.append(((*keys, name), part, there))
             else:
                 self._alone((*keys, name), part, self.old, ItemKind.REMOVED)
         for name, part in other.parts.items():

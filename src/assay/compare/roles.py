@@ -36,6 +36,7 @@ _NAMED: dict[str, Judgement] = {
         ("input_example.json", "serving_input_example.json", "serving_input_payload.json"),
         Judgement(Area.METADATA, Effect.NOTE, "an example kept beside the model"),
     ),
+    "data_config.json": Judgement(Area.PARAMS, Effect.NOTE, "which data it was trained on"),
     "fingerprint.pb": Judgement(Area.METADATA, Effect.NOTE, "checksums that follow from the content"),
     "registered_model_meta": Judgement(Area.METADATA, Effect.NOTE, "where it was registered"),
 }

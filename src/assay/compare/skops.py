@@ -6,20 +6,30 @@ out, because they link the parts of one file and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from assay.compare.archives import held_array
+from assay.compare.covered import Cover
 from assay.compare.documents import MAX_DOCUMENT
 from assay.compare.gathering import Gathered, Judgement
 from assay.compare.noise import noise
 from assay.compare.values import Change, changes
+from assay.containers.archive import Archive
 from assay.containers.documents import parse_json, read_json
 from assay.containers.guard import guarded
+from assay.containers.npy import parse_npy
 from assay.errors import AssayError
 from assay.spec.changes import Area, Effect, ItemKind
 from assay.trees import Window
 
+Read = Callable[[str], Any]
+"""Gives the scalar that a member file holds."""
+ARRAY = "(array)"
 _LINKS = frozenset({"__id__", "file", "__loader__", "__class__", "__module__"})
+_OWN = frozenset({"(key types)", "(protocol)", "(_skops_version)"})
 _STAMP = Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
 _IDENTITY = Judgement(Area.FORMAT, Effect.NOTE, "numbers that link the parts of one file")
 
@@ -38,6 +48,37 @@ def compare_schemas(gathered: Gathered, old: Window, new: Window, path: str) -> 
         gathered.add(_IDENTITY, path, ItemKind.CHANGED)
 
 
+def plain_schema(archive: Archive, cover: Cover) -> Any:
+    """The object in a skops file, with its arrays as ``ARRAY``.
+
+    Raises:
+        AssayError, ValueError: it holds what is compared nowhere.
+    """
+
+    def read(name: str) -> Any:
+        window = archive.open(name)
+        header = parse_npy(window)
+        values = np.frombuffer(window.exactly(header.offset, header.nbytes or 0), header.descr)
+        if header.shape or values.size != 1:
+            raise ValueError(f"{name} is no scalar")
+        scalars.add(name)
+        return values[0].item()
+
+    scalars: set[str] = set()
+    document = _node(read_json(archive.open("schema.json"), MAX_DOCUMENT).value, read)
+    for member in archive.members:
+        if member.name not in {"schema.json", *scalars} and not held_array(archive.open(member.name), cover):
+            raise ValueError(f"{member.name} is no array that is listed")
+    return bare(document)
+
+
+def bare(value: Any) -> Any:
+    """A schema without what only skops says."""
+    if isinstance(value, dict):
+        return {key: bare(item) for key, item in value.items() if key not in _OWN}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
 def _judge(path: str, change: Change) -> Judgement:
     names = [str(key) for key in change.keys]
     if names[-1:] == ["protocol"] or {"_sklearn_version", "_skops_version"} & set(names):
@@ -50,17 +91,25 @@ def _judge(path: str, change: Change) -> Judgement:
     return Judgement(Area.PIPELINE)
 
 
-def _node(value: Any) -> Any:
-    """A node as what it stands for: its class, and its content under the names it has there."""
+def _node(value: Any, read: Read | None = None) -> Any:
+    """A node as what it stands for: its class, and its content under the names it has there.
+
+    With *read* arrays are ``ARRAY`` and NumPy's scalars are what their files hold, so that it can be held against the
+    same object in another form.
+    """
     if isinstance(value, list):
-        return _steps([_node(item) for item in value])
+        return steps([_node(item, read) for item in value])
     if not isinstance(value, Mapping):
         return value
     if "__class__" not in value:
-        return {key: _node(item) for key, item in value.items()}
+        return {key: _node(item, read) for key, item in value.items()}
+    if read is not None and value.get("__loader__") == "TypeNode":
+        return f"<{value.get('__module__')}.{value['__class__']}>"
+    if read is not None and value.get("type") == "numpy" and isinstance(value.get("file"), str):
+        return ARRAY if value["__class__"] == "ndarray" else read(value["file"])
     if value.get("__loader__") == "JsonNode" and isinstance(value.get("content"), str):
         return parse_json(value["content"].encode(), "schema.json").value
-    rest = {key: _node(item) for key, item in value.items() if key not in _LINKS}
+    rest = {key: _node(item, read) for key, item in value.items() if key not in _LINKS}
     content = rest.pop("content", None)
     name = f"{value.get('__module__')}.{value['__class__']}"
     plain = name.startswith("builtins.")
@@ -72,7 +121,7 @@ def _node(value: Any) -> Any:
     return {**({} if plain else {"(class)": name}), **inside, **{f"({key})": item for key, item in rest.items()}}
 
 
-def _steps(values: list[Any]) -> Any:
+def steps(values: list[Any]) -> Any:
     """Steps of a pipeline by name; their order beside them."""
     if values and all(isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) for one in values):
         named = {one[0]: one[1] for one in values}
