@@ -85,6 +85,31 @@ def test_the_stamp_of_a_library_in_a_file_tells_a_re_release_too() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("areas", "words"),
+    [
+        ([], "only the way it is packed differs, nothing that can change what it computes."),
+        ([Area.METADATA], "only metadata differs, nothing"),
+        ([Area.METADATA, Area.FORMAT], "only the way it is packed and metadata differ, nothing"),
+        ([Area.FILES], "only its file has another name."),
+    ],
+)
+def test_what_differs_around_the_same_model_is_named(areas: list[Area], words: str) -> None:
+    items = tuple(item(area, "x", effect=Effect.NOTE) for area in areas)
+
+    assert words in summary(OLD, NEW, moved(state=State.EQUAL), items)
+
+
+def test_where_tensors_came_and_went_is_told_by_the_part_that_is_new() -> None:
+    stayed = tuple(change(f"model.layers.{at}.w.weight", State.CHANGED, 0.1) for at in range(6))
+    deeper = tuple(change(f"model.layers.{at}.w.weight", State.ADDED) for at in (6, 7))
+    head = (change("cls.a.bias", State.REMOVED), change("cls.b.bias", State.REMOVED))
+
+    text = summary(OLD, NEW, (*stayed, *deeper, *head))
+    assert "2 tensors added (model.layers 6 and 7)" in text
+    assert "2 tensors removed (cls)" in text
+
+
 def test_equal_bytes_are_said_in_two_sentences() -> None:
     assert told(OLD, NEW, equal_bytes=True).summary == (
         "The same files as 1/model, byte for byte.",

@@ -242,7 +242,7 @@ def _unmatched(weights: Weights) -> list[str]:
         clauses.append(f"{plural(len(reshaped), 'tensor')} {verb} another shape")
     for changes, verb in ((weights.added, "added"), (weights.removed, "removed")):
         if changes:
-            clauses.append(f"{plural(len(changes), 'tensor')} {verb}{_where(changes)}")
+            clauses.append(f"{plural(len(changes), 'tensor')} {verb}{_where(changes, weights)}")
     return clauses
 
 
@@ -257,21 +257,31 @@ def _common(names: Sequence[str]) -> int:
     return shared
 
 
-def _where(changes: Sequence[TensorChange]) -> str:
+def _where(changes: Sequence[TensorChange], weights: Weights) -> str:
     """The parts that hold them, where that is short to say."""
-    common = _common([change.name for change in changes])
     split = [re.split(r"[./]", change.name) for change in changes]
-    prefix = ".".join(split[0][:common])
-    if any(len(parts) <= common + 1 for parts in split):
-        named = [prefix or parts[0] for parts in split]
-    else:
-        named = [parts[common] for parts in split]
+    at = _level(split, weights)
+    prefix = ".".join(split[0][:at])
+    leaves = any(len(parts) <= at + 1 for parts in split)
+    named = [(prefix if at else parts[0]) if leaves else parts[at] for parts in split]
     counted = [part for part, _ in Counter(named).most_common()]
     if len(counted) > _PARTS or any(len(part) > _SHORT for part in (*counted, prefix)):
         return ""
     if all(part.isdigit() for part in counted) and prefix:
         return f" ({brief(prefix)} {listing(sorted(counted, key=int), 3)})"
     return f" ({listing([brief(part) for part in counted], 3)})"
+
+
+def _level(split: Sequence[Sequence[str]], weights: Weights) -> int:
+    """How many leading parts of names to leave out: those that all share, and that tensors which stayed share too."""
+    stayed = [re.split(r"[./]", change.name) for change in weights.pairs]
+    at = 0
+    while all(len(parts) > at + 1 and parts[at] == split[0][at] for parts in split):
+        prefix = list(split[0][: at + 1])
+        if not any(parts[: at + 1] == prefix for parts in stayed):
+            break
+        at += 1
+    return at
 
 
 def _renamed(weights: Weights) -> list[str]:

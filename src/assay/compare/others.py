@@ -66,7 +66,7 @@ def _clause(area: Area, found: Sequence[Item]) -> str:
     if area in _COUNTED:
         short = all(len(place) <= _SHORT for place in places[:_NAMED])
         return f"{plural(len(found), noun)} {_verb(found)}" + (f" ({named})" if short else "")
-    where = f"{len(found):,} places ({named})"
+    where = f"{len(found):,} places" + (f" ({named})" if all(len(place) <= _SHORT for place in places[:_NAMED]) else "")
     return f"the {noun} changed in {where}"
 
 

@@ -38,6 +38,9 @@ _WITH = {
 """What else the same weights can come with, in the order of a sentence."""
 
 
+_ABOUT = {Area.METADATA: "metadata", Area.FORMAT: "the way it is packed", Area.FILES: "files beside the model"}
+
+
 def sentences(
     old: Compared,
     new: Compared,
@@ -130,13 +133,11 @@ def _same(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
     if library:
         return f"The same model as {was}, re-released with {library}."
     noted = sorted({item.area for item in items}, key=list(Area).index)
-    what = "only the way it is packed differs"
-    if noted:
-        about = {Area.METADATA: "metadata", Area.FORMAT: "the way it is packed", Area.FILES: "files beside the model"}
-        what = f"only {listing([about.get(area, area.value) for area in noted], 4)} differ" + (
-            "s" if len(noted) == 1 else ""
-        )
-    return f"The same model as {was}: {what}, nothing that can change what it computes."
+    if before.files == after.files == 1 and noted == [Area.FILES]:
+        return f"The same model as {was}: only its file has another name."
+    words = [_ABOUT.get(area, area.value) for area in noted] or ["the way it is packed"]
+    verb = "differ" if len(words) > 1 or noted == [Area.FILES] else "differs"
+    return f"The same model as {was}: only {listing(words, 4)} {verb}, nothing that can change what it computes."
 
 
 def _library(before: Side, after: Side, items: Sequence[Item]) -> str:
