@@ -35,7 +35,8 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 
 def test_the_public_names_are_pinned() -> None:
     names = (
-        "AssayError bill_of_materials convert inspect load open pull push scan show sign signatures verify versions "
-        "vulnerabilities"
+        "AssayError Example add_base approve bill_of_materials bisect confirm_base convert diff du evaluate gc "
+        "import_from inspect lineage load metrics open pin promote pull push rehearse remove retract_base rollback "
+        "scan show sign signatures unalias unpin verify versions vulnerabilities yank"
     )
     assert assay.__all__ == names.split()
