@@ -86,6 +86,18 @@ def test_damaged_memory_is_made_again(damage, tmp_path: Path) -> None:
     assert len(kept) == 2
 
 
+def test_memory_of_another_layout_is_not_believed(tmp_path: Path) -> None:
+    sides = tuple(of_arrays(tensors, pushed=True) for tensors in pair())
+    options = Options(memory=tmp_path)
+    compare_tensors(*sides, options)
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text().replace('"schema":1', '"schema":2'))
+
+    compare_tensors(*sides, options)
+
+    assert [json.loads(file.read_text())["schema"] for file in tmp_path.iterdir()] == [1, 1]
+
+
 def test_a_wrong_digest_in_memory_hides_nothing_that_has_no_twin(tmp_path: Path) -> None:
     sides = tuple(of_arrays(tensors, pushed=True) for tensors in pair())
     options = Options(memory=tmp_path)
@@ -146,7 +158,9 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     one = sparse(tmp_path / "one.safetensors", 1 << 29, b"\0\0\0\0")
     other = sparse(tmp_path / "other.safetensors", 1 << 29, b"\0\0\x80\x3f")
     small = sparse(tmp_path / "small.safetensors", 1 << 16, b"\0\0\0\0")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "builders"), "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    places = [str(Path(__file__).parents[1] / "builders"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(places)
 
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(one), str(other), str(small)],

@@ -100,6 +100,26 @@ def test_a_tensor_that_becomes_zero_has_no_norm_and_no_cosine() -> None:
     assert close(numbers.relative_l2, 1)
 
 
+def test_a_tensor_that_nearly_vanishes_keeps_its_own_norm() -> None:
+    a = weights(1, 3 * BLOCK)
+    b = weights(2, 3 * BLOCK, scale=1e-6)
+
+    numbers = only(a, b).numbers
+
+    assert close(numbers.new_norm, np.linalg.norm(b.astype(np.float64)), 1e-4)
+    assert close(numbers.new_std, b.astype(np.float64).std(), 1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["up", "down"])
+def test_the_largest_step_counts_in_either_direction(sign) -> None:
+    a = weights(1, 3 * BLOCK)
+    b = a.copy()
+    b[BLOCK + 7] += sign * np.float32(3)
+    b[7] -= sign * np.float32(1)
+
+    assert close(only(a, b).numbers.max_abs, 3)
+
+
 def test_a_tensor_that_was_zero_has_moved_infinitely() -> None:
     numbers = only(np.zeros(100, np.float32), weights(1, 100)).numbers
 
