@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -138,6 +140,25 @@ def test_a_requirement_that_no_index_has_is_named_and_nothing_is_left(tmp_path: 
 
     assert raised.value.code == "requirement-missing"
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+def test_a_package_that_would_have_to_be_built_is_not_unless_the_person_says_so(tmp_path: Path, index: str) -> None:
+    folder = tmp_path / "index" / "source"
+    folder.mkdir()
+    marker = tmp_path / "it-ran"
+    script = f"open({str(marker)!r}, 'w').close()\nraise SystemExit(1)\n".encode()
+    with tarfile.open(folder / "source-1.0.tar.gz", "w:gz") as archive:
+        for name, data in (("setup.py", script), ("PKG-INFO", b"Metadata-Version: 2.1\nName: source\nVersion: 1.0\n")):
+            member = tarfile.TarInfo(f"source-1.0/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    (folder / "index.html").write_text('<!DOCTYPE html><html><body><a href="source-1.0.tar.gz">x</a></body></html>')
+
+    with pytest.raises(CouldNot, match=r"no index has source==1\.0 as a wheel") as raised:
+        _build(_wanted("source==1.0"), index, tmp_path / "cache")
+
+    assert raised.value.code == "requirement-missing"
+    assert not marker.exists()
 
 
 def test_requirements_that_contradict_each_other_are_said_to(tmp_path: Path, index: str) -> None:
