@@ -20,6 +20,7 @@ from assay.pages.views import (
     foremost,
     is_diff,
     legend,
+    place,
     row,
     strips,
     transition,
@@ -93,7 +94,7 @@ def report(comparison: Comparison, *, every: bool) -> Iterator[RenderableType]:
     if changed:
         yield from ("", _heading("Tensors", counts(comparison)), _tensors(changed, every=every))
     for title, items in by_area(comparison.items):
-        yield from ("", _heading(title), _items(items, single=comparison.old.files == comparison.new.files == 1))
+        yield from ("", _heading(title), _items(items, comparison))
     if comparison.findings:
         yield from ("", _heading("About this comparison"), _findings(comparison))
 
@@ -153,7 +154,7 @@ def _tensors(changed: Sequence[TensorChange], *, every: bool) -> Group:
     return Group(*parts)
 
 
-def _items(items: Sequence[Item], *, single: bool) -> Group:
+def _items(items: Sequence[Item], comparison: Comparison) -> Group:
     """The items of one area: those that can change behaviour first, and of the others a few."""
     grave = [item for item in items if item.effect is Effect.BEHAVIOUR][:_ITEMS]
     notes = [item for item in items if item.effect is Effect.NOTE][: max(0, min(_NOTES, _ITEMS - len(grave)))]
@@ -170,7 +171,7 @@ def _items(items: Sequence[Item], *, single: bool) -> Group:
         if item.why and item.why != why:
             what.append(f"  ({one_line(item.why, 160)})", style="dim")
         why = item.why
-        table.add_row(sign, Text(_place(item, single=single), style="" if behaviour else "dim"), what)
+        table.add_row(sign, Text(place(item, comparison), style="" if behaviour else "dim"), what)
         if lines and diffs < _DIFFS:
             diffs += 1
             parts += [table, Padding(_diff(item.text or ""), (0, 0, 0, 5))]
@@ -189,12 +190,6 @@ def _grid() -> Table:
     table.add_column(overflow="fold", max_width=max(20, answers().width // 2))
     table.add_column(overflow="fold")
     return table
-
-
-def _place(item: Item, *, single: bool) -> str:
-    """Where it is; without the file when there is only one."""
-    inside = item.path.rpartition(": ")[2]
-    return one_line(inside if single and inside else item.path, 160)
 
 
 def _diff(text: str) -> Text:

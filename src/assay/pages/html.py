@@ -23,6 +23,7 @@ from assay.pages.views import (
     foremost,
     is_diff,
     legend,
+    place,
     row,
     strips,
     titles,
@@ -97,7 +98,7 @@ def _templates() -> Environment:
     )
     made.filters["root"] = math.sqrt
     made.filters.update(size=size, number=number, percent=percent, line=one_line, plural=plural)
-    made.globals.update(transition=transition, diff_lines=diff_lines, is_diff=is_diff)
+    made.globals.update(transition=transition, place=place, diff_lines=diff_lines, is_diff=is_diff)
     return made
 
 

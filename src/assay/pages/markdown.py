@@ -16,6 +16,7 @@ from assay.pages.views import (
     foremost,
     is_diff,
     legend,
+    place,
     row,
     strips,
     titles,
@@ -56,7 +57,7 @@ def markdown(comparison: Comparison) -> str:
         ("cannot", [item for item in items if item.effect is Effect.NOTE]),
     ):
         if some:
-            parts.append(_folded(f"{plural(len(some), 'other difference')} that {title}", _items(some)))
+            parts.append(_folded(f"{plural(len(some), 'other difference')} that {title}", _items(some, comparison)))
     if comparison.findings:
         lines = [
             [prose(one.severity.value), prose(one_line(one.message, 300)), code(one.path)]
@@ -131,7 +132,7 @@ def _layers(comparison: Comparison) -> str:
     return _folded("Layer by layer", f"{table}\n\n{prose('Signs: ' + signs)}")
 
 
-def _items(items: Sequence[Item]) -> str:
+def _items(items: Sequence[Item], comparison: Comparison) -> str:
     rows = []
     for item in items[:MAX_ROWS]:
         told = [code(transition(item))] if transition(item) else []
@@ -139,19 +140,19 @@ def _items(items: Sequence[Item]) -> str:
             told.append(prose(one_line(item.text, 300)))
         if item.why:
             told.append(f"({prose(one_line(item.why, 200))})")
-        rows.append([item.area.value, code(item.path), " ".join(told)])
+        rows.append([item.area.value, code(place(item, comparison)), " ".join(told)])
     parts = [_table(("Area", "Where", "What"), rows, len(items))]
-    parts += [_diff(item) for item in items[:MAX_ROWS] if item.text and is_diff(item.text)]
+    parts += [_diff(item, comparison) for item in items[:MAX_ROWS] if item.text and is_diff(item.text)]
     return "\n\n".join(parts)
 
 
-def _diff(item: Item) -> str:
+def _diff(item: Item, comparison: Comparison) -> str:
     assert item.text is not None
     lines = [visible(line)[:400] for line in item.text.split("\n")]
     more = len(lines) - _MAX_DIFF
     shown = "\n".join([*lines[:_MAX_DIFF], *([f"… {more} more lines"] if more > 0 else [])])
     fence = "`" * max(3, max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
-    return f"{code(item.path)}\n\n{fence}diff\n{shown}\n{fence}"
+    return f"{code(place(item, comparison))}\n\n{fence}diff\n{shown}\n{fence}"
 
 
 def _folded(title: str, body: str) -> str:

@@ -278,6 +278,13 @@ def transition(item: Item) -> str:
     return f"{value(item.old)} → {value(item.new)}"
 
 
+def place(item: Item, comparison: Comparison) -> str:
+    """Where an item is, in one line; without the file when each side has only one."""
+    inside = item.path.rpartition(": ")[2]
+    single = comparison.old.files == comparison.new.files == 1
+    return one_line(inside if single and inside else item.path, _NAME)
+
+
 def is_diff(text: str) -> bool:
     """Whether a text is a unified diff, or otherwise needs its lines."""
     return "\n" in text.strip()
