@@ -104,6 +104,12 @@ def test_what_all_names_begin_with_does_not_hide_the_modules() -> None:
     assert group_names(names) == ["model.state_dict.a", "model.state_dict.b", "model.state_dict.convs.0"]
 
 
+def test_a_model_of_nothing_but_layers_is_rolled_up_by_layer() -> None:
+    names = [f"model.layers.{layer}.{part}.weight" for layer in range(2) for part in "qkv"]
+
+    assert group_names(names) == ["model.layers.0"] * 3 + ["model.layers.1"] * 3
+
+
 def test_frozen_and_moved_parts_are_told_apart() -> None:
     old = {f"layers.{at}.weight": weights(at, 64, 64) for at in range(4)}
     new = {**old, "layers.3.weight": merged(old["layers.3.weight"], 4, by=0.03)}

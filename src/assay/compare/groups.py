@@ -24,7 +24,7 @@ def group_names(names: Sequence[str]) -> list[str]:
     """
     common = _common(names)
     for depth in (8, 4, 3, 2, 1):
-        groups = [name[:common] + _group(name[common:], depth) for name in names]
+        groups = [name[:common] + _group(name[common:], depth, inside=common > 0) for name in names]
         if len(set(groups)) <= MAX_GROUPS:
             return groups
     kept = {group for group, _ in Counter(groups).most_common(MAX_GROUPS - 1)}
@@ -40,13 +40,13 @@ def _common(names: Sequence[str]) -> int:
     return max(least.rfind(".", 0, alike), least.rfind("/", 0, alike)) + 1
 
 
-def _group(name: str, depth: int) -> str:
+def _group(name: str, depth: int, *, inside: bool) -> str:
     parts = list(_PARTS.finditer(name))
     if len(parts) < 2:
         return name
     head = parts[:-1]
     for at, part in enumerate(head[:depth]):
-        if part[0].isdigit() and at:
+        if part[0].isdigit() and (at or inside):
             return name[: part.end()]
     return name[: head[min(len(head), depth, 2) - 1].end()]
 
