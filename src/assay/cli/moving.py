@@ -23,7 +23,7 @@ from assay.service.gate import located
 from assay.service.lineage import bases_given
 from assay.service.publish import Claims, Pushed
 from assay.service.scan import admit
-from assay.spec.json import Json
+from assay.spec.json import Json, read_scalar
 from assay.spec.reference import Reference
 from assay.spec.report import Verdict
 from assay.wiring.auditing import guard_of
@@ -217,18 +217,4 @@ def numbers_of(items: tuple[str, ...]) -> dict[str, float]:
 
 
 def _values(items: tuple[str, ...]) -> dict[str, Json]:
-    return {key: _value(value) for key, value in _pairs(items, "--param", "KEY=VALUE")}
-
-
-def _value(text: str) -> Json:
-    """A parameter as typed: a number or a truth value where it reads as one, else text."""
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            return value
-    return text
+    return {key: read_scalar(value) for key, value in _pairs(items, "--param", "KEY=VALUE")}
