@@ -66,7 +66,7 @@ def bisect(
     policy: str | None,
     as_json: bool,
 ) -> int:
-    """Find the version of NAME that broke it, by testing few of those between a good and a bad one.
+    """Find the version of NAME that broke it, by halving.
 
     COMMAND stands after --; it runs in this folder with {path} for the folder of a version's files (a private copy),
     {file} for its only file, {ref}, {version} and {digest}. It exits with 0 where a version is good, with 125 where

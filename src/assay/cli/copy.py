@@ -36,7 +36,7 @@ def copy(
     aliases: bool,
     as_json: bool,
 ) -> None:
-    """Copy a version to another home or an OCI image layout, or back.
+    """Copy a version to another home or OCI layout, or back.
 
     DESTINATION is home:DIR, the folder of another registry; or one of the two is oci:DIR[:TAG]. Everything said about
     a version goes along, and only what is missing is moved. A home numbers what it gets: with --all into a new name the

@@ -47,7 +47,7 @@ def diff(
     audit: bool,
     as_json: bool,
 ) -> int:
-    """Say what changed from OLD to NEW, and whether NEW can take OLD's place.
+    """Say what changed, and whether NEW can take OLD's place.
 
     OLD and NEW are paths, references or oci:DIR[:TAG]. Exit status: 0 nothing that can change behaviour differs,
     1 something does, 2 it could not be compared to the end.

@@ -31,7 +31,7 @@ _SHARED = 3
 @json_option
 @click.pass_context
 def du(context: click.Context, reference: str | None, top: int | None, *, as_json: bool) -> None:
-    """Show where the bytes are: of all models, of NAME's versions, or of one version's files.
+    """Show where the bytes are, of all models or of one.
 
     Logical is what a pull writes; stored counts each blob once; exclusive is what would come back. A bar shows stored,
     its full part exclusive, against the largest.

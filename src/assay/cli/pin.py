@@ -30,7 +30,7 @@ def pin(context: click.Context, reference: str, reason: str, *, as_json: bool) -
 @json_option
 @click.pass_context
 def unpin(context: click.Context, reference: str, reason: str, *, as_json: bool) -> None:
-    """Take a pin back: retention rules may give the version up again."""
+    """Take a pin back: the version may be given up again."""
     registry = registry_of(context)
     version = removing.resolve_one(registry, Reference.parse(reference))
     _report(removing.unpin(registry, version, reason=reason), as_json=as_json)

@@ -66,7 +66,7 @@ def rehearse(
     policy: str | None,
     as_json: bool,
 ) -> int:
-    """Load a version in a clean environment and run its golden example.
+    """Load a version in a clean environment and try it out.
 
     The environment is built from what was recorded at push. The model runs in a process of its own, without network and
     without your home folder. Exit status: 0 it passed, 1 it did not, 2 the environment could not be built.

@@ -21,7 +21,7 @@ from assay.spec.reference import Reference
 @json_option
 @click.pass_context
 def remove(context: click.Context, reference: str, reason: str, *, yes: bool, as_json: bool) -> None:
-    """Give a version up, on record; assay gc then frees what nothing else needs.
+    """Give a version up, on record; gc then frees its bytes.
 
     The version keeps its number, which is never used again. A version that an alias points at or that is pinned is not
     removed. Leaked or unlicensed bytes are better purged: that takes them at once, whatever points at them.
