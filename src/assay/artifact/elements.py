@@ -186,6 +186,8 @@ def flat_part(array: Array, start: int, stop: int) -> Array:
     """Elements [start, stop) of an array in C order; a view where they lie one after the other."""
     if array.flags.c_contiguous:
         return array.reshape(-1)[start:stop]
+    if stop <= start:
+        return np.empty(0, array.dtype)
     parts: list[Array] = []
     _gather(array, start, stop, parts)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
