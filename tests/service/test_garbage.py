@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,6 +119,40 @@ def test_what_a_young_manifest_names_stays_with_it(two, registry: Registry) -> N
     assert Digest.of(b'{"threshold": 0.5}') in kept
     assert manifest.digest not in kept
     assert doomed - kept == {one.digest for one in planned.doomed}
+
+
+def test_names_in_quarantine_are_names(push, registry: Registry, model: Path) -> None:
+    version = push(model, "quarantine/team/model").version
+
+    assert garbage.plan(registry, grace=NOW).doomed == ()
+    assert verify.verify(registry, version).ok
+
+
+def test_a_version_under_two_names_lives_until_the_last_is_given_up(push, registry: Registry, model: Path) -> None:
+    first, second = push(model, "a").version, push(model, "b").version
+    removing.remove(registry, first, reason="old")
+    assert collect(registry, grace=NOW).removed == 0
+    assert verify.verify(registry, second).ok
+
+    removing.remove(registry, second, reason="old")
+
+    assert collect(registry, grace=NOW).removed > 0
+    assert list(registry.blobs.digests()) == []
+
+
+def test_who_may_only_read_a_home_sees_what_would_go_and_is_told_when_it_cannot(
+    two, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.blobs.add(b"never named")
+    planned = garbage.plan(registry, grace=NOW)
+
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError) as caught:
+        garbage.collect(registry, planned)
+    assert caught.value.code == "store-read-only"
 
 
 def test_what_was_never_named_is_left_by_an_interrupted_push(registry: Registry) -> None:

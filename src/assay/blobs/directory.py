@@ -13,6 +13,7 @@ Not here: whether bytes match their digest later (``assay.service``), and what a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -108,7 +109,7 @@ class DirectoryStore:
     def hold(self) -> Iterator[None]:
         """Until the end, no sweep deletes what is added or renewed from here on."""
         with ExitStack() as held:
-            with self._writing("a hold"):
+            with self._writing("anything"):
                 held.enter_context(self.staging.new(prefix=HOLD))
             yield
 
@@ -132,19 +133,19 @@ class DirectoryStore:
             StorageError: the store cannot be written.
         """
         with ExitStack() as locked:
-            with self._writing("a sweep"):
+            with self._failing("clean up"):
                 locked.enter_context(self._gate.alone())
                 sweep = DirectorySweep(self._path, self.staging.held_since())
             try:
                 yield sweep
             finally:
-                with self._writing("a sweep"):
+                with self._failing("clean up"):
                     for folder in sweep.touched:
                         _flush(folder)
 
     def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
         """What dead writers left in ``staging/``."""
-        with self._writing("what was left"):
+        with self._failing("look at what was left in"):
             found = [
                 Leftover(f"{self.staging.folder.name}/{path.name}", seen.st_size, moment(seen.st_mtime_ns))
                 for path, seen in self.staging.dead()
@@ -325,6 +326,9 @@ class DirectoryStore:
                 os.utime(self._path(digest))
             except (FileNotFoundError, PermissionError):
                 return False
+            except OSError as error:
+                if error.errno != errno.EROFS:  # who can write nothing can name nothing either
+                    raise
         return True
 
     def _copy_afresh(self, digest: Digest) -> bool:
@@ -345,6 +349,13 @@ class DirectoryStore:
 
     def _flush_folder(self, digest: Digest) -> None:
         _flush(self._path(digest).parent)
+
+    @contextmanager
+    def _failing(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError.of(error, f"cannot {doing} {self.root}") from error
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
