@@ -225,7 +225,8 @@ def test_what_came_with_an_accelerator_only_comes_with_it_again() -> None:
 
     assert found.requirements == ("torch==2.13.0",)
     assert found.constraints == ("nvidia-cublas==13.0.1", "triton==3.5.0")
-    assert not found.cpu
+    assert found.cpu
+    assert not wanted(_environment(numpy="2.4.6"), [], what="x").cpu
 
 
 def test_without_a_record_the_files_say_what_is_needed_and_what_examples_are_made_of_comes_along() -> None:

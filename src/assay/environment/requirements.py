@@ -48,7 +48,7 @@ class Wanted:
         constraints: exact versions of what may come along with these.
         own: of Assay's loaders.
         python: version that was recorded.
-        cpu: whether torch was recorded as a build for processors only.
+        cpu: whether torch is among them: a rehearsal shows no accelerator, so that its build for processors will do.
         source: ``environment`` or ``description``.
         notes: what a person should know.
     """
@@ -102,7 +102,7 @@ def wanted(
         constraints=tuple(sorted(constraints)),
         own=tuple(text for name, text in _own().items() if name not in found),
         python=str(recorded) if recorded else None,
-        cpu="torch" in pins and pins["torch"].local == "cpu",
+        cpu="torch" in found,
         source="environment" if pins else "description",
         notes=notes,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
@@ -101,7 +101,7 @@ class CleanEnvironments:
                 requirements=needed.requirements,
                 own=needed.own,
                 seconds=made.seconds,
-                notes=(*needed.notes, *_other_python(python, needed.python)),
+                notes=(*needed.notes, *_other_python(python, needed.python), *_accelerated(made.installed)),
             )
             site = tuple(made.folder.glob("lib*/python*/site-packages"))
             yield Interpreter(made.python, python.version, (made.folder, *python.folders), python.path, site), place
@@ -152,6 +152,18 @@ def _other_python(python: Interpreter, recorded: str | None) -> tuple[str, ...]:
     if recorded is None or recorded == python.version:
         return ()
     return (f"recorded with Python {recorded}, rehearsed with {python.version}",)
+
+
+def _accelerated(installed: Iterable[str]) -> tuple[str, ...]:
+    if not any(name.lower().startswith("nvidia") for name in installed):
+        return ()
+    return (_IN_VAIN,)
+
+
+_IN_VAIN = (
+    "libraries for accelerators were installed, gigabytes that a rehearsal does not use; an index for processors "
+    "(--index-url) or uv spares them"
+)
 
 
 def _write_task(file: Path, model: Model, shown: Path) -> None:
