@@ -46,6 +46,7 @@ def test_worse_metrics_do_not_stand_against_it() -> None:
         (onnx(), onnx(inputs=()), Answer.UNKNOWN, "it does not state its inputs any more"),
         (onnx(), onnx(requirements=("onnxruntime", "flash-attn")), Answer.NO, "it needs flash-attn now"),
         (onnx(), onnx(format="tflite"), Answer.UNKNOWN, "another format (onnx → tflite)"),
+        (side(requirements=("transformers", "torch")), side(requirements=("transformers", "safetensors")), Answer.YES, "no new requirement"),
         (side(framework="pytorch"), side(framework="tensorflow"), Answer.NO, "another framework runs it: tensorflow"),
         (side(task="fill-mask"), side(task="text-classification"), Answer.NO, "another task"),
         (side(tokenizer=tokenizer(100)), side(tokenizer=tokenizer(101)), Answer.NO, "vocabulary grew from 100 to 101"),
@@ -141,6 +142,14 @@ def test_bare_weights_must_hold_the_tensors_that_the_callers_code_knows(changes,
     assert decision.answer is Answer.NO
     assert any(because in reason for reason in decision.reasons), decision.reasons
     assert told(whole, whole, changes).drop_in.answer is Answer.YES
+
+
+def test_integers_that_stand_for_weights_need_somebody_who_knows_their_scales() -> None:
+    changes = (change("a", State.RECAST, dtypes=("float32", "int8"), compared=False),)
+
+    decision = told(side("p", format="pytorch"), side("q", format="pytorch"), changes).drop_in
+    assert decision.answer is Answer.UNKNOWN
+    assert decision.reasons == ("its weights are int8 instead of float32: what runs it must know their scales",)
 
 
 def test_an_optimizers_state_that_was_left_out_is_missed_by_nobody() -> None:

@@ -100,6 +100,14 @@ def test_what_differs_around_the_same_model_is_named(areas: list[Area], words: s
     assert words in summary(OLD, NEW, moved(state=State.EQUAL), items)
 
 
+def test_names_that_differ_around_the_same_model_are_named() -> None:
+    changes = tuple(change(f"module.{at}.weight", was=f"{at}.weight") for at in range(3))
+
+    text = summary(OLD, NEW, changes)
+    assert "only the names of its tensors differ, nothing" in text
+    assert 'all under other names (prefix "module." added)' in text
+
+
 def test_where_tensors_came_and_went_is_told_by_the_part_that_is_new() -> None:
     stayed = tuple(change(f"model.layers.{at}.w.weight", State.CHANGED, 0.1) for at in range(6))
     deeper = tuple(change(f"model.layers.{at}.w.weight", State.ADDED) for at in (6, 7))

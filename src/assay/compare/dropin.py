@@ -53,6 +53,15 @@ _GRAPHS = frozenset({"torchscript", "torch-export", "onnx"})
 TENSOR_RULE = "diff-unreadable-tensor"
 """Rule of findings about single tensors, whose states tell the same."""
 
+_BRINGS: Mapping[str, frozenset[str]] = {
+    "transformers": frozenset({"safetensors", "tokenizers", "numpy"}),
+    "sentence-transformers": frozenset({"transformers", "tokenizers", "safetensors", "torch", "numpy"}),
+    "diffusers": frozenset({"safetensors", "numpy"}),
+    "peft": frozenset({"transformers", "safetensors", "torch", "tokenizers", "numpy"}),
+    "scikit-learn": frozenset({"joblib", "numpy"}),
+}
+"""What comes with a distribution, as its own metadata requires it: nobody has to install that in addition."""
+
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -99,7 +108,7 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
     if before is None or after is None:
         return
     one, other = old.side().framework, new.side().framework
-    if before.format != after.format and one != other:
+    if before.format != after.format and one and other and one != other:
         yield Answer.NO, f"another format, which another library runs ({before.format} → {after.format})"
     elif one and other and one != other and before.format not in _EXCHANGED:
         yield Answer.NO, f"another framework runs it: {brief(other)} instead of {brief(one)}"
@@ -158,6 +167,10 @@ def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> I
     """For bare weights: the code that builds the model must find the tensors it knows; for others, the same outputs."""
     model = [one for one in changes if one.effect is Effect.BEHAVIOUR or one.state is State.EQUAL]
     model = [one for one in model if not one.beside_the_model]
+    scaled = [one for one in model if one.state is State.RECAST and one.numbers is None]
+    if scaled and scaled[0].old and scaled[0].new:
+        dtypes = f"{brief(scaled[0].new.dtype)} instead of {brief(scaled[0].old.dtype)}"
+        yield Answer.UNKNOWN, f"its weights are {dtypes}: what runs it must know their scales"
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
     if not sides or not any(change.old and change.new for change in model):
         return
@@ -212,7 +225,8 @@ def _part(change: TensorChange) -> str:
 def _needs(old: Compared, new: Compared) -> Iterator[Reason]:
     """Libraries that it takes now, and those of which another main release made it."""
     before, after = _requirements(old), _requirements(new)
-    more = sorted(set(after) - set(before))
+    there = set(before).union(*(_BRINGS.get(name, frozenset()) for name in before))
+    more = sorted(set(after) - there)
     if before and more:
         yield Answer.NO, f"it needs {listing([brief(name) for name in more], 4)} now"
     elif before or after:

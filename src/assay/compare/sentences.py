@@ -83,7 +83,7 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
     if kin is Kinship.IDENTICAL:
         return f"The same files as {was}, byte for byte."
     if kin is Kinship.SAME_MODEL:
-        return _same(was, before, after, items)
+        return _same(was, before, after, items, tensors)
     if kin is Kinship.SAME_WEIGHTS:
         return _same_weights(was, before, after, items)
     if kin is Kinship.RECAST:
@@ -126,17 +126,19 @@ def _resized_head(weights: Weights) -> bool:
     return any(is_head(one) and one.new is not None and one.new.shape[:1] not in vocabulary for one in resized)
 
 
-def _same(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
+def _same(was: str, before: Side, after: Side, items: Sequence[Item], tensors: Tensors) -> str:
     if before.format != after.format:
         return f"The same model as {was} in another format ({before.format} → {after.format})."
     library = _library(before, after, items)
     if library:
         return f"The same model as {was}, re-released with {library}."
     noted = sorted({item.area for item in items}, key=list(Area).index)
-    if before.files == after.files == 1 and noted == [Area.FILES]:
+    renamed = any(one.old and one.new and one.old.name != one.new.name for one in tensors.changes)
+    if before.files == after.files == 1 and noted == [Area.FILES] and not renamed:
         return f"The same model as {was}: only its file has another name."
-    words = [_ABOUT.get(area, area.value) for area in noted] or ["the way it is packed"]
-    verb = "differ" if len(words) > 1 or noted == [Area.FILES] else "differs"
+    words = [_ABOUT.get(area, area.value) for area in noted]
+    words = (["the names of its tensors"] if renamed else []) + words or ["the way it is packed"]
+    verb = "differ" if len(words) > 1 or renamed or noted == [Area.FILES] else "differs"
     return f"The same model as {was}: only {listing(words, 4)} {verb}, nothing that can change what it computes."
 
 

@@ -72,7 +72,8 @@ class Numbers:
         difference_norm: ``‖b-a‖₂``, so that groups of tensors can be summed up.
         old_norm, new_norm: ``‖a‖₂``, ``‖b‖₂``.
         old_mean, new_mean, old_std, new_std: of the finite elements.
-        old_nonfinite, new_nonfinite: elements that are NaN or infinite; they are left out of everything above.
+        old_nonfinite, new_nonfinite: elements that are NaN or infinite; they are left out of everything above but
+            ``changed_fraction``.
         cast_error: for recast tensors, the relative L2 between the old elements and the same cast to the new dtype;
             None otherwise.
         rank: estimated rank of ``b-a`` when that is markedly below full (an adapter was merged); None when it is not,
@@ -105,7 +106,8 @@ class TensorChange:
         old, new: the two; None for what was added or removed.
         match: how they were matched; None without a partner.
         transform: what was done to the old elements before they were compared: ``"transposed"``, ``"reshaped"``
-            (same elements in the same order under another shape); None for nothing.
+            (same elements in the same order under another shape), ``"heads interleaved"`` (rows of attention heads in
+            the other order that rotary embeddings are stored in); None for nothing.
         numbers: how the elements differ; None for equal ones, for those without a partner, and where shapes differ
             (then over the common block, when rows were added or taken away: ``shared``).
         shared: for reshaped tensors, the block at the origin that both have, over which ``numbers`` is taken.
