@@ -20,6 +20,12 @@ from assay.trees import Source
 MAX_WHOLE = 1 << 30
 """Bytes of one tensor that are brought into memory at once, where there is no other way."""
 
+SMALL = 1 << 20
+"""Bytes up to which a far tensor is read at once instead of in places."""
+
+MAX_RUNS = 32
+"""Requests that single places of a far tensor may cost."""
+
 Array = NDArray[np.generic]
 Release = Callable[[int, int], None]
 """Gives pages back: first byte and the byte after the last one, counted from the start of the file."""
@@ -165,8 +171,14 @@ class RangeElements:
         return self.stretch(0, size).reshape(self._shape)
 
     def pick(self, positions: NDArray[np.int64]) -> Array:
-        """The elements at the given places of the flat array."""
-        return self.grid().reshape(-1)[positions]
+        """The elements at the given places of the flat array: run by run where there are few, else out of all."""
+        starts = np.flatnonzero(np.diff(positions, prepend=positions[:1] - 2) != 1)
+        if not 0 < len(starts) <= MAX_RUNS or prod(self._shape) * self._dtype.itemsize <= SMALL:
+            return self.grid().reshape(-1)[positions]
+        ends = [*(int(at) for at in starts[1:]), len(positions)]
+        runs = zip((int(at) for at in starts), ends, strict=True)
+        parts = [self.stretch(int(positions[first]), int(positions[end - 1]) + 1) for first, end in runs]
+        return np.concatenate(parts)
 
     def release(self, start: int, stop: int) -> None:
         """Nothing is mapped."""
