@@ -296,9 +296,20 @@ def told(view: View) -> Any:
 
 
 def _moved(one: str, other: str) -> bool:
-    """Whether two class names are one class whose module was renamed inside its library."""
-    same_library = one.partition(".")[0] == other.partition(".")[0] and "." in one
-    return same_library and one.rpartition(".")[2] == other.rpartition(".")[2]
+    """Whether two class names are one class: its module became private, or a package keeps it one level deeper.
+
+    >>> (
+    ...     _moved("sklearn.svm.classes.SVC", "sklearn.svm._classes.SVC"),
+    ...     _moved("sklearn.svm.SVC", "sklearn.svm._base.SVC"),
+    ... )
+    (True, True)
+    >>> _moved("sklearn.svm._classes.SVC", "sklearn.dummy._classes.SVC")
+    False
+    """
+    (module, _, name), (another, _, called) = one.rpartition("."), other.rpartition(".")
+    parts, others = ([part.lstrip("_") for part in text.split(".")] for text in (module, another))
+    shorter = min(len(parts), len(others))
+    return name == called and shorter > 1 and parts[:shorter] == others[:shorter] and abs(len(parts) - len(others)) < 2
 
 
 def _steps(view: Parts) -> dict[Any, Any] | None:

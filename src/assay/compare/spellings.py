@@ -1,4 +1,4 @@
-"""Classes, element types, scalars and bytes as pickles spell them, in one form whatever library or protocol wrote them."""
+"""Classes, element types, scalars and bytes of pickles in one form, whatever library or protocol wrote them."""
 
 from __future__ import annotations
 

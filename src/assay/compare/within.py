@@ -76,6 +76,9 @@ def compare_files(gathered: Gathered, old: Compared, path: str, new: Compared, o
     if _left_out(old, before) or _left_out(new, after):
         if decided(other) is None and not any(item.effect is Effect.BEHAVIOUR for item in told):
             gathered.add(_NOT_READ, other, ItemKind.CHANGED, text="the content differs")
+    elif not (part.before.complete and part.after.complete) and decided(other) is None:
+        if not any(item.effect is Effect.BEHAVIOUR for item in told):
+            gathered.unread(other, "a description that could not be finished")
     elif not told and not _same_layout(part):
         gathered.add(_PACKED, other, ItemKind.CHANGED)
 
