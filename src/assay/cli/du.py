@@ -96,7 +96,7 @@ def _models(models: Sequence[ModelUsage]) -> RenderableType:
     bar = _bars([(one.stored, one.exclusive) for one in models])
     for one in models:
         table.add_row(
-            Text(one.name, overflow="fold"),
+            Text(one.name, no_wrap=True, overflow="ellipsis"),
             bar(one.stored, one.exclusive),
             _others(one.shared_with),
             str(len(one.versions)),

@@ -44,7 +44,7 @@ class VersionUsage:
         stored: bytes of its distinct blobs: files, manifest, config and statements.
         statements: bytes of what is said about it.
         exclusive: bytes that removing it gives back.
-        shared_with: references of versions that need some of its blobs too.
+        shared_with: references of versions that need some of its blobs of 1 KiB and more, too.
     """
 
     version: Version
@@ -61,7 +61,7 @@ class ModelUsage:
 
     Args:
         name: which.
-        shared_with: names of models that need some of its blobs too.
+        shared_with: names of models that need some of its blobs of 1 KiB and more, too.
         versions: each of them, newest first.
     """
 
@@ -192,6 +192,10 @@ def given_back(registry: Registry, version: Version) -> int | None:
     return sum(registry.blobs.size(digest) or 0 for digest in needs.blobs if len(holders[digest]) == 1)
 
 
+_CRUMB = 1024
+"""Bytes below which a blob that others hold too is not worth naming them: an empty configuration is everybody's."""
+
+
 class _Counted:
     """Sums over what is reached, blob by blob."""
 
@@ -222,7 +226,7 @@ class _Counted:
             names = {version.name for held in self._holders[digest] for version in self._versions(held)}
             if names == {name}:
                 alone += self._sizes.get(digest, 0)
-            elif digest in content and self._sizes.get(digest, 0):
+            elif digest in content and self._sizes.get(digest, 0) >= _CRUMB:
                 others |= names - {name}
         return ModelUsage(
             name=name,
@@ -240,7 +244,7 @@ class _Counted:
         alone = 0
         if len(needs.versions) == 1:
             alone = self.bytes(digest for digest in needs.blobs if self._holders[digest] == {version.manifest})
-        holders = (self._holders[digest] for digest in needs.content if self._sizes.get(digest))
+        holders = (self._holders[digest] for digest in needs.content if self._sizes.get(digest, 0) >= _CRUMB)
         sharing = frozenset(held for several in holders for held in several)
         if sharing not in self._named:  # versions of one line mostly share with the same others
             self._named[sharing] = _references(self._reach, sharing)
