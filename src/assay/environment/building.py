@@ -135,7 +135,8 @@ def _make(
             create = [str(python.path), "-I", "-m", "venv", "--without-pip", str(folder)]
             install = [*program, "--python", str(folder / "bin" / "python"), "install", "--no-input"]
             install += ["--disable-pip-version-check", "--no-warn-script-location"]
-        install += ["-r", str(lines), "-c", str(limits), *_indexes(options.indexes)]
+        install += ["-r", str(lines), *_indexes(options.indexes)]
+        install += ["-c", str(limits)] if wanted.constraints else []  # it would replace what the person configured
         install += [] if options.from_source else ["--only-binary", ":all:"]
         try:
             _run(create, Path(scratch), told, name, wanted)
