@@ -23,6 +23,8 @@ _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHARED = 3
 """Names of others that are listed before they are counted."""
+_NAME = 32
+"""Characters of a model's name that are not broken, however narrow the terminal."""
 
 
 @click.command()
@@ -93,10 +95,11 @@ def _one_version(registry: Registry, named: Reference, top: int | None, *, as_js
 
 def _models(models: Sequence[ModelUsage]) -> RenderableType:
     table = plain_table("Model", "", "Shared with", right=("Versions", "Logical", "Stored", "Exclusive"))
+    table.columns[0].min_width = min(_NAME, max(len(one.name) for one in models))
     bar = _bars([(one.stored, one.exclusive) for one in models])
     for one in models:
         table.add_row(
-            Text(one.name, no_wrap=True, overflow="ellipsis"),
+            Text(one.name, overflow="fold"),
             bar(one.stored, one.exclusive),
             _others(one.shared_with),
             str(len(one.versions)),
