@@ -23,8 +23,6 @@ _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHARED = 3
 """Names of others that are listed before they are counted."""
-_NAME = 32
-"""Characters of a model's name that are not broken, however narrow the terminal."""
 
 
 @click.command()
@@ -94,14 +92,12 @@ def _one_version(registry: Registry, named: Reference, top: int | None, *, as_js
 
 
 def _models(models: Sequence[ModelUsage]) -> RenderableType:
-    table = plain_table("Model", "", "Shared with", right=("Versions", "Logical", "Stored", "Exclusive"))
-    table.columns[0].min_width = min(_NAME, max(len(one.name) for one in models))
+    table = plain_table("Model", "", right=("Versions", "Logical", "Stored", "Exclusive"))
     bar = _bars([(one.stored, one.exclusive) for one in models])
     for one in models:
         table.add_row(
-            Text(one.name, overflow="fold"),
+            Text(one.name + _sharing(one.shared_with), overflow="fold"),
             bar(one.stored, one.exclusive),
-            _others(one.shared_with),
             str(len(one.versions)),
             size(one.logical),
             size(one.stored),
@@ -168,6 +164,10 @@ def _bars(values: Iterable[tuple[int, int]]) -> Callable[[int, int], str]:
         return drawn + "░" * (-(-eighths // 8) - len(drawn))
 
     return draw
+
+
+def _sharing(names: Sequence[str]) -> str:
+    return f"\n  shares with {_others(names)}" if names else ""
 
 
 def _others(names: Sequence[str]) -> str:
