@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import skops.io
 import torch
-from item_diffs import behaviours, items_between, notes
+from item_diffs import NEVER, behaviours, items_between, notes
 from safetensors.torch import save_file
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -21,7 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from assay.compare.comparing import compare
+from assay.compare.sides import Options
 from assay.spec.changes import Area, Effect, Item
+from assay.wiring.comparing import open_side
 
 pytestmark = pytest.mark.framework
 
@@ -303,3 +306,17 @@ def test_scripted_modules_are_compared_by_attributes_and_code(saved) -> None:
         (Area.CONFIG, "m.pt!data.pkl: factor")
     ]
     assert Area.CODE in {area for area, _ in behaviours(saved(scripted(first), scripted(like(Shifted(2))), "m.pt"))}
+
+
+def test_records_are_compared_beside_the_tensors_and_leave_nothing_unread(tmp_path: Path) -> None:
+    forest = RandomForestClassifier(2, random_state=0).fit(X, Y)
+    sides = []
+    for side, options in (("old", {}), ("new", {"compress": 1})):
+        (tmp_path / side).mkdir()
+        joblib.dump(copy.deepcopy(forest), tmp_path / side / "model.joblib", **options)
+        sides.append(open_side(str(tmp_path / side), NEVER))
+
+    found = compare(*sides, Options(audit=False))
+
+    assert found.complete
+    assert not found.behaves_differently

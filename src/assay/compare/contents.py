@@ -27,6 +27,10 @@ _TRAINING = re.compile(
 )
 """Names of what an optimizer remembers: nothing that the model computes depends on it."""
 
+NO_NUMBERS = frozenset({"void", "object", "string", "bytes", "opaque", "compound", "datetime64", "timedelta64"})
+BY_BYTES = frozenset({"pickle", "joblib", "skops", "npz"})
+"""Formats whose arrays of records, texts and objects are compared beside the tensors, field by field or by bytes."""
+
 _DECODING = threading.Lock()
 """Formats decode one tensor at a time: their budget is no matter of several threads, and memory is bounded so."""
 
@@ -119,7 +123,7 @@ def contents(side: Compared) -> tuple[list[Content], int]:
     for name, found, spec in side.artifact.weights():
         if _TRAINING.search(name):
             left += 1
-        elif spec.size:
+        elif spec.size and not (found.format in BY_BYTES and spec.dtype in NO_NUMBERS):
             kept.append(Content(name, spec, found, side.artifact, _key(side, found, spec)))
     return kept, left
 
