@@ -28,7 +28,7 @@ _TRAINING = re.compile(
 """Names of what an optimizer remembers: nothing that the model computes depends on it."""
 
 NO_NUMBERS = frozenset({"void", "object", "string", "bytes", "opaque", "compound", "datetime64", "timedelta64"})
-BY_BYTES = frozenset({"pickle", "joblib", "skops", "npz"})
+BY_BYTES = frozenset({"pickle", "joblib", "skops"})
 """Formats whose arrays of records, texts and objects are compared beside the tensors, field by field or by bytes."""
 
 _DECODING = threading.Lock()
