@@ -55,10 +55,6 @@ def _failed(outcome: Rehearsal) -> list[Check]:
     return [check for check in outcome.checks if not check.passed]
 
 
-def _scikit_learn() -> object:
-    return assay.push(LogisticRegression().fit(ROWS, LABELS), "m", example=ROWS[:4])
-
-
 def _onnx() -> object:
     weights = numpy_helper.from_array(ROWS[:3], "W")
     graph = helper.make_graph(
@@ -116,7 +112,6 @@ def _lightgbm() -> object:
 @pytest.mark.parametrize(
     ("push", "calls"),
     [
-        (_scikit_learn, ["predict", "predict_proba"]),
         (_onnx, ["run"]),
         (_torchscript, ["call"]),
         (_transformers, ["call"]),
@@ -124,7 +119,7 @@ def _lightgbm() -> object:
         (_xgboost, ["predict", "predict_proba"]),
         (_lightgbm, ["predict"]),
     ],
-    ids=["scikit-learn", "onnx", "torchscript", "transformers", "keras", "xgboost", "lightgbm"],
+    ids=["onnx", "torchscript", "transformers", "keras", "xgboost", "lightgbm"],
 )
 def test_a_model_pushed_with_an_example_loads_and_answers_elsewhere(
     push: Callable[[], object], calls: list[str]
