@@ -12,7 +12,7 @@ import yaml
 
 from assay.errors import NotFound
 from assay.importers.dvc import DvcRepository
-from assay.importers.git import Git
+from assay.importers.git_plumbing import Git
 from assay.importers.gto import releases
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from assay.api.given import PathLike, warn
-from assay.service.importing import Imported, Plan
+from assay.service.importing import Imported, Plan, run_import
 from assay.settings import read_settings
 from assay.wiring.auditing import guard_of
-from assay.wiring.importing import import_from as bring
+from assay.wiring.importing import Chosen, importer_of
 from assay.wiring.places import open_registry
 
 
@@ -21,14 +22,15 @@ def import_from(
     prefix: str = "",
     commits: bool = False,
     aliases: bool = True,
+    artifacts: Mapping[str, PathLike] | None = None,
     policy: PathLike | None = None,
     home: PathLike | None = None,
 ) -> Iterator[Imported]:
     """Import versions of another registry, cache, repository or folder, one after the other as they are iterated over.
 
     Args:
-        source: an MLflow database URI or server address, a Hugging Face cache, a git or DVC repository, or a folder of
-            checkpoints.
+        source: an MLflow database URI, folder or server address, a Hugging Face cache, a git or DVC repository, or a
+            folder of checkpoints.
         name: makes everything versions of this model; otherwise models keep their names.
         kind: what the source is (``mlflow``, ``huggingface-cache``, ``git``, ``dvc``, ``folder``); told from it when
             None.
@@ -36,6 +38,8 @@ def import_from(
         prefix: put before every name here.
         commits: whether every commit of a git repository is a version.
         aliases: whether aliases and stages are taken over.
+        artifacts: of an MLflow registry: beginning of a location there (``mlflow-artifacts:``, ``s3://bucket``) to the
+            folder that holds what lies there; nothing outside these folders is read then.
         policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder.
 
@@ -51,4 +55,6 @@ def import_from(
     registry = open_registry(settings, create=True)
     wanted = (models,) if isinstance(models, str) else tuple(models)
     plan = Plan(name=name, prefix=prefix, aliases=aliases)
-    return bring(registry, str(source), guard=guard, plan=plan, kind=kind, models=wanted, commits=commits)
+    folders = {location: Path(folder) for location, folder in (artifacts or {}).items()}
+    importer = importer_of(str(source), kind=kind, commits=commits, artifacts=folders)
+    return run_import(registry, Chosen(importer, wanted), guard=guard, plan=plan)

@@ -9,10 +9,10 @@ import click
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import NAME, policy_option, registry_of, settings_of
 from assay.cli.text import coloured, plural, short, visible
-from assay.service.importing import Imported, Plan, model_name
+from assay.service.importing import Imported, Plan, model_name, run_import
 from assay.spec.json import Json
 from assay.wiring.auditing import guard_of
-from assay.wiring.importing import KINDS, Chosen, import_from, importer_of
+from assay.wiring.importing import KINDS, Chosen, folders_of, importer_of
 
 NOT_ALL = 1
 """Exit status when something was not imported."""
@@ -26,6 +26,12 @@ NOT_ALL = 1
 @click.option("--prefix", default="", metavar="TEXT", help="Put before every name, such as team/.")
 @click.option("--commits", is_flag=True, help="Take every commit of a git repository, not only tags and branches.")
 @click.option("--no-aliases", is_flag=True, help="Leave aliases and stages there.")
+@click.option(
+    "--artifacts",
+    multiple=True,
+    metavar="[LOCATION=]FOLDER",
+    help="Folder with the files of an MLflow registry (what lies at LOCATION there); nothing else is read then.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what there is.")
 @policy_option
 @json_option
@@ -40,28 +46,28 @@ def import_command(
     prefix: str,
     commits: bool,
     no_aliases: bool,
+    artifacts: tuple[str, ...],
     dry_run: bool,
     policy: str | None,
     as_json: bool,
 ) -> None:
     """Import versions from SOURCE, with what is known of them there.
 
-    SOURCE is an MLflow database (sqlite:///FILE, postgresql://…) or server (http://…), a Hugging Face cache, a git or
-    DVC repository, or a folder of checkpoints. NAME makes everything versions of one model; otherwise models keep their
-    names. What an earlier import brought is left as it is.
+    SOURCE is an MLflow database (sqlite:///FILE, postgresql://…), folder (mlruns) or server (http://…), a Hugging Face
+    cache, a git or DVC repository, or a folder of checkpoints. NAME makes everything versions of one model; otherwise
+    models keep their names. What an earlier import brought is left as it is.
     """
     if name and prefix:
         raise click.UsageError("NAME and --prefix exclude each other")
+    importer = Chosen(importer_of(source, kind=kind, commits=commits, artifacts=folders_of(artifacts)), models)
     if dry_run:
-        _tell_offered(Chosen(importer_of(source, kind=kind, commits=commits), models), as_json=as_json)
+        _tell_offered(importer, as_json=as_json)
         return
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context, create=True)
     plan = Plan(name=name, prefix=prefix, aliases=not no_aliases)
     done: list[Imported] = []
-    for imported in import_from(
-        registry, source, guard=guard, plan=plan, kind=kind, models=models, commits=commits, progress=Bar()
-    ):
+    for imported in run_import(registry, importer, guard=guard, plan=plan, progress=Bar()):
         done.append(imported)
         if not as_json:
             _tell(imported)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from assay.errors import NotFound
-from assay.importers.local import files_in
+from assay.errors import BadFormat, NotFound
+from assay.importers.documents import mapping, numbers_of
+from assay.importers.local import files_in, small_file
 from assay.ports.importers import Offered
 
 _DATE = re.compile(
@@ -21,6 +22,10 @@ _DATE = re.compile(
 )
 _METRIC = re.compile(r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9_/]*)=(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)", re.ASCII)
 _COUNT = re.compile(r"\d+(?:\.\d+)*", re.ASCII)
+_SAVED = re.compile(r"checkpoint-\d+", re.ASCII)
+_STATE = "trainer_state.json"
+_MAX_STATE = 16 << 20
+_TRAINED = frozenset({"epoch", "global_step", "max_steps", "num_train_epochs", "train_batch_size"})
 _STEPS = frozenset({"epoch", "step", "iter", "iteration", "global_step", "ckpt", "checkpoint", "v", "version"})
 
 
@@ -31,6 +36,9 @@ class CheckpointFolder:
     The order is that of the dates in their names, where all have one; else that of the numbers in them (steps, epochs,
     versions), where all have some; else that of the times at which they were written. ``key=number`` in a name, as
     Lightning writes it (``epoch=3-val_loss=0.21.ckpt``), is a metric unless it counts steps.
+
+    Of an output folder of Hugging Face's Trainer only the ``checkpoint-N`` in it are versions, with the metrics that it
+    wrote down at that step.
 
     Args:
         folder: holds the checkpoints; hidden children are left out.
@@ -59,19 +67,31 @@ class CheckpointFolder:
                 f"cannot read the folder {self.folder}: {error.strerror}", code="import-source-missing"
             ) from error
         if not children:
-            raise NotFound(f"there are no checkpoints in {self.folder}: it is empty", code="import-source-missing")
-        for child in in_order(children):
-            steps, metrics = _numbers(child.name)
-            moment = dated(child.name) or datetime.fromtimestamp(child.stat().st_mtime, UTC)
-            yield Offered(
-                model=self.model or self.folder.resolve().name,
-                label=child.name,
-                created=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
-                metrics=metrics,
-                params=steps,
-                where=str(child),
-                open=partial(files_in, child),
+            raise NotFound(
+                f"there are no checkpoints in {self.folder}: it is empty",
+                code="import-source-missing",
+                hint="name the folder whose files or folders are the checkpoints",
             )
+        saved = [child for child in children if _SAVED.fullmatch(child.name) and (child / _STATE).is_file()]
+        for child in in_order(saved or children):
+            yield self._offer(child)
+
+    def _offer(self, child: Path) -> Offered:
+        params, metrics = _numbers(child.name)
+        state = small_file(child / _STATE, _MAX_STATE)
+        if state is not None:
+            steps, measured = _trained(state, str(child / _STATE))
+            params, metrics = params | steps, metrics | measured
+        moment = dated(child.name) or datetime.fromtimestamp(_written(child), UTC)
+        return Offered(
+            model=self.model or self.folder.resolve().name,
+            label=child.name,
+            created=moment.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            metrics=metrics,
+            params=params,
+            where=str(child),
+            open=partial(files_in, child),
+        )
 
 
 def in_order(children: list[Path]) -> list[Path]:
@@ -82,7 +102,7 @@ def in_order(children: list[Path]) -> list[Path]:
     counts = {child: _counts(child.name) for child in children}
     if all(counts.values()):
         return sorted(children, key=lambda child: (counts[child], child.name))
-    return sorted(children, key=lambda child: (child.stat().st_mtime_ns, child.name))
+    return sorted(children, key=lambda child: (_written(child), child.name))
 
 
 def dated(name: str) -> datetime | None:
@@ -122,6 +142,29 @@ def _numbers(name: str) -> tuple[dict[str, float], dict[str, float]]:
         else:
             metrics[key] = value
     return steps, metrics
+
+
+def _trained(state: bytes, what: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Steps, and the metrics at the last of them, of what Hugging Face's Trainer wrote down beside a checkpoint.
+
+    Source: ``transformers/trainer_callback.py``, ``TrainerState``.
+    """
+    try:
+        body = mapping(state, what)
+    except BadFormat:
+        return {}, {}  # it is a file of the checkpoint like any other, and is stored
+    steps = {key: value for key, value in numbers_of(body).items() if key in _TRAINED}
+    history = body.get("log_history")
+    metrics: dict[str, float] = {}
+    for entry in history if isinstance(history, list) else ():
+        if isinstance(entry, dict) and entry.get("step") == body.get("global_step"):
+            metrics |= {key: value for key, value in numbers_of(entry).items() if key not in _TRAINED | {"step"}}
+    return {key: int(value) if value.is_integer() else value for key, value in steps.items()}, metrics
+
+
+def _written(child: Path) -> float:
+    """When a file or folder was last changed; a link that leads nowhere has a time of its own."""
+    return child.lstat().st_mtime
 
 
 def _is_step(key: str) -> bool:

@@ -11,20 +11,22 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import Any
 
-import yaml
-
-from assay.errors import AssayError, BadFormat, NotFound
+from assay.errors import AssayError, NotFound
+from assay.importers.documents import MAX_BYTES, flat, mapping, numbers_of
 from assay.importers.dvc_cache import Cache, Tracked, open_cache
-from assay.importers.git import Git, materialised
+from assay.importers.git import materialised
+from assay.importers.git_plumbing import Git
 from assay.importers.gto import Release, releases
 from assay.ports.importers import Checksum, Files, Offered, Unreadable
-from assay.spec.json import Json
 from assay.spec.paths import check_path, check_together
+
+_KEPT_COMMITS = 8
+"""Commits whose documents are kept: several models are often tagged at one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,37 @@ class Declared:
     path: str
     note: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Commit:
+    """What one commit holds; each document is read once.
+
+    Args:
+        git: the repository.
+        id: the commit.
+    """
+
+    def __init__(self, git: Git, id: str) -> None:  # noqa: A002
+        self.git = git
+        self.id = id
+        self.entries = git.entries(id)
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def document(self, path: str) -> dict[str, Any]:
+        """A YAML or JSON mapping; empty when it is not there.
+
+        Raises:
+            BadFormat: it is there and is none.
+        """
+        if path not in self._read:
+            entry = self.entries.get(path)
+            data = self.git.read(entry, MAX_BYTES) if entry else b""
+            self._read[path] = mapping(data, f"{path} of commit {self.id[:12]}")
+        return self._read[path]
+
+    def named(self, *names: str) -> Iterator[str]:
+        """Paths of documents of some names, in any folder."""
+        return (path for path in self.entries if PurePosixPath(path).name in names)
 
 
 class DvcRepository:
@@ -67,8 +100,9 @@ class DvcRepository:
         git.check()
         cache = open_cache(self._folder)
         tagged = releases(git)
-        head = git.text("rev-parse", "HEAD").strip()
-        names = sorted({*tagged, *(found.name for found in _models(git, head))})
+        head = git.head()
+        commit = lru_cache(maxsize=_KEPT_COMMITS)(partial(Commit, git))
+        names = sorted({*tagged, *(found.name for found in (_models(commit(head)) if head else ()))})
         if not names:
             raise NotFound(
                 f"no models are declared in {self._folder}",
@@ -76,46 +110,46 @@ class DvcRepository:
                 hint="declare them under artifacts: in dvc.yaml, or import the folder itself: --from folder",
             )
         for name in names:
-            untagged = (Release(head[:12], head, (), None),)
+            untagged = [Release(head[:12], head, (), None)] if head else []
             for release in tagged.get(name) or untagged:
                 try:
-                    yield _offer(git, cache, name, release)
+                    yield _offer(commit(release.commit), cache, name, release)
                 except AssayError as error:
-                    yield Unreadable(name, release.version, error)
+                    yield Unreadable(name.replace(":", "/"), release.version, error)
 
 
-def _offer(git: Git, cache: Cache, name: str, release: Release) -> Offered:
-    declared = next((found for found in _models(git, release.commit) if found.name == name), None)
+def _offer(commit: Commit, cache: Cache, name: str, release: Release) -> Offered:
+    declared = next((found for found in _models(commit) if found.name == name), None)
     if declared is None:
         raise NotFound(
-            f"commit {release.commit[:12]}, which the tag names, declares no model {name!r}", code="location-missing"
+            f"commit {commit.id[:12]}, which the tag names, declares no model {name!r}",
+            code="location-missing",
+            hint="declare it under artifacts: in dvc.yaml before tagging, or push its files: assay push",
         )
-    author, date = git.text("log", "-1", "--format=%an%x00%aI", release.commit).strip().split("\0")
+    (said,) = commit.git.commits([commit.id])
     return Offered(
         model=name.replace(":", "/"),
         label=release.version,
-        created=release.made or date,
-        actor=release.actor or author,
-        params=_flat(_documents(git, release.commit, ["params.yaml"])),
-        metrics=_numbers(_flat(_documents(git, release.commit, _metric_files(git, release.commit)))),
-        run=f"git://{release.commit}",
-        run_details={"git_commit": release.commit},
+        created=release.made or said.date,
+        actor=release.actor or said.author,
+        params=flat(commit.document("params.yaml")),
+        metrics=_metrics(commit),
+        run=f"git://{commit.id}",
+        run_details={"git_commit": commit.id},
         note=declared.note,
         tags=declared.tags,
         aliases=release.stages,
-        where=f"{declared.path} at {release.commit[:12]}",
-        open=partial(_open, git, cache, release.commit, declared.path),
+        where=f"{declared.path} at {commit.id[:12]}",
+        open=partial(_open, commit, cache, declared.path),
     )
 
 
-def _models(git: Git, commit: str) -> list[Declared]:
-    """Every artifact that a ``dvc.yaml`` of a commit declares."""
+def _models(commit: Commit) -> list[Declared]:
+    """Every artifact that a ``dvc.yaml``, or GTO's older ``artifacts.yaml``, declares."""
     found = []
-    for path in git.entries(commit):
-        if PurePosixPath(path).name not in {"dvc.yaml", "artifacts.yaml"}:
-            continue
+    for path in commit.named("dvc.yaml", "artifacts.yaml"):
         folder = PurePosixPath(path).parent
-        body = _yaml(git, commit, path)
+        body = commit.document(path)
         declared = body.get("artifacts", {}) if path.endswith("dvc.yaml") else body
         for name, facts in declared.items() if isinstance(declared, Mapping) else ():
             if isinstance(facts, Mapping) and facts.get("path"):
@@ -138,20 +172,22 @@ def _tags(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def _open(git: Git, cache: Cache, commit: str, path: str) -> Iterator[Files]:
+def _open(commit: Commit, cache: Cache, path: str) -> Iterator[Files]:
     """The files of a model at a commit: out of DVC's cache, or out of git where DVC does not track it."""
-    tracked = _tracked(git, commit, path)
+    tracked = _tracked(commit, path)
     if tracked is None:
-        entries = git.entries(commit)
+        entries = commit.entries
         if path in entries:
-            parent = "" if "/" not in path else path.rpartition("/")[0] + "/"
-            with materialised(git, [entries[path]], under=parent) as files:
-                yield files
-            return
-        inside = [entry for name, entry in entries.items() if name.startswith(f"{path}/")]
-        if not inside:
-            raise NotFound(f"{path} is neither tracked by DVC nor in git at {commit[:12]}", code="location-missing")
-        with materialised(git, inside, under=f"{path}/") as files:
+            chosen, under = [entries[path]], "" if "/" not in path else path.rpartition("/")[0] + "/"
+        else:
+            chosen, under = [entry for name, entry in entries.items() if name.startswith(f"{path}/")], f"{path}/"
+        if not chosen:
+            raise NotFound(
+                f"{path} is neither tracked by DVC nor in git at {commit.id[:12]}",
+                code="location-missing",
+                hint="dvc status says what was not committed; values in ${…} are not filled in",
+            )
+        with materialised(commit.git, chosen, under=under) as files:
             yield files
         return
     members = cache.members(tracked)
@@ -161,88 +197,73 @@ def _open(git: Git, cache: Cache, commit: str, path: str) -> Iterator[Files]:
     yield Files(dict(sorted(paths.items())), checksums)
 
 
-def _tracked(git: Git, commit: str, path: str) -> Tracked | None:
+def _tracked(commit: Commit, path: str) -> Tracked | None:
     """What DVC says of a path: in a ``.dvc`` file beside it or in a ``dvc.lock``, itself or a folder above it."""
-    for name in git.entries(commit):
-        file = PurePosixPath(name)
-        if file.suffix != ".dvc" and file.name != "dvc.lock":
+    for name in commit.entries:
+        if not name.endswith((".dvc", "dvc.lock")):
             continue
-        for out, facts in _outs(_yaml(git, commit, name)):
-            place = normpath(file.parent / out)
+        for place, facts in _outs(commit, name):
             if path != place and not path.startswith(f"{place}/"):
                 continue
-            if not isinstance(facts.get("md5"), str):
+            md5 = facts.get("md5")
+            if not isinstance(md5, str):
                 raise NotFound(
-                    f"{place} has no md5 in {name}: it lies elsewhere or was never run", code="location-missing"
+                    f"{place} has no md5 in {name}: it lies in a bucket, or was never run",
+                    code="location-missing",
+                    hint="dvc repro, or dvc pull with a remote that is not version-aware; then commit",
                 )
             exact = facts.get("hash") == "md5"  # DVC 2 turned line ends of text files before it hashed them
-            return Tracked(PurePosixPath(place).name, facts["md5"], exact, path.removeprefix(place).strip("/"))
+            return Tracked(PurePosixPath(place).name, md5, exact, path.removeprefix(place).strip("/"))
     return None
 
 
-def _outs(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    stages = body.get("stages", {})
-    lists = [body.get("outs"), *(stage.get("outs") for stage in _values(stages) if isinstance(stage, Mapping))]
-    for outs in lists:
+def _outs(commit: Commit, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a ``.dvc`` or ``dvc.lock`` file tracks, by its path in the repository."""
+    body = commit.document(name)
+    folder = PurePosixPath(name).parent
+    listed: list[tuple[PurePosixPath, object]] = []
+    if name.endswith(".dvc"):
+        listed.append((folder / _text(body, "wdir"), body.get("outs")))
+    else:
+        declared = _stages(commit.document(str(folder / "dvc.yaml")))
+        # The first form of the file (DVC 1) has the stages at the top.
+        for stage, facts in (_stages(body) if "schema" in body or "stages" in body else _mappings(body)).items():
+            # A stage that is repeated is called NAME@ITEM here; paths are counted from its working folder.
+            made = declared.get(stage.partition("@")[0], {})
+            listed.append((folder / _text(made, "wdir"), facts.get("outs")))
+    for where, outs in listed:
         for facts in outs if isinstance(outs, list) else ():
             if isinstance(facts, Mapping) and isinstance(facts.get("path"), str):
-                yield facts["path"], facts
+                yield normpath(where / facts["path"]), facts
 
 
-def _metric_files(git: Git, commit: str) -> list[str]:
-    """Metrics files of the top ``dvc.yaml``: those named beside the stages, and those of the stages."""
-    body = _yaml(git, commit, "dvc.yaml")
-    stages = [stage for stage in _values(body.get("stages", {})) if isinstance(stage, Mapping)]
-    found: list[str] = []
-    for listed in (body.get("metrics"), *(stage.get("metrics") for stage in stages)):
+def _metrics(commit: Commit) -> dict[str, float]:
+    """Numbers in the metrics files of the top ``dvc.yaml``: those named beside the stages, and those of the stages."""
+    body = commit.document("dvc.yaml")
+    lists = [("", body.get("metrics"))]
+    lists += [(_text(stage, "wdir"), stage.get("metrics")) for stage in _stages(body).values()]
+    paths: list[str] = []
+    for where, listed in lists:
         for item in listed if isinstance(listed, list) else ():
-            found += [str(key) for key in item] if isinstance(item, Mapping) else [str(item)]
-    return list(dict.fromkeys(found))
-
-
-def _documents(git: Git, commit: str, paths: list[str]) -> dict[str, Json]:
-    merged: dict[str, Json] = {}
-    for path in paths:
-        merged |= _yaml(git, commit, path)
-    return merged
-
-
-def _yaml(git: Git, commit: str, path: str) -> dict[str, Any]:
-    """A YAML or JSON mapping of a commit; empty when it is not there.
-
-    Raises:
-        BadFormat: it is there and is none.
-    """
-    data = git.read(commit, path)
-    if data is None:
-        return {}
-    try:
-        body = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadFormat(f"{path} of commit {commit[:12]} is no YAML: {str(error).splitlines()[0]}") from error
-    return body if isinstance(body, dict) else {}
-
-
-def _values(value: object) -> list[Any]:
-    return list(value.values()) if isinstance(value, Mapping) else []
-
-
-def _flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Json]:
-    """Nested values under dotted names, as DVC shows them."""
-    found: dict[str, Json] = {}
-    for key, value in body.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, (bool, int, float, str)):
-            found[f"{prefix}{key}"] = value
-        else:
-            found[f"{prefix}{key}"] = json.loads(json.dumps(value, default=str))
+            named = map(str, item) if isinstance(item, Mapping) else [str(item)]
+            paths += [normpath(PurePosixPath(where) / name) for name in named]
+    found: dict[str, float] = {}
+    for path in dict.fromkeys(paths):
+        if path.endswith((".json", ".yaml", ".yml")):
+            found |= numbers_of(flat(commit.document(path)))
     return found
 
 
-def _numbers(values: Mapping[str, Json]) -> dict[str, float]:
-    return {
-        key: float(value)
-        for key, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+def _stages(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return _mappings(body.get("stages"))
+
+
+def _mappings(value: object) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): item for key, item in value.items() if isinstance(item, Mapping)}
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    return value if isinstance(value, str) else ""

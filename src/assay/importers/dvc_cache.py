@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.errors import BadFormat, NotFound
+from assay.errors import BadFormat, InvalidInput, NotFound
+from assay.importers.local import small_file, without_credentials
 from assay.spec.paths import check_path
 
 _FOLDER = ".dir"
 _MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?", re.ASCII)
+_MAX_CONFIG = 1 << 20
 _MAX_LISTING = 256 << 20
+_OUTSIDE = "remove the link; dvc fetch brings the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,11 @@ class Cache:
 
     Args:
         roots: the cache, then remotes that are folders.
+        elsewhere: remotes that are none, for messages.
     """
 
     roots: Sequence[Path]
+    elsewhere: Sequence[str] = ()
 
     def find(self, tracked: Tracked, name: str) -> Path:
         """The file that holds the bytes.
@@ -58,9 +64,13 @@ class Cache:
             # DVC 3 keeps files under files/md5, DVC 1 and 2 at the top.
             for file in (root / "files" / "md5" / first / rest, root / first / rest):
                 if file.is_file():
+                    # DVC links from the working tree into its cache, never out of the cache.
+                    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
+                        raise InvalidInput(f"{file} leads out of DVC's cache", code="link-outside", hint=_OUTSIDE)
                     return file
+        where = f", nor in a folder that is a remote; {', '.join(self.elsewhere)} is not read" if self.elsewhere else ""
         raise NotFound(
-            f"the bytes of {name} are not in DVC's cache: {tracked.md5}",
+            f"the bytes of {name} are not in DVC's cache{where}: {tracked.md5}",
             code="location-missing",
             hint="dvc fetch --all-tags --all-branches, then import again",
         )
@@ -79,7 +89,7 @@ class Cache:
             raise BadFormat(f"DVC's list of {tracked.name} has more than {_MAX_LISTING:,} bytes")
         try:
             listed = {check_path(str(item["relpath"])): str(item["md5"]) for item in json.loads(file.read_bytes())}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadFormat(f"DVC's list of {tracked.name} cannot be read: {error}") from error
         wanted = tracked.inside
         chosen = {
@@ -108,12 +118,17 @@ def open_cache(folder: Path) -> Cache:
         )
     config = configparser.ConfigParser(interpolation=None, strict=False)
     try:
-        config.read([own / "config", own / "config.local"], "utf-8")
+        for name in ("config", "config.local"):
+            config.read_string((small_file(own / name, _MAX_CONFIG) or b"").decode("utf-8"))
     except (configparser.Error, ValueError) as error:
         raise BadFormat(f"{own / 'config'} cannot be read: {error}") from error
     roots = [own / (config.get("cache", "dir", fallback="cache"))]
+    elsewhere = []
     for section in config.sections():
         url = config.get(section, "url", fallback="")
-        if section.strip("'\"").startswith("remote") and url and "://" not in url:
-            roots.append(own / Path(url).expanduser())
-    return Cache(tuple(roots))
+        if section.strip("'\"").startswith("remote") and url:
+            if "://" in url:
+                elsewhere.append(without_credentials(url))
+            else:
+                roots.append(own / url)
+    return Cache(tuple(roots), tuple(elsewhere))

@@ -13,11 +13,13 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC
 
-from assay.importers.git import Git, GitRef
+from assay.importers.git_plumbing import Git, GitRef
 
-_VERSION = re.compile(r"(?P<name>[^@#]+)@(?P<version>v\d+\.\d+\.\d+[^!#]*)(?P<undo>!)?(?:#\d+)?", re.ASCII)
+_VERSION = re.compile(
+    r"(?P<name>[^@#]+)@(?P<version>v\d{1,9}\.\d{1,9}\.\d{1,9}(?:[-+][0-9A-Za-z.+-]{1,100})?)(?P<undo>!)?(?:#\d+)?",
+    re.ASCII,
+)
 _STAGE = re.compile(r"(?P<name>[^@#]+)#(?P<stage>[A-Za-z0-9_-]+)(?P<undo>!)?(?:#\d+)?", re.ASCII)
-_NUMBER = re.compile(r"\d+|[^\d]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +78,8 @@ def _with_stages(versions: dict[str, Release], version: str, stages: dict[str, G
     return replace(release, stages=tuple(sorted(held)))
 
 
-def _order(version: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _NUMBER.findall(version)]
+def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
+    """What versions are sorted by: semver.org's item 11, where a pre-release comes before its release."""
+    core, _, pre = version.removeprefix("v").partition("+")[0].partition("-")
+    parts = [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in pre.split(".")]
+    return [int(part) if part.isdigit() else 0 for part in core.split(".")], not pre, parts

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from assay.errors import AssayError, BadFormat, InvalidInput, NotFound
+from assay.importers.local import small_file
 from assay.ports.importers import Checksum, Files, Offered, Unreadable
 from assay.spec.paths import check_path, check_together
 
@@ -24,6 +25,9 @@ PREFIX = "models--"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHA1 = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _MAX_TREE = 64 << 20
+_MAX_REF = 1 << 10
+_SHARED = "blobs"
+"""The store that all models of a cache share, beside their folders."""
 
 
 class HubCache:
@@ -93,21 +97,23 @@ def _refs(folder: Path) -> dict[str, str]:
     found = {}
     for file in sorted(folder.rglob("*")):
         ref = file.relative_to(folder).as_posix()
-        if file.is_file() and not ref.startswith("pr/"):
-            found[ref] = file.read_text("utf-8", errors="replace").strip()
+        commit = None if ref.startswith("pr/") else small_file(file, _MAX_REF)
+        if commit is not None:
+            found[ref] = commit.decode("utf-8", "replace").strip()
     return found
 
 
 def _check_complete(folder: Path, snapshot: Path) -> None:
     """Compare a snapshot with what the client wrote down of the repository's tree, where it did."""
     listing = folder / "trees" / f"{snapshot.name}.json"
-    if not listing.is_file() or listing.stat().st_size > _MAX_TREE:
+    data = small_file(listing, _MAX_TREE)
+    if data is None:
         return
     try:
-        wanted = list(json.loads(listing.read_bytes())["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        wanted = [check_path(str(path)) for path in json.loads(data)["files"]]
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
         raise BadFormat(f"{listing} is not a list of files: {error}") from error
-    missing = [path for path in wanted if not (snapshot / str(path)).exists()]
+    missing = [path for path in wanted if not os.path.lexists(snapshot / path)]
     if missing:
         raise NotFound(
             f"the snapshot is not whole: {missing[0]} was never downloaded"
@@ -119,22 +125,27 @@ def _check_complete(folder: Path, snapshot: Path) -> None:
 
 @contextmanager
 def _open(folder: Path, snapshot: Path) -> Iterator[Files]:
-    cache = Path(os.path.realpath(folder.parent))
+    own, shared = os.path.realpath(folder), os.path.realpath(folder.parent / _SHARED)
     paths: dict[str, Path] = {}
     checksums: dict[str, Checksum] = {}
-    for parent, _, names in os.walk(snapshot):
-        for name in names:
+    for parent, folders, names in os.walk(snapshot):
+        # A folder is never a link in what the client makes; one that is leads to what is not of this snapshot.
+        for name in (*names, *(folder for folder in folders if (Path(parent) / folder).is_symlink())):
             file = Path(parent) / name
             entry = check_path(file.relative_to(snapshot).as_posix())
             real = Path(os.path.realpath(file))
-            if not real.is_relative_to(cache):
+            if not real.is_relative_to(own) and not real.is_relative_to(shared):
                 raise InvalidInput(
-                    f"{file} leads outside the cache, to {real}",
+                    f"{file} leads out of the model's folder, to {real}",
                     code="link-outside",
                     hint="replace it by the file itself (cp -L)",
                 )
             if not real.is_file():
-                raise NotFound(f"the bytes of {entry} are not in the cache: {real}", code="location-missing")
+                raise NotFound(
+                    f"the bytes of {entry} are not in the cache: {real}",
+                    code="location-missing",
+                    hint="download the model again (hf download), then import again",
+                )
             paths[entry] = real
             checksum = _checksum(file.readlink().name if file.is_symlink() else "", real.name)
             if checksum is not None:

@@ -18,6 +18,8 @@ _TAGS = {
     "mlflow.runName": "name",
     "mlflow.note.content": "note",
 }
+TAGS = tuple(_TAGS)
+"""Tags of a run that are looked at."""
 
 
 def rfc3339(milliseconds: object) -> str | None:
@@ -38,7 +40,10 @@ def numbers(rows: Iterable[tuple[str, Any, Any]]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, value, is_nan in rows:
-        number = math.nan if is_nan else float(value)
+        try:
+            number = math.nan if is_nan else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
         if math.isfinite(number) and abs(number) < 1.7976931348623157e308:
             found[str(name)] = number
         else:

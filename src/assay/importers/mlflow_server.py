@@ -1,8 +1,8 @@
 """Reading an MLflow registry from its server, through the REST routes that MLflow's own client uses (2.x and 3.x).
 
 Only GET is sent, and no redirect is followed. A server is somebody else's program: what it answers is bounded, names
-only files below the folder that is written to, and cannot send the reader to another host or to files of this
-machine.
+only files below the folder that is written to, and cannot send the reader to another host. It can name folders of this
+machine only where it runs on it (a loopback address), or where the person said which ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 from assay.errors import AssayError, BadFormat, NotFound, StorageError
-from assay.importers.local import files_in, local_path, without_credentials
+from assay.importers.local import Places, files_in, without_credentials
+from assay.importers.mlflow_book import LOGGED, PROMPT
 from assay.importers.mlflow_runs import details, numbers, params, rfc3339, stage_alias
 from assay.ports.importers import Files, Offered, Result, Unreadable
 from assay.spec.paths import check_path, check_together
 
-PROMPT = "mlflow.prompt.is_prompt"
 _MAX_ANSWER = 64 << 20
 _MAX_DEPTH = 32
+_MAX_MESSAGE = 4096
 _MAX_FILES = 100_000
+_MAX_ROWS = 1_000_000
+"""Models, or versions of one model: a search must come to an end."""
+_MISFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What comes of an answer that has another form than MLflow's."""
 _TIMEOUT = 120.0
 _TRIES = 4
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -47,13 +52,21 @@ class MlflowServer:
 
     Args:
         address: as ``MLFLOW_TRACKING_URI`` holds it.
+        artifacts: as ``Places.folders``; for what the server does not hand out itself.
         environ: the environment; the process's own when None.
     """
 
     system = "mlflow"
 
-    def __init__(self, address: str, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        artifacts: Mapping[str, Path] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.place = without_credentials(address).rstrip("/")
+        self._places = Places(folders=artifacts or {})
         self._server = Server(self.place, _authorization(address, os.environ if environ is None else environ))
 
     def offered(self) -> Iterator[Offered | Unreadable]:
@@ -63,20 +76,30 @@ class MlflowServer:
             NotFound: the server does not answer (code ``import-source-missing``).
             BadFormat: it is no MLflow server (code ``not-mlflow``).
         """
-        ask = self._server.ask
         for model in self._server.pages("registered-models/search", "registered_models", max_results="1000"):
-            tags = _tags(model)
-            if tags.get(PROMPT, "").lower() == "true":
-                continue
-            name = str(model["name"])
-            whole = ask("registered-models/get", name=name)["registered_model"]
-            quoted = f'"{name}"' if "'" in name else f"'{name}'"
-            versions = list(self._server.pages("model-versions/search", "model_versions", filter=f"name={quoted}"))
-            for version in sorted(versions, key=lambda row: int(row["version"])):
+            try:
+                name, tags = str(model["name"]), _tags(model)
+                if tags.get(PROMPT, "").lower() == "true":
+                    continue
+                whole = self._server.ask("registered-models/get", name=name)["registered_model"]
+                versions = self._versions(name)
+            except _MISFORMED as error:
+                raise self._misformed(error) from error
+            for version in versions:
                 try:
                     yield self._offer(whole, versions, version)
                 except AssayError as error:
                     yield Unreadable(name, str(version["version"]), error)
+                except _MISFORMED as error:
+                    yield Unreadable(name, str(version["version"]), self._misformed(error))
+
+    def _versions(self, name: str) -> list[dict[str, Any]]:
+        quoted = f'"{name}"' if "'" in name else f"'{name}'"
+        versions = self._server.pages("model-versions/search", "model_versions", filter=f"name={quoted}")
+        return sorted(versions, key=lambda row: int(row["version"]))
+
+    def _misformed(self, error: Exception) -> BadFormat:
+        return BadFormat(f"{self.place} answers otherwise than MLflow does: {error!r:.200}", code="not-mlflow")
 
     def _offer(self, model: Mapping[str, Any], versions: list[Any], version: Mapping[str, Any]) -> Offered:
         name, number = str(model["name"]), str(version["version"])
@@ -86,7 +109,7 @@ class MlflowServer:
         run_id = str(version.get("run_id") or "")
         run = self._server.find("runs/get", "run", run_id=run_id) if run_id else {}
         source = str(version.get("source") or "")
-        logged_id = source.removeprefix("models:/") if source.startswith("models:/m-") else version.get("model_id")
+        logged_id = source.removeprefix("models:/") if source.startswith(LOGGED) else version.get("model_id")
         logged = self._server.find(f"logged-models/{quote(str(logged_id), safe='')}", "model") if logged_id else {}
         run_data, logged_data = run.get("data", {}), logged.get("data", {})
         run_tags = _tags(run_data)
@@ -114,7 +137,7 @@ class MlflowServer:
             run_id, _, rest = where.removeprefix("runs:/").partition("/")
             run = self._server.ask("runs/get", run_id=run_id)["run"]
             return f"{str(run['info']['artifact_uri']).rstrip('/')}/{rest}"
-        if where.startswith("models:/m-"):
+        if where.startswith(LOGGED):
             logged = self._server.ask(f"logged-models/{quote(where.removeprefix('models:/'), safe='')}")["model"]
             return str(logged["info"]["artifact_uri"])
         return where
@@ -125,20 +148,19 @@ class MlflowServer:
         Raises:
             NotFound: not through this server (code ``location-elsewhere``).
         """
-        parts = urlsplit(where)
-        own = urlsplit(self.place)
+        parts, own = urlsplit(where), urlsplit(self.place)
         if parts.scheme == "mlflow-artifacts" and parts.netloc in {"", own.netloc}:
             return partial(self._server.download, unquote(parts.path).strip("/"))
         route = "/api/2.0/mlflow-artifacts/artifacts/"
         if parts.scheme == own.scheme and parts.netloc == own.netloc and route in parts.path:
             return partial(self._server.download, unquote(parts.path.partition(route)[2]))
-        if parts.scheme in {"", "file"} and own.hostname not in _LOOPBACK:
+        if not self._places.folders and parts.scheme in {"", "file"} and own.hostname not in _LOOPBACK:
             raise NotFound(
                 f"its bytes are in a folder of the server, {where}, which does not hand them out",
                 code="location-elsewhere",
-                hint="start the server with --serve-artifacts, or import on that machine from its database",
+                hint="start the server with --serve-artifacts, or mount the folder: --artifacts LOCATION=FOLDER",
             )
-        return partial(files_in, local_path(where))
+        return partial(files_in, self._places.path(where))
 
 
 class Server:
@@ -177,10 +199,14 @@ class Server:
 
     def pages(self, route: str, field: str, **query: str) -> Iterator[dict[str, Any]]:
         """Every row of a search."""
-        token = ""
+        token, count = "", 0
         while True:
             answer = self.ask(route, **query, **({"page_token": token} if token else {}))
-            yield from answer.get(field, ())
+            rows = answer.get(field, ())
+            count += max(1, len(rows))
+            if count > _MAX_ROWS:
+                raise BadFormat(f"{self._address}/{route} finds more than {_MAX_ROWS:,} rows", code="not-mlflow")
+            yield from rows
             following = str(answer.get("next_page_token") or "")
             if not following or following == token:
                 return
@@ -216,8 +242,15 @@ class Server:
                 yield f"{top}/{name}"
 
     def _json(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        with self._get(path, query) as answer:
-            data = answer.read(_MAX_ANSWER + 1)
+        try:
+            with self._get(path, query) as answer:
+                data = answer.read(_MAX_ANSWER + 1)
+        except (OSError, HTTPException) as error:
+            raise NotFound(
+                f"{self._address} stopped answering: {error}",
+                code="import-source-missing",
+                hint="import again: what was brought is known then",
+            ) from error
         if len(data) > _MAX_ANSWER:
             raise BadFormat(f"{self._address}{path} answers more than {_MAX_ANSWER:,} bytes", code="not-mlflow")
         try:
@@ -250,15 +283,22 @@ class Server:
                     return answer
                 status = 0 if answer is None else answer.status
                 if status not in _AGAIN or attempt + 1 == _TRIES:
-                    raise _refused(self._address, path, status, b"" if answer is None else answer.read(4096))
+                    raise _refused(self._address, path, status, b"" if answer is None else _first_bytes(answer))
             time.sleep(min(8.0, 0.5 * 2**attempt))
         raise AssertionError("the last try returns or raises")
+
+
+def _first_bytes(answer: HTTPResponse) -> bytes:
+    try:
+        return answer.read(_MAX_MESSAGE)
+    except (OSError, HTTPException):
+        return b""
 
 
 def _refused(address: str, path: str, status: int, body: bytes) -> AssayError:
     try:
         said = str(json.loads(body)["message"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         said = f"status {status}"
     if status in {401, 403}:
         return NotFound(
@@ -285,7 +325,7 @@ def _save(answer: HTTPResponse, file: Path) -> None:
         ) from error
     except OSError as error:
         raise StorageError.of(error, "cannot write a temporary file") from error
-    if expected is not None and written != int(expected):
+    if expected is not None and expected.isdigit() and written != int(expected):
         raise NotFound(f"the server stopped sending: expected {expected} bytes, got {written}", code="location-missing")
 
 
@@ -311,7 +351,7 @@ def _pairs(rows: object) -> dict[str, str]:
 
 def _row(info: Mapping[str, Any]) -> dict[str, Any]:
     """A run's description under the names that the database has for it."""
-    times = {key: int(info[key]) for key in ("start_time", "end_time") if info.get(key)}
+    times = {key: int(info[key]) for key in ("start_time", "end_time") if str(info.get(key) or "").isdigit()}
     return {
         "status": info.get("status"),
         "experiment_id": info.get("experiment_id"),

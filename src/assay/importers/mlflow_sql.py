@@ -8,21 +8,20 @@ and MLflow need not be installed. Columns and tables that a release did not have
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, select
+from sqlalchemy import Connection, Engine, MetaData, create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from assay.errors import AssayError, BadFormat, MissingDependency, NotFound
-from assay.importers.local import files_in, local_path, without_credentials
-from assay.importers.mlflow_runs import details, numbers, params, rfc3339, stage_alias
-from assay.ports.importers import Offered, Result, Unreadable
+from assay.errors import BadFormat, MissingDependency, NotFound
+from assay.importers.local import Places, without_credentials
+from assay.importers.mlflow_book import Book, Row, Runs, in_order, wanted_runs
+from assay.importers.mlflow_runs import TAGS, numbers
+from assay.ports.importers import Offered, Unreadable
 
 _TABLES = (
     "registered_models",
@@ -39,15 +38,10 @@ _TABLES = (
     "logged_model_params",
 )
 _NEEDED = ("registered_models", "model_versions")
-DELETED = "Deleted_Internal"
-"""Stage of a version that was deleted; its row stays."""
-PROMPT = "mlflow.prompt.is_prompt"
-"""Tag of a registered model that is a prompt, not a model."""
-
-_MAX_HOPS = 8
-"""Versions that are copies of versions, followed."""
-
-Row = Mapping[str, Any]
+_MAX_IDS = 500
+"""Ids in one question; SQLite takes 999 values."""
+_MAX_VALUE = 64 << 20
+"""Bytes in one value of a SQLite database."""
 
 
 class MlflowDatabase:
@@ -55,16 +49,20 @@ class MlflowDatabase:
 
     Args:
         uri: as SQLAlchemy and MLflow write it (``sqlite:////data/mlflow.db``, ``postgresql://…``).
+        artifacts: as ``Places.folders``.
     """
 
     system = "mlflow"
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, artifacts: Mapping[str, Path] | None = None) -> None:
         self._uri = uri
         self.place = without_credentials(uri)
         parts = urlsplit(uri)
         # As SQLAlchemy reads it: sqlite:///relative, sqlite:////absolute.
         self._file = Path(unquote(parts.path.removeprefix("/"))) if parts.scheme.startswith("sqlite") else None
+        if self._file is not None:
+            self.place = f"sqlite:///{self._file.absolute()}"
+        self._places = Places(self._file.absolute().parent if self._file is not None else None, artifacts or {})
 
     def offered(self) -> Iterator[Offered | Unreadable]:
         """Every version that was not deleted, per model from the oldest to the newest; prompts are left out.
@@ -79,6 +77,9 @@ class MlflowDatabase:
         engine = _engine(self._uri)
         try:
             with engine.connect() as connection:
+                if self._file is not None:
+                    # One state of it, while others write.
+                    connection.exec_driver_sql("BEGIN")
                 book = _read(connection, self.place)
         except SQLAlchemyError as error:
             raise NotFound(
@@ -86,33 +87,13 @@ class MlflowDatabase:
                 code="import-source-missing",
                 hint="check the URI and that the database can be reached from here",
             ) from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BadFormat(
+                f"{self.place} is no MLflow registry as any release made it: {error!r:.200}", code="not-mlflow"
+            ) from error
         finally:
             engine.dispose()
-        under = self._file.absolute().parent if self._file is not None else None
-        for model in sorted(book.models, key=lambda row: str(row["name"])):
-            name = str(model["name"])
-            if book.model_tags.get(name, {}).get(PROMPT, "").lower() == "true":
-                continue
-            for version in book.versions.get(name, ()):
-                yield _offer(book, version, under)
-
-
-@dataclass(frozen=True, slots=True)
-class _Book:
-    """Every row that is needed, by what it is looked up with."""
-
-    models: Sequence[Row]
-    versions: Mapping[str, Sequence[Row]]
-    aliases: Mapping[tuple[str, int], Sequence[str]]
-    model_tags: Mapping[str, Mapping[str, str]]
-    version_tags: Mapping[tuple[str, int], Mapping[str, str]]
-    runs: Mapping[str, Row]
-    run_params: Mapping[str, Mapping[str, str]]
-    run_metrics: Mapping[str, Mapping[str, float]]
-    run_tags: Mapping[str, Mapping[str, str]]
-    logged: Mapping[str, Row]
-    logged_metrics: Mapping[str, Sequence[Row]]
-    logged_params: Mapping[str, Mapping[str, str]]
+        yield from book.offered(self._places)
 
 
 def _check_sqlite(file: Path) -> None:
@@ -136,7 +117,7 @@ def _engine(uri: str) -> Engine:
             path = unquote(urlsplit(uri).path.removeprefix("/"))
             # Read-only: an importer must not so much as recover a journal in somebody else's database.
             address = f"{Path(path).absolute().as_uri()}?mode=ro"
-            return create_engine("sqlite://", creator=partial(sqlite3.connect, address, uri=True))
+            return create_engine("sqlite://", creator=partial(_connect, address))
         return create_engine(uri)
     except SQLAlchemyError as error:
         raise BadFormat(f"not a database URI: {without_credentials(uri)!r}", code="not-mlflow") from error
@@ -147,145 +128,119 @@ def _engine(uri: str) -> Engine:
         ) from error
 
 
-def _read(connection: Connection, place: str) -> _Book:
-    tables = MetaData()
-    tables.reflect(connection, only=lambda name, _: name in _TABLES, resolve_fks=False)
-    missing = [name for name in _NEEDED if name not in tables.tables]
-    if missing:
-        raise BadFormat(
-            f"{place} is no MLflow registry: it has no table {missing[0]}",
-            code="not-mlflow",
-            hint="name the database that the MLflow server was started with (--backend-store-uri)",
-        )
+def _connect(address: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True)
+    # The database may be somebody else's: its schema must neither call what is not harmless nor make huge values.
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
-    def rows(name: str) -> list[Row]:
-        table = tables.tables.get(name)
-        return _rows(connection, table) if table is not None else []
 
-    versions = sorted(
-        (row for row in rows("model_versions") if row.get("current_stage") != DELETED), key=lambda row: row["version"]
-    )
-    return _Book(
-        models=rows("registered_models"),
+class _Tables:
+    """The tables that a database has of those that are read."""
+
+    def __init__(self, connection: Connection, place: str) -> None:
+        self._connection = connection
+        tables = MetaData()
+        tables.reflect(connection, only=lambda name, _: name in _TABLES, resolve_fks=False)
+        self._tables = tables.tables
+        missing = [name for name in _NEEDED if name not in self._tables]
+        if missing:
+            raise BadFormat(
+                f"{place} is no MLflow registry: it has no table {missing[0]}",
+                code="not-mlflow",
+                hint="name the database that the MLflow server was started with (--backend-store-uri)",
+            )
+
+    def rows(self, name: str) -> list[Row]:
+        """Every row; none where there is no such table."""
+        table = self._tables.get(name)
+        if table is None:
+            return []
+        # SQLAlchemy's public name for a row's columns and values begins with an underscore.
+        return [dict(row._mapping) for row in self._connection.execute(select(table))]  # noqa: SLF001
+
+    def of(self, name: str, column: str, ids: Iterable[str], keys: Sequence[str] = ()) -> list[Row]:
+        """The rows of some runs or logged models: there may be millions that no version was made in.
+
+        Args:
+            name: the table.
+            column: holds the ids.
+            ids: whose rows.
+            keys: only rows with one of these in ``key``; empty takes all.
+        """
+        table = self._tables.get(name)
+        if table is None:
+            return []
+        found: list[Row] = []
+        for some in _portions(sorted(ids)):
+            query = select(table).where(table.c[column].in_(some))
+            if keys:
+                query = query.where(table.c["key"].in_(keys))
+            found += [dict(row._mapping) for row in self._connection.execute(query)]  # noqa: SLF001
+        return found
+
+
+def _read(connection: Connection, place: str) -> Book:
+    tables = _Tables(connection, place)
+    versions = in_order([_named(row) for row in tables.rows("model_versions")], place)
+    aliases = _grouped_by_version(map(_named, tables.rows("registered_model_aliases")))
+    version_tags = _grouped_by_version(map(_named, tables.rows("model_version_tags")))
+    return Book(
+        names=[str(_named(row)["name"]) for row in tables.rows("registered_models")],
         versions=_grouped(versions, "name"),
-        aliases={
-            key: [str(row["alias"]) for row in found]
-            for key, found in _grouped_by_version(rows("registered_model_aliases")).items()
-        },
-        model_tags=_pairs(rows("registered_model_tags"), "name", "key", "value"),
+        aliases={key: [str(row["alias"]) for row in found] for key, found in aliases.items()},
+        model_tags=_pairs(map(_named, tables.rows("registered_model_tags")), "name"),
         version_tags={
-            key: {str(row["key"]): str(row["value"]) for row in found}
-            for key, found in _grouped_by_version(rows("model_version_tags")).items()
+            key: {str(row["key"]): str(row["value"]) for row in found} for key, found in version_tags.items()
         },
-        runs={row["run_uuid"]: row for row in rows("runs")},
-        run_params=_pairs(rows("params"), "run_uuid", "key", "value"),
-        run_metrics={
-            run: numbers((row["key"], row["value"], row.get("is_nan")) for row in found)
-            for run, found in _grouped(rows("latest_metrics"), "run_uuid").items()
-        },
-        run_tags=_pairs(rows("tags"), "run_uuid", "key", "value"),
-        logged={row["model_id"]: row for row in rows("logged_models")},
-        logged_metrics=_grouped(
-            sorted(rows("logged_model_metrics"), key=lambda row: row["metric_timestamp_ms"]), "model_id"
-        ),
-        logged_params=_pairs(rows("logged_model_params"), "model_id", "param_key", "param_value"),
+        runs=_read_runs(tables, *wanted_runs(versions)),
     )
 
 
-def _rows(connection: Connection, table: Table) -> list[Row]:
-    return [dict(row._mapping) for row in connection.execute(select(table))]  # noqa: SLF001 - SQLAlchemy's public name
+def _read_runs(tables: _Tables, runs: set[str], logged: set[str]) -> Runs:
+    metrics = _grouped(tables.of("latest_metrics", "run_uuid", runs), "run_uuid")
+    measured = tables.of("logged_model_metrics", "model_id", logged)
+    return Runs(
+        runs={str(row["run_uuid"]): row for row in tables.of("runs", "run_uuid", runs)},
+        params=_pairs(tables.of("params", "run_uuid", runs), "run_uuid"),
+        metrics={
+            run: numbers((row["key"], row["value"], row.get("is_nan")) for row in found)
+            for run, found in metrics.items()
+        },
+        tags=_pairs(tables.of("tags", "run_uuid", runs, TAGS), "run_uuid"),
+        logged={str(row["model_id"]): row for row in tables.of("logged_models", "model_id", logged)},
+        logged_metrics=_grouped(sorted(measured, key=lambda row: row["metric_timestamp_ms"] or 0), "model_id"),
+        logged_params=_pairs(
+            tables.of("logged_model_params", "model_id", logged), "model_id", "param_key", "param_value"
+        ),
+    )
 
 
-def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+def _named(row: Row) -> Row:
+    """A row of the registry's tables under the name that is the model's own: workspaces each have their names."""
+    workspace = str(row.get("workspace") or "default")
+    return row if workspace == "default" else {**row, "name": f"{workspace}/{row['name']}"}
+
+
+def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _MAX_IDS):
+        yield ids[start : start + _MAX_IDS]
+
+
+def _grouped(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(str(row[key]), []).append(row)
     return found
 
 
-def _grouped_by_version(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+def _grouped_by_version(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
     found: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         found.setdefault((str(row["name"]), int(row["version"])), []).append(row)
     return found
 
 
-def _pairs(rows: Sequence[Row], owner: str, key: str, value: str) -> dict[str, dict[str, str]]:
+def _pairs(rows: Iterable[Row], owner: str, key: str = "key", value: str = "value") -> dict[str, dict[str, str]]:
     return {name: {str(row[key]): str(row[value]) for row in found} for name, found in _grouped(rows, owner).items()}
-
-
-def _offer(book: _Book, version: Row, under: Path | None) -> Offered | Unreadable:
-    name, number = str(version["name"]), int(version["version"])
-    try:
-        location = _location(book, version)
-        path = local_path(location, under=under)
-    except AssayError as error:
-        return Unreadable(name, str(number), error)
-    run = str(version["run_id"]) if version.get("run_id") else None
-    model_id = _model_id(version)
-    logged = book.logged_metrics.get(model_id or "", ())
-    return Offered(
-        model=name,
-        label=str(number),
-        created=rfc3339(version.get("creation_time")),
-        actor=str(version["user_id"])
-        if version.get("user_id")
-        else book.run_tags.get(run or "", {}).get("mlflow.user"),
-        params=params({**book.logged_params.get(model_id or "", {}), **book.run_params.get(run or "", {})}),
-        metrics=book.run_metrics.get(run or "", {}),
-        results=_results(logged),
-        run=f"mlflow://{run}" if run else None,
-        run_details=details(book.runs.get(run or ""), book.run_tags.get(run or "", {}), version.get("run_link")),
-        note=str(version["description"]) if version.get("description") else None,
-        tags={**book.model_tags.get(name, {}), **book.version_tags.get((name, number), {})},
-        aliases=(*book.aliases.get((name, number), ()), *stage_alias(book.versions[name], version)),
-        where=str(path),
-        open=partial(files_in, path),
-    )
-
-
-def _model_id(version: Row) -> str | None:
-    """The logged model behind a version; since 3.0 a version's source is ``models:/m-…``."""
-    source = str(version.get("source") or "")
-    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
-
-
-def _location(book: _Book, version: Row, hops: int = 0) -> str:
-    """Where a version's files lie; follows what MLflow writes instead of a place.
-
-    Raises:
-        NotFound: the database does not know (code ``location-missing``).
-    """
-    found = str(version.get("storage_location") or version.get("source") or "")
-    if found.startswith("runs:/"):
-        run, _, rest = found.removeprefix("runs:/").partition("/")
-        if run in book.runs:
-            return f"{str(book.runs[run]['artifact_uri']).rstrip('/')}/{rest}"
-    elif found.startswith("models:/"):
-        name, _, number = found.removeprefix("models:/").partition("/")
-        if name in book.logged:
-            return str(book.logged[name]["artifact_location"])
-        copied = [row for row in book.versions.get(name, ()) if str(row["version"]) == number]
-        if copied and hops < _MAX_HOPS:
-            return _location(book, copied[0], hops + 1)
-    elif found:
-        return found
-    raise NotFound(
-        f"its source {found!r} names nothing that the database knows",
-        code="location-missing",
-        hint="the run, logged model or version it was made from was deleted there",
-    )
-
-
-def _results(rows: Sequence[Row]) -> tuple[Result, ...]:
-    """Metrics measured on a dataset, one result per dataset; the newest value of each metric counts."""
-    found: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {}
-    for row in rows:
-        if row.get("dataset_name"):
-            key = (str(row["dataset_name"]), str(row.get("dataset_digest") or ""))
-            found.setdefault(key, []).append((row["metric_name"], row["metric_value"], False))
-    return tuple(
-        Result(values, dataset, digest or None)
-        for (dataset, digest), items in found.items()
-        if (values := numbers(items))
-    )

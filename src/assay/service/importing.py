@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay.errors import AssayError, IntegrityError, InvalidInput
+from assay.errors import AssayError, IntegrityError, InvalidInput, StorageError
 from assay.ports.importers import Checksum, Files, Importer, Offered, Unreadable
 from assay.ports.progress import SILENT, Progress
 from assay.service import promote
@@ -123,6 +123,16 @@ def run_import(
             if error.code in {"store-full", "store-read-only"}:
                 raise
             yield Imported(found.model, found.label, error=error)
+        except OSError as error:
+            failure = StorageError.of(error, f"cannot read {found.model} {found.label} of {importer.place}")
+            if failure.code == "store-full":
+                raise failure from error
+            yield Imported(found.model, found.label, error=unreadable(failure.message))
+
+
+def unreadable(message: str) -> StorageError:
+    """What a file or folder there is that may not be read, or vanished."""
+    return StorageError(message, code="unreadable", hint="ask its owner for the right to read, then import again")
 
 
 def model_name(theirs: str) -> str:

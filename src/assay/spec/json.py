@@ -37,8 +37,8 @@ def read_scalar(text: str) -> Json:
     for kind in (int, float):
         try:
             value = kind(text)
-        except ValueError:
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):
             continue
-        if math.isfinite(value):
-            return value
     return text

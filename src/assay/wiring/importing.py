@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ from assay.importers.checkpoints import CheckpointFolder
 from assay.importers.dvc import DvcRepository
 from assay.importers.git import GitRepository
 from assay.importers.hub_cache import HubCache, is_model
+from assay.importers.local import SERVED, local_path
+from assay.importers.mlflow_files import MlflowFiles, is_store
 from assay.importers.mlflow_server import MlflowServer
 from assay.importers.mlflow_sql import MlflowDatabase
 from assay.ports.importers import Importer, Offered, Unreadable
-from assay.ports.progress import SILENT, Progress
-from assay.service.gate import Guard
-from assay.service.importing import Imported, Plan, run_import
-from assay.service.registry import Registry
+from assay.service.importing import unreadable
 
 KINDS = ("mlflow", "huggingface-cache", "git", "dvc", "folder")
 """Kinds of place that can be imported."""
@@ -51,12 +50,16 @@ class Chosen:
 
         Raises:
             NotFound: a model that is asked for is not there (code ``import-model-missing``).
+            StorageError: the place may not be read (code ``unreadable``).
         """
         seen: set[str] = set()
-        for found in self.importer.offered():
-            seen.add(found.model)
-            if not self.models or found.model in self.models:
-                yield found
+        try:
+            for found in self.importer.offered():
+                seen.add(found.model)
+                if not self.models or found.model in self.models:
+                    yield found
+        except OSError as error:
+            raise unreadable(f"cannot read {self.place}: {(error.strerror or str(error)).lower()}") from error
         missing = [model for model in self.models if model not in seen]
         if missing:
             raise NotFound(
@@ -66,32 +69,52 @@ class Chosen:
             )
 
 
-def importer_of(source: str, *, kind: str | None = None, model: str | None = None, commits: bool = False) -> Importer:
+def importer_of(
+    source: str,
+    *,
+    kind: str | None = None,
+    commits: bool = False,
+    artifacts: Mapping[str, Path] | None = None,
+) -> Importer:
     """The importer for what a person named.
 
     Args:
         source: a database URI or a server's address (MLflow), or a folder.
         kind: one of ``KINDS``; told from the source when None.
-        model: how the one model of a repository or folder is called there.
         commits: whether every commit of a repository is a version.
+        artifacts: of an MLflow registry: beginning of a location there to the folder that holds what lies there; then
+            nothing outside these folders is read.
 
     Raises:
-        InvalidInput: there is no such kind, or the source is of none (codes ``unknown-source``).
+        InvalidInput: there is no such kind, or the source is of none (code ``unknown-source``); or an option does not
+            go with the kind (code ``import-option``).
         NotFound: there is nothing there (code ``import-source-missing``).
+        StorageError: it may not be read (code ``unreadable``).
     """
-    kind = kind or told(source)
-    folder = Path(source).expanduser()
+    try:
+        kind = kind or told(source)
+    except OSError as error:
+        raise unreadable(f"cannot read {source}: {(error.strerror or str(error)).lower()}") from error
+    # What is written down of a version must tell the place from wherever the next import starts.
+    folder = Path(source).expanduser().absolute()
     made: dict[str, Callable[[], Importer]] = {
-        "mlflow": lambda: _mlflow(source),
+        "mlflow": lambda: _mlflow(source, artifacts),
         "huggingface-cache": lambda: HubCache(folder),
-        "git": lambda: GitRepository(folder, model, commits),
+        "git": lambda: GitRepository(folder, commits=commits),
         "dvc": lambda: DvcRepository(folder),
-        "folder": lambda: CheckpointFolder(folder, model),
+        "folder": lambda: CheckpointFolder(folder),
     }
     if kind not in made:
         raise InvalidInput(
             f"no such kind of source: {kind!r}", code="unknown-source", hint=f"one of {', '.join(KINDS)}"
         )
+    for given, option, fits in ((artifacts, "--artifacts", "mlflow"), (commits, "--commits", "git")):
+        if given and kind != fits:
+            raise InvalidInput(
+                f"{option} is for sources of kind {fits}; {source} is taken for one of kind {kind}",
+                code="import-option",
+                hint=f"leave it out, or say --from {fits}",
+            )
     return made[kind]()
 
 
@@ -114,51 +137,52 @@ def told(source: str) -> str:
             hint="assay push stores single files",
         )
     if not path.is_dir():
-        raise NotFound(f"nothing to import from at {source}", code="import-source-missing")
+        raise NotFound(
+            f"nothing to import from at {source}",
+            code="import-source-missing",
+            hint="assay import --help lists what SOURCE can be",
+        )
     if (path / ".dvc").is_dir():
         return "dvc"
     if (path / ".git").exists() or ((path / "objects").is_dir() and (path / "HEAD").is_file()):
         return "git"
     if is_model(path) or any(is_model(child) for child in path.iterdir()):
         return "huggingface-cache"
-    if (path / "mlflow.db").is_file():
+    if (path / "mlflow.db").is_file() or is_store(path) or is_store(path / "mlruns"):
         return "mlflow"
     return "folder"
 
 
-def import_from(
-    registry: Registry,
-    source: str,
-    *,
-    guard: Guard,
-    plan: Plan,
-    kind: str | None = None,
-    models: tuple[str, ...] = (),
-    commits: bool = False,
-    progress: Progress = SILENT,
-) -> Iterator[Imported]:
-    """Import everything that a source holds.
-
-    Args:
-        registry: where to.
-        source, kind, commits: as in ``importer_of``.
-        guard: what to judge with.
-        plan: how it is called here.
-        models: names there to take; empty takes all.
-        progress: hears about bytes.
+def folders_of(given: Iterable[str]) -> dict[str, Path]:
+    """What ``--artifacts`` says: beginning of a location to a folder; ``FOLDER`` alone is what a server hands out.
 
     Raises:
-        As ``importer_of`` and ``service.importing.run_import``.
+        NotFound: there is no such folder (code ``import-source-missing``).
+
+    >>> folders_of([".", "s3://bucket/models=."])
+    {'mlflow-artifacts:': PosixPath('.'), 's3://bucket/models': PosixPath('.')}
     """
-    importer = Chosen(importer_of(source, kind=kind, commits=commits), models)
-    return run_import(registry, importer, guard=guard, plan=plan, progress=progress)
+    found = {}
+    for text in given:
+        location, _, folder = text.rpartition("=") if not Path(text).is_dir() else ("", "", text)
+        path = Path(folder).expanduser()
+        if not path.is_dir():
+            raise NotFound(
+                f"no such folder: {folder}",
+                code="import-source-missing",
+                hint="--artifacts FOLDER, or --artifacts LOCATION=FOLDER",
+            )
+        found[location or SERVED] = path
+    return found
 
 
-def _mlflow(source: str) -> Importer:
+def _mlflow(source: str, artifacts: Mapping[str, Path] | None) -> Importer:
     if source.startswith(("http://", "https://")):
-        return MlflowServer(source)
-    path = Path(source).expanduser()
-    if "://" not in source:
-        file = path / "mlflow.db" if path.is_dir() else path
-        return MlflowDatabase(f"sqlite:///{file.absolute()}")
-    return MlflowDatabase(source)
+        return MlflowServer(source, artifacts)
+    if "://" in source and not source.startswith("file:"):
+        return MlflowDatabase(source, artifacts)
+    path = local_path(source).expanduser()
+    if path.is_dir() and not (path / "mlflow.db").is_file():
+        return MlflowFiles(path, artifacts)
+    file = path / "mlflow.db" if path.is_dir() else path
+    return MlflowDatabase(f"sqlite:///{file.absolute()}", artifacts)
