@@ -18,6 +18,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 
 from platformdirs import user_config_path, user_data_path
@@ -26,6 +27,7 @@ from assay.errors import InvalidInput
 
 _KEYS = frozenset({"home", "actor"})
 _USER_KEYS = _KEYS | {"policy"}
+_LONGEST_ACTOR = 200
 PROJECT_FILE = "assay.toml"
 PROJECT_RULES = ("promotion", "trust")
 """Tables of a project file that are read where an alias is moved."""
@@ -72,7 +74,7 @@ def read_settings(
     stated = [] if project is None else [_read(project, _KEYS, apart=PROJECT_RULES)]
     stated += [_read(user, _USER_KEYS)] if user.is_file() else []
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
-    actor = env.get("ASSAY_ACTOR") or _first(stated, "actor") or _user()
+    actor = _checked(env.get("ASSAY_ACTOR") or _first(stated, "actor") or "") or _user()
     rules = str(policy) if policy else env.get("ASSAY_POLICY") or _first(stated, "policy")
     if place is None:
         return Settings(user_data_path("assay", appauthor=False), actor, rules, project)
@@ -98,14 +100,21 @@ def _project_file(folder: Path | None) -> Path | None:
             folder = Path.cwd()
         except FileNotFoundError:  # the current folder was removed: it has no settings
             return None
-    return next((at / PROJECT_FILE for at in (folder, *folder.parents) if (at / PROJECT_FILE).is_file()), None)
+    found = next((at / PROJECT_FILE for at in (folder, *folder.parents) if lexists(at / PROJECT_FILE)), None)
+    if found is not None and not found.is_file():  # a link to nothing: what it should say must not count as unsaid
+        raise InvalidInput(
+            f"settings file {found} cannot be read: it is not a file, or a link to none",
+            code="bad-settings",
+            hint="mend or remove it",
+        )
+    return found
 
 
 def _read(file: Path, keys: frozenset[str], *, apart: tuple[str, ...] = ()) -> dict[str, str]:
     """The settings in a file; the tables *apart* are read elsewhere."""
     try:
         body = {key: value for key, value in tomllib.loads(file.read_text("utf-8")).items() if key not in apart}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InvalidInput(
             f"settings file {file} cannot be read: {error}",
             code="bad-settings",
@@ -123,6 +132,19 @@ def _read(file: Path, keys: frozenset[str], *, apart: tuple[str, ...] = ()) -> d
     if body.get("policy", "").endswith(".toml"):
         body["policy"] = str(file.parent / Path(body["policy"]).expanduser())
     return body
+
+
+def _checked(actor: str) -> str:
+    """Who is asking, without the blanks around it: with one more, the same person would count as another."""
+    name = actor.strip()
+    if not name.isprintable() or len(name) > _LONGEST_ACTOR:
+        raise InvalidInput(
+            f"not a name to be written to the history: {name!r:.80}; expected at most {_LONGEST_ACTOR} printable "
+            "characters",
+            code="bad-settings",
+            hint="ASSAY_ACTOR, or actor in a settings file, says who is asking",
+        )
+    return name
 
 
 def _first(stated: list[dict[str, str]], key: str) -> str | None:

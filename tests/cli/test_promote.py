@@ -308,3 +308,14 @@ def test_the_sdk_promotes_rolls_back_approves_and_yanks(own_home: Path, tmp_path
         assert assay.yank("m:1", undo=True).yanked is None
         assay.unalias("m", "champion", reason="retired")
     assert assay.show("m:1")["aliases"] == []
+
+
+def test_foreign_text_steers_no_terminal_not_even_by_colours(run, push, own_home: Path) -> None:
+    reason = "\x1b[8mhidden\x07"
+    push(1)
+    ok(run("promote", "m:1", "champion", "--reason", reason))
+
+    for told in (run("history", "m"), run("yank", "m:1", "--reason", reason), run("show", "m:1")):
+        said = ok(told) + told[2]
+        assert "\x1b" not in said
+        assert "\\x1b[8mhidden" in said

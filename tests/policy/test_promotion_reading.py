@@ -102,6 +102,25 @@ def test_the_digest_of_rules_changes_with_what_they_say_and_with_nothing_else() 
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        f"max_load_seconds = {10**400}",
+        f"max_size = '{10**400} MB'",
+        "max_size = '10000000 TiB'",
+        "rehearsal_days = 1e300",
+        f"approvals = {10**30}",
+        f"override = false\n[[promotion.metrics]]\nname = 'auc'\nmin = {10**400}",
+        "override = false\n[[promotion.metrics]]\nname = 'auc'\nmax = inf",
+    ],
+)
+def test_numbers_beyond_all_measure_are_mistyped(line: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        one(line)
+    assert caught.value.code == "bad-promotion"
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
     ("text", "size"), [("1B", 1), ("1.5kB", 1500), ("2 MB", 2_000_000), ("1KiB", 0), ("1kiB", 1024), ("3TiB", 3 << 40)]
 )
 def test_bytes_are_written_with_their_unit(text: str, size: int) -> None:

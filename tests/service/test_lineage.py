@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from model_files import safetensors
 
 from assay.errors import InvalidInput, NotFound, Refused
+from assay.service import garbage, removing, yanking
 from assay.service import purge as purging
 from assay.service.ancestry import hub_name
 from assay.service.declared import FILE, said
@@ -22,6 +23,7 @@ from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.lineage import Edge, Graph, Lineage, Relation, Source
 from assay.spec.records import EventKind, Version
+from assay.spec.reference import Reference
 from assay.spec.statement import Statement
 from assay.wiring.lineage import DECLARED, SKETCHES, Search, confirm, forget, lineage, say, take_back
 
@@ -458,6 +460,59 @@ def test_an_ancestor_whose_audit_was_not_safe_warns(registry: Registry, push, tm
     (warning,) = seen(registry, version).warnings
 
     assert warning.startswith("m:1 was made from bad:1, which is unsafe: ")
+
+
+def test_a_finding_reaches_through_a_removed_version_whose_bytes_are_freed(registry: Registry, made) -> None:
+    base = made("base")
+    middle = made("middle", "base", run="https://runs.example/17")
+    leaf = made("leaf", "middle")
+    removing.remove(registry, middle, reason="old")
+    garbage.collect(registry, garbage.plan(registry, grace=timedelta(0)))
+    yanking.yank(registry, Reference.parse("base:1"), reason="leaked data")
+    assert registry.blobs.size(middle.manifest) is None
+    (Path(registry.place) / DECLARED / FILE).unlink(missing_ok=True)  # what the home remembers may be deleted
+    registry.catalog.reindex()
+
+    found = lineage(registry, leaf, Search())
+
+    assert {node.name for node in found.ancestors} == {"middle:1", "base:1", "https://runs.example/17"}
+    assert "leaf:1 descends from base:1, which is yanked: leaked data" in found.warnings
+    assert [node.name for node in lineage(registry, base, Search()).descendants] == ["middle:1", "leaf:1"]
+
+
+def test_what_was_taken_back_stays_taken_back_when_its_statements_are_freed(registry: Registry, made) -> None:
+    made("base")
+    middle = made("middle", "base")
+    leaf = made("leaf", "middle")
+    take_back(registry, middle, "base", reason="wrong")
+    removing.remove(registry, middle, reason="old")
+
+    garbage.collect(registry, garbage.plan(registry, grace=timedelta(0)))
+
+    assert [node.name for node in lineage(registry, leaf, Search()).ancestors] == ["middle:1"]
+
+
+def test_nothing_that_was_said_of_freed_files_comes_back_with_a_new_version_of_them(
+    registry: Registry, push, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text("{}")
+    first = push(file, "m", claims=Claims(bases=(Base("org/wrong"),))).version
+    removing.remove(registry, first, reason="old")
+    garbage.collect(registry, garbage.plan(registry, grace=timedelta(0)))
+    assert [node.name for node in lineage(registry, first, Search()).ancestors] == ["org/wrong"]
+
+    again = push(file, "m").version
+
+    assert (again.number, lineage(registry, again, Search()).ancestors) == (2, ())
+
+
+def test_the_history_keeps_nothing_of_what_was_purged(registry: Registry, made) -> None:
+    version = made("m", "org/secret")
+    purging.purge(registry, version, reason="leaked")
+    garbage.collect(registry, garbage.plan(registry, grace=timedelta(0)))
+
+    assert all("said" not in event.data for event in registry.catalog.events())
 
 
 def test_purged_and_removed_versions_stay_nodes(registry: Registry, made) -> None:

@@ -25,17 +25,35 @@ def said(predicate: dict, *, kind: str = "evaluation", minutes: int = 0) -> Stat
 
 @given(
     st.dictionaries(
-        st.text("abc @=", min_size=1).filter(str.strip), st.floats(allow_nan=False, allow_infinity=False), min_size=1
+        st.text("abc @=", min_size=1).filter(lambda name: name and name == name.strip()),
+        st.floats(allow_nan=False, allow_infinity=False),
+        min_size=1,
     ),
-    st.none() | st.text("hold out-2026", min_size=1).filter(str.strip),
+    st.none() | st.text("hold out-2026", min_size=1).filter(lambda name: name == name.strip()),
     st.datetimes(timezones=st.just(UTC)),
 )
 def test_what_is_said_is_read_back(metrics: dict[str, float], dataset: str | None, at: datetime) -> None:
     given_ = evaluation(metrics, at=at, dataset=dataset, dataset_digest=DATA if dataset else None, note="n", run="r")
 
-    statement = Statement.parse(said(given_.predicate()).document(), created=NOON)
+    statement = Statement.parse(said(given_.predicate()).document(), created=at)
 
     assert read_evaluation(statement) == given_
+
+
+@pytest.mark.parametrize("claimed", ["2099-01-01T00:00:00Z", "2026-01-31T15:00:00+02:00", "9999-12-31T23:59:59-23:00"])
+def test_nothing_counts_as_said_later_than_it_was_attached(claimed: str) -> None:
+    found = read_evaluation(said({"metrics": {"auc": 1}, "at": claimed}))
+
+    assert found is not None
+    assert found.at == NOON
+
+
+@pytest.mark.parametrize("claimed", ["yesterday", "2026-01-01T00:00:00", 7, None, "0001-01-01T00:00:00+23:00"])
+def test_what_is_no_time_counts_from_when_it_was_attached(claimed: object) -> None:
+    found = read_evaluation(said({"metrics": {"auc": 1}, "at": claimed}))
+
+    assert found is not None
+    assert found.at == NOON
 
 
 @pytest.mark.parametrize(
@@ -47,6 +65,8 @@ def test_what_is_said_is_read_back(metrics: dict[str, float], dataset: str | Non
         ({" ": 1.0}, {}, "bad-metric"),
         ({"a\nb": 1.0}, {}, "bad-metric"),
         ({"x" * 201: 1.0}, {}, "bad-metric"),
+        ({"auc ": 1.0}, {}, "bad-metric"),
+        ({"auc": 1.0}, {"dataset": " holdout"}, "bad-dataset"),
         ({"auc": True}, {}, "bad-metric"),
         ({"auc": 1.0}, {"dataset": ""}, "bad-dataset"),
         ({"auc": 1.0}, {"dataset": "a\x1b[2J"}, "bad-dataset"),
@@ -91,8 +111,8 @@ def test_the_latest_number_counts_per_metric_and_dataset() -> None:
         [
             said({"metrics": {"auc": 0.5}}, kind="metrics"),
             said({"metrics": {"auc": 0.6, "f1": 0.3}, "dataset": "d"}, minutes=1),
-            said({"metrics": {"auc": 0.7}, "dataset": "d", "at": "2026-01-31T12:09:00Z"}, minutes=2),
-            said({"metrics": {"auc": 0.8}, "dataset": "d"}, minutes=3),
+            said({"metrics": {"auc": 0.7}, "dataset": "d", "at": "2026-01-31T12:09:00Z"}, minutes=10),
+            said({"metrics": {"auc": 0.8}, "dataset": "d", "at": "2026-01-31T12:08:00Z"}, minutes=12),
             said({"text": "n"}, kind="note"),
         ]
     )

@@ -77,14 +77,17 @@ class JournaledCatalog(ABC):
         """Point an alias at a version, by compare-and-swap.
 
         Raises:
-            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
-            Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
+            NotFound: there is no such version, or it was removed or purged (codes ``version-not-found``,
+                ``version-removed``, ``purged``).
+            Conflict: it points elsewhere now (code ``alias-moved``), or the version was yanked (code
+                ``version-yanked``); nothing is changed.
         """
         with self._change() as change:
-            _there(change.rows, name, number)
+            version = _there(change.rows, name, number)
             now = change.rows.alias(name, alias)
             if now is not None and now.number == number:
                 return now
+            _check_usable(version, alias)
             if (now.number if now else None) != expect:
                 raise _moved(name, alias, expect, now)
             data: dict[str, Json] = {"alias": alias, "number": number, "from": expect, "reason": reason}
@@ -123,14 +126,19 @@ class JournaledCatalog(ABC):
             )
             return True
 
-    def drop_referrers(self, subject: Digest, manifests: Sequence[Digest], *, actor: str) -> int:
+    def drop_referrers(
+        self, subject: Digest, manifests: Sequence[Digest], *, actor: str, said: Sequence[Json] = ()
+    ) -> int:
         """Forget statements whose bytes are about to go as garbage; how many were attached."""
         with self._change() as change:
             wanted = set(manifests)
             attached = [found.manifest for found in change.rows.referrers(subject) if found.manifest in wanted]
             if attached:
                 dropped: list[Json] = [str(manifest) for manifest in attached]
-                change.record(EventKind.STATEMENTS_DROPPED, "", actor, {"subject": str(subject), "manifests": dropped})
+                data: dict[str, Json] = {"subject": str(subject), "manifests": dropped}
+                if said:
+                    data["said"] = list(said)
+                change.record(EventKind.STATEMENTS_DROPPED, "", actor, data)
             return len(attached)
 
     def mark(self, name: str, number: int, kind: EventKind, *, reason: str, actor: str) -> Version:
@@ -197,6 +205,22 @@ def _there(rows: CatalogReader, name: str, number: int) -> Version:
             hint=f"assay history {name} says when and by whom",
         )
     return version
+
+
+def _check_usable(version: Version, alias: str) -> None:
+    """Refuse to point an alias at what became unfit since it was decided on."""
+    if version.purged is not None:
+        raise NotFound(
+            f"the bytes of {version.reference} were removed for good: {version.purged}; nothing was changed",
+            code="purged",
+        )
+    if version.yanked is not None:
+        raise Conflict(
+            f"alias {version.name}:{alias} cannot move to {version.reference}: it was yanked: {version.yanked}; "
+            "nothing was changed",
+            code="version-yanked",
+            hint=f"assay yank {version.reference} --undo says that it may be used after all",
+        )
 
 
 def _check_removable(rows: CatalogReader, version: Version) -> None:

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment, Segments
 
 from assay.cli.text import coloured, styled, visible
 from assay.errors import StorageError
@@ -39,7 +40,9 @@ def show(*parts: RenderableType) -> None:
     console = answers()
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            # Foreign text is written out before it is coloured: afterwards its escapes would look like ours.
+            drawn = [one if one.control else Segment(visible(one.text), one.style) for one in console.render(part)]
+            console.print(Segments(drawn), crop=False)
     say("\n".join(styled(line.rstrip()) for line in captured.get().split("\n")).rstrip("\n"))
 
 

@@ -10,6 +10,7 @@ from assay.cli.console import Command, json_option, print_json, say, talk, warn
 from assay.cli.console import show as draw
 from assay.cli.context import ALIAS, NAME, REFERENCE, policy_option, registry_of, settings_of
 from assay.cli.events import gates_table
+from assay.cli.text import visible
 from assay.service import approvals
 from assay.service import promote as promoting
 from assay.service import rollback as rolling
@@ -158,7 +159,7 @@ def approve(
     say(f"{version.reference} {version.manifest}")
     what = "approved" if approved.approves else "not approved any more"
     where = f"for {alias}" if alias else "for every alias"
-    talk().print(f"{what} {where} by {approved.actor}" + ("" if approved.new else ", as it was already"))
+    talk().print(visible(f"{what} {where} by {approved.actor}") + ("" if approved.new else ", as it was already"))
 
 
 def _carry_out(registry: Registry, planned: Plan, *, dry_run: bool, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import click
 
 from assay.cli.console import json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, registry_of
+from assay.cli.text import visible
 from assay.service import yanking
 from assay.spec.reference import Reference
 
@@ -29,6 +30,6 @@ def yank(context: click.Context, reference: str, *, reason: str, undo: bool, as_
         return
     version = outcome.version
     say(f"{version.reference} {version.manifest}")
-    talk().print("it may be used again" if undo else f"yanked: {version.yanked}")
+    talk().print("it may be used again" if undo else visible(f"yanked: {version.yanked}"))
     for alias in () if undo else outcome.aliases:
         talk().print(f"{version.name}:{alias} points at it: assay rollback {version.name} {alias} goes back")

@@ -7,15 +7,16 @@ mean that a gate stands open.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from assay.errors import InvalidInput
 from assay.policy.promotion import MetricRule, Rule
 from assay.policy.trust import NO_TRUST, Requirement, Trust, parse_trust
+from assay.spec.evaluation import finite
 from assay.spec.json import canonical
 
 _TABLES = frozenset({"promotion", "trust"})
@@ -23,6 +24,10 @@ _METRIC = frozenset({"name", "dataset", "min", "max", "not_worse_by", "better"})
 _MODELS = re.compile(r"[a-z0-9*?._/-]+", re.ASCII)
 _ALIASES = re.compile(r"[A-Za-z0-9*?._-]+", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]i?)?B", re.ASCII)
+_MOST_BYTES = 2**63 - 1
+_MOST_DAYS = 36_500
+"""A hundred years: more is a mistyped number, and no age that time can be counted in."""
+_MOST_COUNT = 1000
 _UNITS = {
     "": 1,
     "k": 10**3,
@@ -91,7 +96,7 @@ class _Table:
             trust=self._signed_by(known),
             drop_in=self._get("drop_in", _flag, default=False),
             rehearsed=self._get("rehearsed", _flag, default=False),
-            rehearsal_days=self._get("rehearsal_days", _positive),
+            rehearsal_days=self._get("rehearsal_days", _days),
             max_size=self._get("max_size", _bytes),
             max_load_seconds=self._get("max_load_seconds", _positive),
             max_memory=self._get("max_memory", _bytes),
@@ -212,14 +217,21 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = finite(value) if isinstance(value, (int, float)) else None
+    if number is None:
         raise ValueError("expected a number")
-    return value
+    return number
 
 
 def _positive(value: object) -> float:
     if _number(value) <= 0:
         raise ValueError("expected a number above 0")
+    return _number(value)
+
+
+def _days(value: object) -> float:
+    if not 0 < _number(value) <= _MOST_DAYS:
+        raise ValueError(f"expected a number of days above 0, at most {_MOST_DAYS:,}")
     return _number(value)
 
 
@@ -230,8 +242,8 @@ def _margin(value: object) -> float:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("expected a whole number from 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_COUNT:
+        raise ValueError(f"expected a whole number from 1 to {_MOST_COUNT:,}")
     return value
 
 
@@ -239,9 +251,9 @@ def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError("expected bytes with a unit, such as '500 MB' or '4GiB'")
-    count = int(float(found[1]) * _UNITS[found[2] or ""])
-    if count < 1:
-        raise ValueError("expected more than 0 bytes")
+    count = int(Decimal(found[1]) * _UNITS[found[2] or ""])
+    if not 1 <= count <= _MOST_BYTES:
+        raise ValueError("expected more than 0 bytes, and fewer than 2**63")
     return count
 
 

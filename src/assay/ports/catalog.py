@@ -82,8 +82,10 @@ class CatalogWriter(Protocol):
             evidence: what the decision was based on, kept in the history.
 
         Raises:
-            NotFound: there is no such version, or it was removed (codes ``version-not-found``, ``version-removed``).
-            Conflict: it points elsewhere now (code ``alias-moved``); nothing is changed.
+            NotFound: there is no such version, or it was removed or purged (codes ``version-not-found``,
+                ``version-removed``, ``purged``).
+            Conflict: it points elsewhere now (code ``alias-moved``), or the version was yanked (code
+                ``version-yanked``); nothing is changed.
         """
         ...
 
@@ -103,10 +105,15 @@ class CatalogWriter(Protocol):
         """Attach a statement; False when it was already attached."""
         ...
 
-    def drop_referrers(self, subject: Digest, manifests: Sequence[Digest], *, actor: str) -> int:
+    def drop_referrers(
+        self, subject: Digest, manifests: Sequence[Digest], *, actor: str, said: Sequence[Json] = ()
+    ) -> int:
         """Forget statements whose bytes are about to go as garbage; how many were attached.
 
         What is not attached is no change; when none is, there is no event.
+
+        Args:
+            said: what of them the history keeps.
         """
         ...
 

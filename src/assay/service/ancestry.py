@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from assay.errors import AssayError, InvalidInput
 from assay.ports.progress import SILENT, Progress
 from assay.service.declared import KINDS, Declared
+from assay.service.declared import said as lineage_of
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.json import Json
@@ -87,7 +88,10 @@ class Ancestry:
         """Subject to what its statements say, oldest first, with their kinds."""
         self._denied: dict[Digest, frozenset[Digest]] = {}
         said: dict[str, list[tuple[str, Mapping[str, Json]]]] = defaultdict(list)
-        events = self._registry.catalog.events(kinds=(EventKind.STATEMENT_ADDED,))
+        events = self._registry.catalog.events(kinds=(EventKind.STATEMENT_ADDED, EventKind.STATEMENTS_DROPPED))
+        for event in reversed(events):
+            if event.kind is EventKind.STATEMENTS_DROPPED and self._gone(str(event.data["subject"])):
+                said[str(event.data["subject"])] += _kept(event.data.get("said"))
         wanted = [event for event in reversed(events) if event.data.get("artifactType") in _TYPES]
         progress.start("reading statements", sum(_size(event.data) for event in wanted))
         try:
@@ -190,6 +194,36 @@ class Ancestry:
         if reference.name not in self._lines:
             self._lines[reference.name] = self._registry.catalog.versions(reference.name)[::-1]
         return self._lines[reference.name], reference.version
+
+
+def remains(registry: Registry, subject: Digest, statements: Mapping[Digest, str]) -> list[Json]:
+    """What the history keeps of statements about a removed artifact that are about to go: what says its lineage.
+
+    Nothing is kept of what was purged.
+
+    Args:
+        registry: where they are.
+        subject: the artifact.
+        statements: digests of their manifests, and their artifact types.
+    """
+    if any(version.purged is not None for version in registry.catalog.by_manifest(subject)):
+        return []
+    found: list[Json] = []
+    for referrer in registry.referrers(subject):
+        if referrer.manifest not in statements or referrer.artifact_type not in _TYPES:
+            continue
+        try:
+            says = lineage_of(registry.statement(referrer))
+        except AssayError:
+            continue  # a damaged statement says nothing, and must not keep the rest from going
+        if any(says.values()):
+            found.append({"kind": _TYPES[referrer.artifact_type], "says": says})
+    return found
+
+
+def _kept(value: Json) -> list[tuple[str, Mapping[str, Json]]]:
+    """What ``remains`` kept, read back."""
+    return [(str(one.get("kind")), says) for one in _mappings(value) if isinstance(says := one.get("says"), Mapping)]
 
 
 def hub_name(text: str) -> str:

@@ -67,8 +67,10 @@ def approve(
         check_alias(alias)
     manifest = registry.manifest(version)
     actor, approves = registry.actor, not withdraw
-    own = [word for word in _words(registry, version) if word.counts and word.actor == actor and word.alias == alias]
-    if (own[-1].approves if own else False) is approves:
+    own = [word for word in _words(registry, version) if word.counts and word.actor == actor]
+    # A word for every alias is also one for each that was spoken of: of both kinds the latest counts.
+    scopes = {alias} if alias is not None else {None, *(word.alias for word in own)}
+    if all(_stands(own, scope) is approves for scope in scopes):
         return Approved(version, alias, approves, actor, new=False)
     now = datetime.now(UTC)
     predicate: dict[str, Json] = {
@@ -120,6 +122,12 @@ def referring(registry: Registry, version: Version, *kinds: str) -> list[Referre
     """Statements of some kinds about a version, oldest first; no other is read."""
     types = {Statement(version.manifest, kind, {}, _EPOCH).artifact_type for kind in kinds}
     return [one for one in registry.referrers(version.manifest) if one.artifact_type in types]
+
+
+def _stands(own: Sequence[_Word], alias: str | None) -> bool:
+    """Whether one person's words come to an approval for *alias*."""
+    said = [word.approves for word in own if word.alias in (None, alias)]
+    return bool(said) and said[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from assay.service.gate import Guard
 from assay.service.registry import Registry
 from assay.spec.changes import DropIn
 from assay.spec.evaluation import KIND as EVALUATION
-from assay.spec.evaluation import PUSHED, finite, read_evaluation
+from assay.spec.evaluation import PUSHED, finite, read_evaluation, said_at
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
@@ -151,7 +151,8 @@ def _rehearsals(registry: Registry, version: Version) -> list[Rehearsed]:
     actors = attached_by(registry, version, referrers) if referrers else {}
     found = []
     for referrer in referrers:
-        said = registry.statement(referrer).predicate
+        statement = registry.statement(referrer)
+        said = statement.predicate
         seconds, memory = finite(said.get("load_seconds")), finite(said.get("peak_rss"))
         found.append(
             Rehearsed(
@@ -159,7 +160,7 @@ def _rehearsals(registry: Registry, version: Version) -> list[Rehearsed]:
                 load_seconds=seconds if seconds and seconds > 0 else None,
                 memory=int(memory) if memory and memory > 0 else None,
                 problem=_problem(said),
-                at=referrer.created,
+                at=said_at(said.get("at"), statement.created),
                 actor=actors.get(referrer.manifest),
             )
         )

@@ -17,8 +17,9 @@ from itertools import islice
 
 from assay.ports.blobs import Leftover, Stored
 from assay.ports.progress import SILENT, Progress
+from assay.service.ancestry import remains
 from assay.service.derived import Derived, Folders, drop, left_behind
-from assay.service.reachability import Reachability, read_closure
+from assay.service.reachability import Reachability, Said, read_closure
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.records import EventKind
@@ -229,13 +230,19 @@ def _sweep(
 
 
 def _forget(registry: Registry, reach: Reachability, gone: set[Digest]) -> None:
-    """Take statements that go out of the catalog first: it must not name what is not there."""
-    about: dict[Digest, list[Digest]] = defaultdict(list)
+    """Take statements that go out of the catalog first: it must not name what is not there.
+
+    The history keeps what they say of the lineage, so that what was made from a removed version is still known to
+    descend from that one's bases.
+    """
+    about: dict[Digest, list[Said]] = defaultdict(list)
     for subject, said in reach.dead_statements():
         if said.manifest in gone:
-            about[subject].append(said.manifest)
-    for subject, manifests in about.items():
-        registry.catalog.drop_referrers(subject, manifests, actor=registry.actor)
+            about[subject].append(said)
+    for subject, statements in about.items():
+        manifests = [said.manifest for said in statements]
+        kept = remains(registry, subject, {said.manifest: said.artifact_type for said in statements})
+        registry.catalog.drop_referrers(subject, manifests, actor=registry.actor, said=kept)
 
 
 def _fates(

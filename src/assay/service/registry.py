@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from posixpath import basename
 from typing import Concatenate, ParamSpec, TypeVar
@@ -17,7 +18,7 @@ from assay.spec.json import Json
 from assay.spec.manifest import MAX_MANIFEST, Entry, Manifest
 from assay.spec.records import Referrer, Version
 from assay.spec.reference import Reference
-from assay.spec.statement import LAYER_TYPE, Statement
+from assay.spec.statement import CREATED_KEY, LAYER_TYPE, Statement
 from assay.trees import Tree
 
 _Rest = ParamSpec("_Rest")
@@ -151,14 +152,14 @@ class Registry:
             IntegrityError: its bytes are damaged.
         """
         manifest = read_manifest(self.blobs, referrer.manifest)
-        layers = manifest.layers
+        layers, said = manifest.layers, _said_at(manifest, referrer)
         if len(layers) == 1 and layers[0].media_type == LAYER_TYPE and layers[0].size <= MAX_STATEMENT:
             with suppress(InvalidInput):
                 document = read_small(self.blobs, layers[0].digest, MAX_STATEMENT)
-                return Statement.parse(document, created=referrer.created)
+                return Statement.parse(document, created=said)
         attached: Json = [layer.to_json() for layer in layers]
         kind = manifest.artifact_type or manifest.config.media_type
-        return Statement(referrer.subject, kind, {"layers": attached}, referrer.created)
+        return Statement(referrer.subject, kind, {"layers": attached}, said)
 
     def attach(self, statement: Statement, subject: Manifest) -> bool:
         """Keep a statement beside its subject; False when the very same claim is already there."""
@@ -246,6 +247,16 @@ def holding(
             return call(registry, *args, **kwargs)
 
     return held
+
+
+def _said_at(manifest: Manifest, referrer: Referrer) -> datetime:
+    """When a statement was said: a copy is attached later than that, and nothing is attached before it is said."""
+    try:
+        said = datetime.fromisoformat(manifest.annotations.get(CREATED_KEY, "")).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return referrer.created
+    # It is written in whole seconds.
+    return said if referrer.created - said >= timedelta(seconds=1) else referrer.created
 
 
 def _removed(version: Version) -> NotFound:

@@ -151,7 +151,7 @@ def read_evaluation(statement: Statement) -> Evaluation | None:
         dataset_digest=_digest(predicate.get("dataset_digest")),
         note=_text(predicate.get("note")),
         run=_text(predicate.get("run")),
-        at=_moment(predicate.get("at")) or statement.created,
+        at=said_at(predicate.get("at"), statement.created),
     )
 
 
@@ -202,9 +202,11 @@ def lower_is_better(metric: str, said: Collection[str] = ()) -> bool:
 
 
 def _check_name(what: str, name: str, code: str) -> None:
-    if not name.strip() or len(name) > _MAX_NAME or not name.isprintable():
+    if not name or name != name.strip() or len(name) > _MAX_NAME or not name.isprintable():
         raise InvalidInput(
-            f"not a {what}'s name: {name!r:.80}; expected 1 to {_MAX_NAME} printable characters", code=code
+            f"not a {what}'s name: {name!r:.80}; expected 1 to {_MAX_NAME} printable characters, none of them a blank "
+            "at an end",
+            code=code,
         )
 
 
@@ -219,12 +221,17 @@ def _text(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _moment(value: Json) -> datetime | None:
+def said_at(value: Json, known: datetime) -> datetime:
+    """When something was said: as it says itself, unless that is later than what is known, or no time.
+
+    So that a clock that is wrong, or a statement from elsewhere that says tomorrow, does not count as the latest word
+    for good.
+    """
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
+        found = datetime.fromisoformat(value) if isinstance(value, str) else known
+        return min(found.astimezone(UTC), known) if found.tzinfo is not None else known
+    except (ValueError, OverflowError):
+        return known
 
 
 def _stamp(moment: datetime) -> str:

@@ -161,6 +161,23 @@ class CatalogContract:
                 catalog.move_alias(name, "champion", number, expect=None, actor="ada")
             assert caught.value.code == "version-not-found"
 
+    def test_no_alias_moves_to_what_was_yanked_or_purged_meanwhile(self, catalog: Catalog) -> None:
+        for seed in (1, 2, 3):
+            push(catalog, "m", seed)
+        now = catalog.move_alias("m", "champion", 1, expect=None, actor="ada")
+        catalog.mark("m", 2, EventKind.YANKED, reason="leaked labels", actor="bob")
+        catalog.mark_purged(artifact(3), reason="leaked", actor="bob")
+        with pytest.raises(Conflict) as caught:
+            catalog.move_alias("m", "champion", 2, expect=1, actor="ada")
+        assert caught.value.code == "version-yanked"
+        assert "leaked labels" in caught.value.message
+        with pytest.raises(NotFound) as lost:
+            catalog.move_alias("m", "champion", 3, expect=1, actor="ada")
+        assert lost.value.code == "purged"
+        assert catalog.alias("m", "champion") == now
+        catalog.mark("m", 1, EventKind.YANKED, reason="too", actor="bob")
+        assert catalog.move_alias("m", "champion", 1, expect=1, actor="ada") == now
+
     def test_a_removed_alias_is_gone_and_its_move_is_remembered(self, catalog: Catalog) -> None:
         push(catalog, "m", 1)
         catalog.move_alias("m", "champion", 1, expect=None, actor="ada")

@@ -93,10 +93,11 @@ class CatalogMachine(RuleBasedStateMachine):
         line = self.lines.get(name, _Line())
         now = line.aliases.get(alias)
         expect = now if right else expect
-        if not 1 <= number <= len(line.manifests) or number in line.removed:
+        gone = number in line.removed or (number in line.purged and now != number)
+        if not 1 <= number <= len(line.manifests) or gone:
             with pytest.raises(NotFound):
                 self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
-        elif now not in {number, expect}:
+        elif now != number and (number in line.yanked or now != expect):
             with pytest.raises(Conflict):
                 self.catalog.move_alias(name, alias, number, expect=expect, actor="ada")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from os.path import lexists
 from pathlib import Path
 
 from assay.errors import InvalidInput, NotFound
@@ -66,7 +67,7 @@ def named_policy(text: str) -> Policy:
 
 def _registry_policy(settings: Settings) -> tuple[Policy, ...]:
     file = settings.home / REGISTRY_POLICY
-    return (_read(file),) if file.is_file() else ()
+    return (_read(file),) if lexists(file) else ()
 
 
 def _trusted(settings: Settings) -> Trust:
@@ -76,6 +77,9 @@ def _trusted(settings: Settings) -> Trust:
 
 def _read(file: Path) -> Policy:
     try:
+        # A folder, a link to nothing, a pipe: somebody meant to put a policy there, so it must not count as none.
+        if file.exists() and not file.is_file():
+            raise OSError("it is not a file")  # noqa: TRY301 - told as any other
         if file.stat().st_size > MAX_POLICY:
             raise InvalidInput(f"policy {file} has more than {MAX_POLICY:,} bytes", code="bad-policy")
         text = file.read_text("utf-8")

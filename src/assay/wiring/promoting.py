@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def rules_of(settings: Settings, trusted: Trust) -> tuple[Rule, ...]:
     """
     found: tuple[Rule, ...] = ()
     file = settings.home / REGISTRY_RULES
-    if file.is_file():
+    if lexists(file):
         found += read_rules(_read(file), source=REGISTRY_RULES, trusted=trusted)
     if settings.project is not None:
         body = {key: value for key, value in _read(settings.project).items() if key in PROJECT_RULES}
@@ -62,10 +63,13 @@ def _drop_in(registry: Registry, old: Version, new: Version) -> DropIn:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
+        # A folder, a link to nothing, a pipe: somebody meant to put rules there, so it must not count as no rules.
+        if file.exists() and not file.is_file():
+            raise OSError("it is not a file")  # noqa: TRY301 - told as any other
         if file.stat().st_size > MAX_RULES:
             raise InvalidInput(f"promotion rules {file} have more than {MAX_RULES:,} bytes", code="bad-promotion")
         return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"promotion rules {file} cannot be read: {error}",
             code="bad-promotion",
