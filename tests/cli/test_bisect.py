@@ -342,8 +342,22 @@ def test_a_search_goes_on_from_its_log_without_running_anything_twice(run, line,
     assert runs(tmp_path) == before
 
 
+DIGEST = "sha256:" + "0" * 64
+
+
 @pytest.mark.parametrize(
-    "text", ["no json\n", "[]\n", '{"outcome": "perhaps", "status": 0, "why": null, "digest": "x"}\n']
+    "text",
+    [
+        "no json\n",
+        "[]\n",
+        "[" * 100_000,
+        f'{{"outcome": "perhaps", "status": 0, "why": null, "digest": "{DIGEST}"}}\n',
+        '{"outcome": "bad", "status": 1, "why": null, "digest": "x"}\n',
+        '{"outcome": "bad", "status": 1, "why": null, "digest": 7}\n',
+        f'{{"outcome": "bad", "status": [1], "why": null, "digest": "{DIGEST}"}}\n',
+        f'{{"outcome": "skip", "status": 125, "why": {{}}, "digest": "{DIGEST}"}}\n',
+    ],
+    ids=["no json", "a list", "deep", "no outcome", "no digest", "a number", "status", "why"],
 )
 def test_what_is_no_log_is_not_replayed(run, line, tmp_path: Path, text: str) -> None:
     line("good good bad")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from io import StringIO
 from pathlib import Path
 
@@ -146,6 +148,17 @@ def test_a_command_that_prints_without_end_of_line_or_very_much_is_still_heard(r
     status, out, _ = run("evaluate", "m", "--", "sh", "-c", "seq 200000; printf '{\"auc\": 0.25}'")
 
     assert (status, out) == (0, "m:1 auc=0.25\n")
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(run, versions, tmp_path: Path) -> None:
+    versions({})
+    left = "sleep 30 & echo $! > pid; echo '{\"auc\": 0.5}'"
+
+    status, _, err = run("evaluate", "m:1", "--dataset", "d", "--", "sh", "-c", left)
+
+    assert status == 0, err
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # it is still there
+    assert metrics(run)["versions"][0]["values"][0]["value"] == 0.5
 
 
 def test_the_table_as_json_is_pinned(run, versions) -> None:

@@ -16,6 +16,7 @@ from assay.service.browse import version_json
 from assay.service.gate import Guard
 from assay.service.registry import Registry
 from assay.spec.changes import Comparison
+from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.wiring.trying import Trial, laid_out, run
@@ -213,13 +214,19 @@ def read_log(file: Path) -> dict[str, Result]:
     for number, line in enumerate(lines, 1):
         try:
             body = json.loads(line)
-            outcome, status, why = Outcome(body["outcome"]), body["status"], body["why"]
-            found[str(body["digest"])] = Result(outcome, status, why=why)
-        except (ValueError, KeyError, TypeError) as error:
+            found[str(Digest.parse(body["digest"]))] = _replayed(body)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidInput) as error:
             raise InvalidInput(
                 f"{file}, line {number}: not a step of assay bisect --log", code="bad-bisect-log"
             ) from error
     return found
+
+
+def _replayed(body: Mapping[str, Json]) -> Result:
+    status, why = body["status"], body["why"]
+    if isinstance(status, bool) or not isinstance(status, int | None) or not isinstance(why, str | None):
+        raise TypeError("status is a whole number and why is text, or null")
+    return Result(Outcome(str(body["outcome"])), status, why=why)
 
 
 def write_log(file: Path, step: Step) -> None:

@@ -12,10 +12,12 @@ is removed by the next one.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from assay.errors import CouldNot, InvalidInput
 from assay.policy.policy import Gate
@@ -43,6 +44,8 @@ TRIALS = "trials"
 _PLACE = re.compile(r"\{(path|file|ref|reference|name|version|digest)\}")
 _GRACE = 1.0
 """Seconds that a command has to end by itself after an interrupt."""
+_POLL = 0.1
+"""Seconds between two looks at whether a command that prints nothing has ended."""
 _LINE = 1 << 20
 """Bytes of a line of output that are kept."""
 
@@ -160,8 +163,7 @@ def run_for_line(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[
         raise _not_started(arguments, error) from error
     with process:
         try:
-            assert process.stdout is not None
-            last = _relay(process.stdout)
+            last = _relay(process)
             status = process.wait()
         except BaseException:
             _stop(process)
@@ -182,16 +184,30 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-def _relay(output: IO[bytes]) -> str:
+def _relay(process: subprocess.Popen[bytes]) -> str:
     """Pass a command's output on to standard error; its last line."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     last, begun = b"", b""
-    while part := output.readline(_LINE):
-        sys.stderr.write(part.decode("utf-8", "replace"))
+    while part := _more(process):
+        sys.stderr.write(decoder.decode(part))
         sys.stderr.flush()
-        whole = (begun + part)[-_LINE:]
-        begun = b"" if part.endswith(b"\n") else whole
-        last = whole if whole.strip() else last
-    return last.decode("utf-8", "replace").strip()
+        *lines, begun = (begun + part).split(b"\n")
+        begun = begun[-_LINE:]
+        last = next((line for line in reversed(lines) if line.strip()), last)
+    return (begun if begun.strip() else last)[-_LINE:].decode("utf-8", "replace").strip()
+
+
+def _more(process: subprocess.Popen[bytes]) -> bytes:
+    """What a command printed meanwhile; empty at the end: what it left running may hold its output open for ever."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            ended = process.poll() is not None
+            if ready.select(0 if ended else _POLL):
+                return os.read(process.stdout.fileno(), 1 << 16)
+            if ended:
+                return b""
 
 
 def _not_started(arguments: Sequence[str], error: OSError | ValueError) -> CouldNot:
