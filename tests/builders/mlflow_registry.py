@@ -1,6 +1,6 @@
 """Makes an MLflow registry with MLflow itself. Run as a program, so that MLflow's settings stay out of the tests.
 
-    python mlflow_registry.py FOLDER
+    python mlflow_registry.py FOLDER [files]
 
 ``churn`` is logged as MLflow 3 does it, ``Fraud Model`` from runs' artifacts as MLflow 2 did (one version is deleted, two
 share a stage, one is copied to ``copied``); of ``raw`` the first version's files are gone, the second lies in a bucket, the third names nothing.
@@ -26,6 +26,35 @@ def make(folder: Path) -> Path:
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "mlflow.db"
+
+
+def make_files(folder: Path) -> Path:
+    """Make a registry in a folder, as MLflow did by default for years; the folder."""
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, __file__, str(folder), "files"]
+    allowed = environment | {"MLFLOW_ALLOW_FILE_STORE": "true"}
+    done = subprocess.run(command, env=allowed, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "mlruns"
+
+
+def files(folder: Path) -> None:
+    """``churn`` and ``Fraud Model`` as in the database, in files."""
+    mlflow.set_tracking_uri((folder / "mlruns").as_uri())
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("e")
+    churn(client, experiment)
+    run = client.create_run(experiment, run_name="by hand").info.run_id
+    client.log_param(run, "optimizer/lr", 0.1)
+    for step in range(3):
+        client.log_metric(run, "val/auc", step / 10, step=step)
+    (folder / "weights.bin").write_bytes(b"w" * 10)
+    client.log_artifact(run, str(folder / "weights.bin"), "model/sub")
+    client.create_registered_model("Fraud Model", tags={"note": "two\nlines"})
+    for stage in ("Production", "Production", "None"):
+        version = client.create_model_version("Fraud Model", f"runs:/{run}/model", run).version
+        client.transition_model_version_stage("Fraud Model", version, stage)
+    client.delete_model_version("Fraud Model", "3")
 
 
 def main(folder: Path) -> None:
@@ -94,4 +123,4 @@ def raw(client: mlflow.MlflowClient, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (files if "files" in sys.argv else main)(Path(sys.argv[1]))

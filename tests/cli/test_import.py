@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import struct
 from pathlib import Path
 
 import pytest
 from model_files import safetensors
 
+import assay
 from assay.cli.main import invoke
 
 FIELDS = {
@@ -84,3 +86,70 @@ def test_what_could_not_be_imported_is_named_and_the_answer_is_no(checkpoints: P
     assert status == 1
     assert len(out.splitlines()) == 2
     assert "not imported: Runs of May step-11" in err
+
+
+def test_a_dry_run_says_what_models_would_be_called(checkpoints: Path, capsys) -> None:
+    def names(*options: str) -> list[str]:
+        _, out, _ = call(capsys, "import", checkpoints, *options, "--dry-run", "--json")
+        return [row["name"] for row in json.loads(out)["versions"]]
+
+    assert names() == ["runs-of-may"] * 2
+    assert names("--prefix", "team/") == ["team/runs-of-may"] * 2
+    assert call(capsys, "import", checkpoints, "net", "--dry-run")[0] == 0
+    assert names("net") == ["net"] * 2
+
+
+def test_importing_from_another_folder_finds_what_was_brought(checkpoints: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(checkpoints)
+    assert call(capsys, "import", ".", "net")[0] == 0
+    monkeypatch.chdir(checkpoints.parent)
+    _, out, _ = call(capsys, "import", checkpoints.name, "net", "--json")
+    assert [row["known"] for row in json.loads(out)["versions"]] == [True, True]
+
+
+@pytest.fixture
+def database(checkpoints: Path, tmp_path: Path) -> Path:
+    """An MLflow database with versions in a server's store and in a bucket."""
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    with connection:
+        connection.executescript(
+            """CREATE TABLE registered_models (name TEXT);
+            CREATE TABLE model_versions (name TEXT, version INTEGER, source TEXT, run_id TEXT);
+            INSERT INTO registered_models VALUES ('net');
+            INSERT INTO model_versions VALUES ('net', 1, 'mlflow-artifacts:/step-9.safetensors', NULL);
+            INSERT INTO model_versions VALUES ('net', 2, 's3://bucket/x/step-10.safetensors', NULL);"""
+        )
+    connection.close()
+    return tmp_path / "mlflow.db"
+
+
+def test_folders_that_hold_the_files_of_an_mlflow_registry_are_named(database: Path, checkpoints: Path, capsys) -> None:
+    status, _, err = call(capsys, "import", database)
+    assert status == 1
+    assert "hint: --artifacts FOLDER" in err
+    assert "--artifacts LOCATION=FOLDER" in err
+    status, out, _ = call(capsys, "import", database, "--artifacts", checkpoints, "--json")
+    assert [bool(row["reference"]) for row in json.loads(out)["versions"]] == [True, False]
+    bucket = f"s3://bucket/x={checkpoints}"
+    status, out, _ = call(capsys, "import", database, "--artifacts", checkpoints, "--artifacts", bucket, "--json")
+    assert (status, [row["reference"] for row in json.loads(out)["versions"]]) == (0, ["net:1", "net:2"])
+    found = list(assay.import_from(database, "again", artifacts={"s3://bucket/x": checkpoints}))
+    assert [imported.label for imported in found if imported.version] == ["2"]
+
+
+def test_an_option_that_does_not_go_with_the_source_is_refused(checkpoints: Path, capsys) -> None:
+    for options in (("--artifacts", checkpoints), ("--commits",)):
+        status, out, _ = call(capsys, "import", checkpoints, *options, "--json")
+        assert (status, json.loads(out)["error"]["code"]) == (2, "import-option")
+    status, out, _ = call(capsys, "import", "http://127.0.0.1:1", "--artifacts", "s3://bucket=missing", "--json")
+    assert (status, json.loads(out)["error"]["code"]) == (2, "import-source-missing")
+
+
+def test_a_folder_that_may_not_be_read_is_told(checkpoints: Path, capsys, monkeypatch) -> None:
+    def refused(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", refused)
+        status, out, _ = call(capsys, "import", checkpoints, "--json")
+    assert (status, json.loads(out)["error"]["code"]) == (2, "unreadable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -88,3 +89,39 @@ def test_sorting_by_dates_in_names_is_sorting_by_time(moments: list[datetime]) -
     names = [Path(f"{moment:%Y-%m-%dT%H:%M}.pt") for moment in minutes]
     assert in_order(names) == sorted(names)
     assert timedelta(0) == dated("2026-01-01").utcoffset()
+
+
+def test_of_what_hugging_faces_trainer_leaves_only_its_checkpoints_are_versions_with_the_metrics_of_their_step(
+    tmp_path: Path,
+) -> None:
+    history = [
+        {"step": 500, "epoch": 1.0, "loss": 0.9, "learning_rate": 1e-4},
+        {"step": 1000, "epoch": 2.0, "loss": 0.5},
+        {"step": 1000, "epoch": 2.0, "eval_loss": 0.6, "eval_f1": float("nan"), "best": "yes"},
+    ]
+    for step in (500, 1000):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        state = {"global_step": step, "epoch": step / 500, "max_steps": 1000, "log_history": history}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "runs").mkdir()
+    first, second = CheckpointFolder(tmp_path).offered()
+    assert (first.label, second.label) == ("checkpoint-500", "checkpoint-1000")
+    assert first.metrics == {"loss": 0.9, "learning_rate": 1e-4}
+    assert second.metrics == {"loss": 0.5, "eval_loss": 0.6}
+    assert second.params == {"global_step": 1000, "epoch": 2, "max_steps": 1000}
+
+
+@pytest.mark.parametrize("state", ["", "[]", "{", '{"log_history": 3}', '{"log_history": [1, {}]}', "[" * 9999])
+def test_a_state_that_says_nothing_is_a_file_like_any_other(tmp_path: Path, read, state: str) -> None:
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(state)
+    ((offered, files),) = read(CheckpointFolder(tmp_path)).values()
+    assert (offered.metrics, list(files)) == ({}, ["trainer_state.json"])
+
+
+def test_a_link_that_leads_nowhere_is_told_and_does_not_stop_the_rest(tmp_path: Path, unreadable) -> None:
+    (tmp_path / "good").write_bytes(b"1")
+    (tmp_path / "latest").symlink_to(tmp_path / "gone")
+    assert list(unreadable(CheckpointFolder(tmp_path))) == ["latest"]

@@ -174,3 +174,72 @@ def test_a_folder_without_dvc_is_refused(tmp_path: Path, git: Callable[..., str]
     with pytest.raises(NotFound) as caught:
         list(DvcRepository(tmp_path / "repository").offered())
     assert caught.value.code == "import-source-missing"
+
+
+def test_the_first_form_of_a_lock_file_is_read(repository: Repository, read) -> None:
+    md5 = repository.cached(b"first form")
+    repository.write("old/dvc.lock", {"train": {"cmd": "x", "outs": [{"path": "m.pkl", "md5": md5}]}})
+    repository.write("old/dvc.yaml", {"stages": {"train": {"cmd": "x"}}, "artifacts": {"m": {"path": "m.pkl"}}})
+    repository.commit("old")
+    found = {model: files for (model, _), (_, files) in read(DvcRepository(repository.folder)).items()}
+    assert found["old/m"] == {"m.pkl": b"first form"}
+
+
+def test_paths_of_a_stage_are_counted_from_its_working_folder(repository: Repository, read) -> None:
+    md5 = repository.cached(b"made in work")
+    outs = [{"path": "m.pkl", "md5": md5, "hash": "md5"}]
+    repository.write("dvc.lock", {"schema": "2.0", "stages": {"train@a": {"outs": outs}}})
+    stage = {"cmd": "x", "wdir": "work", "metrics": [{"scores.json": {}}, "plot.csv"]}
+    repository.write("dvc.yaml", {"stages": {"train": stage}, "artifacts": {"m": {"path": "work/m.pkl"}}})
+    repository.write("work/scores.json", {"auc": 0.5})
+    repository.write("tracked.dvc", {"wdir": "work", "outs": [{"path": "n.pkl", "md5": md5}]})
+    repository.write("sub/dvc.yaml", {"artifacts": {"n": {"path": "../work/n.pkl"}}})
+    repository.git("tag", "--delete", "clf@v1.1.0", "clf@v1.2.0", "net@v0.0.2")
+    repository.commit("in a folder")
+    found = {model: (offered, files) for (model, _), (offered, files) in read(DvcRepository(repository.folder)).items()}
+    assert found["m"][1] == {"m.pkl": b"made in work"}
+    assert found["sub/n"][1] == {"n.pkl": b"made in work"}
+    assert found["m"][0].metrics == {"auc": 0.5}
+
+
+def test_documents_that_unfold_without_end_are_told_and_dates_are_text(repository: Repository, unreadable) -> None:
+    bomb = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))])
+    (repository.folder / "params.yaml").write_text(bomb)
+    repository.commit("hostile", "clf@v3.0.0")
+    (repository.folder / "params.yaml").write_text("when: 2024-01-31\n")
+    (repository.folder / "dvc.yaml").write_text("artifacts: {clf: {path: params.yaml, meta: {made: 2024-01-31}}}")
+    repository.commit("dated", "clf@v4.0.0")
+    assert "unfolds" in unreadable(DvcRepository(repository.folder))["v3.0.0"]
+    *_, newest = [found for found in DvcRepository(repository.folder).offered() if found.model == "clf"]
+    assert (newest.params, newest.tags) == ({"when": "2024-01-31"}, {"made": "2024-01-31"})
+
+
+def test_a_cache_cannot_hand_out_a_file_of_this_machine(repository: Repository, tmp_path: Path, unreadable) -> None:
+    (tmp_path / "secret").write_text("key")
+    md5 = hashlib.md5(b"x").hexdigest()
+    stolen = repository.folder / ".dvc" / "cache" / md5[:2] / md5[2:]
+    stolen.parent.mkdir(parents=True, exist_ok=True)
+    stolen.symlink_to(tmp_path / "secret")
+    repository.write("clf.pkl.dvc", {"outs": [{"md5": md5, "path": "clf.pkl"}]})
+    repository.write("dvc.yaml", {"artifacts": {"stolen": {"path": "clf.pkl"}}})
+    repository.commit("hostile", "stolen@v1.0.0")
+    assert "leads out of" in unreadable(DvcRepository(repository.folder))["v1.0.0"]
+
+
+def test_remotes_that_are_not_read_are_named_where_bytes_are_missing(repository: Repository, unreadable) -> None:
+    (repository.folder / ".dvc" / "config").write_bytes(
+        b"['remote \"far\"']\r\n    url = s3://ada:secret@bucket/models\r\n['remote \"odd\"']\r\n    url = ~nobody/x\r\n"
+    )
+    for file in (repository.folder / ".dvc" / "cache").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    message = unreadable(DvcRepository(repository.folder))["v1.1.0"]
+    assert "s3://bucket/models" in message
+    assert "secret" not in message
+
+
+def test_a_release_comes_after_its_candidates(repository: Repository) -> None:
+    for number in ("2.0.0", "2.0.0-rc.2", "2.0.0-rc.10", "2.0.0-alpha"):
+        repository.git("tag", f"net@v{number}", "HEAD")
+    versions = [release.version for release in releases(Git(repository.folder))["net"]]
+    assert versions == ["v0.0.2", "v2.0.0-alpha", "v2.0.0-rc.2", "v2.0.0-rc.10", "v2.0.0"]

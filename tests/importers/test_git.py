@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +151,109 @@ def test_links_and_submodules_are_left_out(repository: Path, git: Git, read) -> 
     commit(git, "a link")
     *_, (_, files) = read(GitRepository(repository)).values()
     assert sorted(files) == ["big.bin", "config.json", "sub/größe.txt"]
+
+
+def test_tags_of_what_is_no_commit_are_left_out_and_tags_of_tags_are_followed(repository: Path, git: Git, read) -> None:
+    git("tag", "tree", "HEAD^{tree}")
+    git("tag", "--annotate", "--message", "a file", "blob", "HEAD:config.json")
+    git("tag", "--annotate", "--message", "again", "v2-again", "v2")
+    git("tag", "--annotate", "--message", "once more", "v2-once-more", "v2-again")
+    found = [offered.aliases for offered, _ in read(GitRepository(repository)).values()]
+    assert found == [("v1",), ("v2", "v2-again", "v2-once-more"), ("main",)]
+
+
+def test_names_and_words_that_hold_other_ends_of_lines_are_read_whole(repository: Path, git: Git) -> None:
+    git("commit", "--quiet", "--allow-empty", "--message", "a\x85b\u2028c")
+    git("tag", "new\u2028line\x85")
+    *_, newest = GitRepository(repository).offered()
+    assert newest.note == "a\x85b\u2028c"
+    assert newest.aliases == ("new\u2028line\x85", "main")
+
+
+@pytest.mark.parametrize("date", ["99999999999999", "18446744073709551615"])
+def test_a_time_that_cannot_be_is_no_reason_to_stop(repository: Path, git: Git, date: str) -> None:
+    tree, parent = git("rev-parse", "HEAD^{tree}"), git("rev-parse", "HEAD")
+    who = f"A <a@b> {date} +0000"
+    body = f"tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n\nlate\n"
+    made = written(repository, "commit", body.encode())
+    tag = written(repository, "tag", f"object {made}\ntype commit\ntag late\ntagger {who}\n\nlate\n".encode())
+    git("update-ref", "refs/tags/late", tag)
+    assert [found.note for found in GitRepository(repository).offered()][-1] == "late"
+
+
+def written(repository: Path, kind: str, body: bytes) -> str:
+    """Write an object as it is; its name."""
+    command = ["git", "-C", str(repository), "hash-object", "-t", kind, "-w", "--literally", "--stdin"]
+    return subprocess.run(command, input=body, check=True, capture_output=True).stdout.decode().strip()
+
+
+def test_signatures_are_not_checked_by_a_program_that_the_repository_names(
+    repository: Path, git: Git, tmp_path: Path
+) -> None:
+    trap, program = tmp_path / "ran", tmp_path / "trap.sh"
+    program.write_text(f"#!/bin/sh\necho $0 $@ >> {trap}\n")
+    program.chmod(0o755)
+    git("config", "log.showSignature", "true")
+    git("config", "gpg.program", str(program))
+    git("config", "i18n.logOutputEncoding", "UTF-16")
+    git("config", "color.ui", "always")
+    tree, parent = git("rev-parse", "HEAD^{tree}"), git("rev-parse", "HEAD")
+    who = "A <a@b> 1800000000 +0000"
+    signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n aGk=\n -----END PGP SIGNATURE-----"
+    body = f"tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n{signature}\n\nsigned\n"
+    git("update-ref", "refs/heads/main", written(repository, "commit", body.encode()))
+    *_, newest = GitRepository(repository).offered()
+    assert (newest.note, newest.actor) == ("signed", "A")
+    assert not trap.exists()
+
+
+def test_what_is_checked_out_is_a_version_where_no_branch_or_tag_leads(repository: Path, git: Git, read) -> None:
+    """As machines that build check it out."""
+    git("checkout", "--quiet", "--detach")
+    git("branch", "--delete", "--force", "main")
+    git("tag", "--delete", "v1", "v2")
+    ((offered, files),) = read(GitRepository(repository)).values()
+    assert (offered.note, offered.aliases) == ("third", ())
+    assert "config.json" in files
+
+
+def test_a_worktree_and_a_shallow_clone_are_read_like_any_other(
+    repository: Path, git: Git, read, tmp_path: Path
+) -> None:
+    git("worktree", "add", "--quiet", str(tmp_path / "tree"), "-b", "side", "v2")
+    assert len(read(GitRepository(tmp_path / "tree"))) == 3
+    git("clone", "--quiet", "--depth", "1", f"file://{repository}", str(tmp_path / "shallow"))
+    (tmp_path / "shallow" / ".git" / "lfs").symlink_to(repository / ".git" / "lfs")
+    assert [found.note for found, _ in read(GitRepository(tmp_path / "shallow", commits=True)).values()] == ["third"]
+
+
+def test_a_repository_that_names_objects_by_sha256_is_read_without_checksums(tmp_path: Path, read) -> None:
+    folder = tmp_path / "new"
+    where = ["git", "-C", str(folder), "-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(folder)], check=True)
+    (folder / "w").write_bytes(b"1")
+    subprocess.run([*where, "add", "w"], check=True)
+    subprocess.run([*where, "commit", "--quiet", "--message", "one"], check=True)
+    ((offered, files),) = read(GitRepository(folder)).values()
+    assert files == {"w": b"1"}
+    with offered.open() as opened:
+        assert not opened.checksums
+
+
+@pytest.mark.parametrize("name", [b"\xff.bin", b"con", b"a\\b"])
+def test_a_name_that_no_artifact_may_hold_is_told(repository: Path, git: Git, name: bytes, unreadable) -> None:
+    blob = git("rev-parse", "HEAD:config.json")
+    tree = written(repository, "tree", b"100644 " + name + b"\0" + bytes.fromhex(blob))
+    git("update-ref", "refs/heads/main", git("commit-tree", tree, "-m", "odd"))
+    (message,) = unreadable(GitRepository(repository)).values()
+    assert "unsafe entry path" in message
+
+
+def test_many_files_of_any_length_come_out_whole(repository: Path, git: Git, read) -> None:
+    content = {f"many/{n}": bytes([n % 256]) * (n * 37) for n in range(300)} | {"large": b"\n\0" * 2_000_000}
+    (repository / "many").mkdir()
+    for name, data in content.items():
+        (repository / name).write_bytes(data)
+    commit(git, "many")
+    *_, (_, files) = read(GitRepository(repository)).values()
+    assert {name: files[name] for name in content} == content

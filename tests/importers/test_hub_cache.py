@@ -110,3 +110,42 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         list(HubCache(tmp_path).offered())
     assert caught.value.code == "import-source-missing"
+
+
+def test_a_link_to_what_lies_beside_the_model_is_refused(cache: Path, tmp_path: Path) -> None:
+    """Whoever unpacks a model's folder at home has much beside it."""
+    (cache / ".ssh").mkdir()
+    (cache / ".ssh" / "id_rsa").write_text("key")
+    for name, target in (("stolen", "../../../.ssh/id_rsa"), ("folder", "../../../.ssh")):
+        link = cache / "models--gpt2" / "snapshots" / FIRST / name
+        link.symlink_to(target)
+        (found,) = HubCache(cache / "models--gpt2").offered()
+        with pytest.raises(InvalidInput) as caught, found.open():
+            pass
+        assert caught.value.code == "link-outside"
+        link.unlink()
+
+
+@pytest.mark.parametrize(
+    "listing", [b"[" * 50_000, b'{"files": {"' + b"x" * 5000 + b'": 1}}', b'{"files": ["../../x"]}', b'{"files": 3}']
+)
+def test_a_listing_of_files_that_is_none_is_told(cache: Path, unreadable, listing: bytes) -> None:
+    file = cache / "models--gpt2" / "trees" / f"{FIRST}.json"
+    file.parent.mkdir()
+    file.write_bytes(listing)
+    assert "not a list of files" in unreadable(HubCache(cache / "models--gpt2"))[FIRST]
+
+
+def test_data_sets_and_spaces_of_a_cache_are_no_models(cache: Path) -> None:
+    (cache / "datasets--squad" / "snapshots" / FIRST).mkdir(parents=True)
+    (cache / "spaces--org--demo" / "snapshots" / FIRST).mkdir(parents=True)
+    (cache / ".locks").mkdir()
+    assert {found.model for found in HubCache(cache).offered()} == {"gpt2", "org/Net"}
+
+
+def test_a_ref_with_slashes_is_one_ref(cache: Path) -> None:
+    ref = cache / "models--gpt2" / "refs" / "convert" / "parquet"
+    ref.parent.mkdir(parents=True)
+    ref.write_bytes(FIRST.encode() + b"\r\n")
+    (found,) = HubCache(cache / "models--gpt2").offered()
+    assert found.aliases == ("convert/parquet", "main")

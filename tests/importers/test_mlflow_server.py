@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from assay.errors import BadFormat, NotFound
+from assay.errors import AssayError, BadFormat, NotFound
+from assay.importers import mlflow_server
 from assay.importers.mlflow_server import MlflowServer
 from assay.ports.importers import Offered, Unreadable
 
@@ -179,3 +183,84 @@ def test_a_server_that_is_not_there_is_said_so() -> None:
     with pytest.raises(NotFound) as caught:
         offered("http://127.0.0.1:9")
     assert caught.value.code == "import-source-missing"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["1", "runs:/r/m"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from("name version run_id run source aliases alias tags key value metrics data info".split()),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=6,
+)
+ROUTES = {
+    "mlflow/registered-models/search": "registered_models",
+    "mlflow/registered-models/get": "registered_model",
+    "mlflow/model-versions/search": "model_versions",
+    "mlflow/model-versions/get-download-uri": "artifact_uri",
+    "mlflow/runs/get": "run",
+    "mlflow-artifacts/artifacts": "files",
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(st.sampled_from(sorted(ROUTES)), VALUES, st.booleans())
+def test_a_server_may_answer_anything(fake: Fake, route: str, value: object, bare: bool) -> None:
+    fake.one_version("mlflow-artifacts:/1")
+    version = {"name": "m", "version": "1", "run_id": "r"}
+    fake.says("mlflow/model-versions/search", {"model_versions": [version]})
+    fake.says("mlflow/runs/get", {"run": {"info": {}, "data": {}}})
+    fake.says(route, value if bare else {ROUTES[route]: value})
+    try:
+        for found in offered(fake.address):
+            if isinstance(found, Offered):
+                with found.open():
+                    pass
+    except AssayError:
+        pass
+
+
+def test_a_search_that_never_ends_is_ended(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_server, "_MAX_ROWS", 20)
+    count = iter(range(1000))
+    fake.answers["mlflow/registered-models/search"] = lambda _: (
+        200,
+        json.dumps({"registered_models": [], "next_page_token": str(next(count))}).encode(),
+    )
+    with pytest.raises(BadFormat, match="more than 20"):
+        offered(fake.address)
+
+
+def test_an_error_that_is_nested_without_end_is_an_error(fake: Fake) -> None:
+    fake.answers["mlflow/registered-models/search"] = (400, b"[" * 4096)
+    with pytest.raises(BadFormat):
+        offered(fake.address)
+
+
+def test_a_folder_of_the_server_that_is_mounted_here_is_read(fake: Fake, tmp_path: Path) -> None:
+    fake.one_version("/srv/models/1")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "w").write_bytes(b"1")
+    (found,) = MlflowServer(fake.address, {"/srv/models": tmp_path}, environ={}).offered()
+    assert opened(found) == {"w": b"1"}
+    (found,) = MlflowServer(fake.address, {"/srv/other": tmp_path}, environ={}).offered()
+    assert isinstance(found, Unreadable)
+
+
+def test_folders_beside_each_other_without_end_are_not_all_asked_for(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_server, "_MAX_FILES", 50)
+    fake.one_version("mlflow-artifacts:/1")
+    names = [{"path": f"f{number}", "is_dir": True} for number in range(100)]
+    fake.answers["mlflow-artifacts/artifacts"] = lambda query: (
+        200,
+        json.dumps({"files": names if "/" not in query["path"][0] else []}).encode(),
+    )
+    (found,) = offered(fake.address)
+    with pytest.raises(BadFormat, match="more than 50 folders"):
+        opened(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from model_files import safetensors
 
-from assay.errors import InvalidInput, NotFound
+from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.importers import Checksum, Files, Offered, Result, Unreadable
 from assay.service.importing import Imported, Plan, alias_name, model_name, run_import
 from assay.service.registry import Registry
@@ -215,3 +215,37 @@ def test_aliases_from_elsewhere_become_ones_that_are_allowed_here() -> None:
     assert alias_name("3") == "v3"
     assert alias_name("-x-") == "x"
     assert alias_name("…") is None
+
+
+def test_a_place_that_may_not_be_read_is_told_and_does_not_stop_the_rest(elsewhere: Elsewhere, bring) -> None:
+    first = elsewhere.add("net", "1", weights(1))
+    elsewhere.add("net", "2", weights(2))
+
+    def refused() -> None:
+        raise PermissionError(13, "Permission denied", "/root/models")
+
+    elsewhere.rows[0] = replace(first, open=refused)
+    failed, done = bring()
+    assert (failed.error.code, done.version.number) == ("unreadable", 1)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    elsewhere.rows[:] = [replace(first, open=full)]
+    with pytest.raises(StorageError) as caught:
+        bring()
+    assert caught.value.code == "store-full"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"params": {"a": "\ud800"}}, {"note": "\udcff"}, {"tags": {"\ud800": "x"}}, {"metrics": {"a": float("nan")}}],
+    ids=["params", "note", "tags", "metrics"],
+)
+def test_what_cannot_be_written_down_is_told_before_anything_is_stored(
+    registry: Registry, elsewhere: Elsewhere, bring, said: dict
+) -> None:
+    elsewhere.add("net", "1", weights(1), **said)
+    (failed,) = bring()
+    assert failed.error.code == "import-unwritable"
+    assert list(registry.catalog.versions("net")) == []

@@ -9,7 +9,8 @@ import click
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import NAME, policy_option, registry_of, settings_of
 from assay.cli.text import coloured, plural, short, visible
-from assay.service.importing import Imported, Plan, model_name, run_import
+from assay.errors import InvalidInput
+from assay.service.importing import Imported, Plan, run_import
 from assay.spec.json import Json
 from assay.wiring.auditing import guard_of
 from assay.wiring.importing import KINDS, Chosen, folders_of, importer_of
@@ -60,12 +61,12 @@ def import_command(
     if name and prefix:
         raise click.UsageError("NAME and --prefix exclude each other")
     importer = Chosen(importer_of(source, kind=kind, commits=commits, artifacts=folders_of(artifacts)), models)
+    plan = Plan(name=name, prefix=prefix, aliases=not no_aliases)
     if dry_run:
-        _tell_offered(importer, as_json=as_json)
+        _tell_offered(importer, plan, as_json=as_json)
         return
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context, create=True)
-    plan = Plan(name=name, prefix=prefix, aliases=not no_aliases)
     done: list[Imported] = []
     for imported in run_import(registry, importer, guard=guard, plan=plan, progress=Bar()):
         done.append(imported)
@@ -111,11 +112,15 @@ def _sum_up(done: list[Imported]) -> None:
     talk().print(", ".join(parts))
 
 
-def _tell_offered(importer: Chosen, *, as_json: bool) -> None:
+def _tell_offered(importer: Chosen, plan: Plan, *, as_json: bool) -> None:
     rows: list[Json] = []
     for found in importer.offered():
         error = getattr(found, "error", None)
-        row: dict[str, Json] = {"model": found.model, "version": found.label, "name": model_name(found.model)}
+        row: dict[str, Json] = {"model": found.model, "version": found.label, "name": None}
+        try:
+            row["name"] = plan.model(found.model)
+        except InvalidInput as refused:
+            error = refused
         row["aliases"] = list(getattr(found, "aliases", ()))
         row["where"] = getattr(found, "where", "")
         row["error"] = error.to_json() if error else None

@@ -20,6 +20,8 @@ MAX_BYTES = 16 << 20
 _MAX_VALUES = 500_000
 _MAX_DEPTH = 100
 _MAX_INTEGER = 1 << 63
+# PyYAML lets through what its constructors stumble over ("!!float" without a number is an IndexError).
+_WRONG = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 def mapping(data: bytes, what: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def mapping(data: bytes, what: str) -> dict[str, Any]:
         if body is None:
             body = _yaml(data, what)
         return {str(key): _plain(value) for key, value in body.items()} if isinstance(body, Mapping) else {}
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except _WRONG as error:
         raise BadFormat(f"{what} is no YAML: {(str(error).splitlines() or ['nested too deeply'])[0]}") from error
 
 

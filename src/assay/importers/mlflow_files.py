@@ -24,6 +24,8 @@ _MAX_META = 4 << 20
 _MAX_TEXT = 64 << 10
 _MAX_VALUES = 100_000
 """Parameters, tags or metrics of one run, and bytes that are read of the end of a metric's history."""
+_WITH_DATASET = (5, 6)
+"""Words in a line of a metric's history that names a dataset."""
 _STATES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 
 
@@ -147,16 +149,19 @@ def _texts(folder: Path) -> dict[str, str]:
 
 
 def _measured(folder: Path) -> Iterator[dict[str, Any]]:
-    """The last value of each metric, and of a metric on each dataset: ``time value step [dataset digest]`` a line."""
+    """The last value of each metric, and of a metric on each dataset.
+
+    A line is ``time value step [dataset digest]``; the run comes before the dataset where it is a logged model's.
+    """
     for name, file in _files(folder):
         newest: dict[tuple[str, ...], str] = {}
         for line in _end(file):
             words = line.split()
             if len(words) >= 2:
-                newest[tuple(words[3:5])] = words[1]
+                newest[tuple(words[-2:] if len(words) in _WITH_DATASET else ())] = words[1]
         for dataset, value in newest.items():
             row: dict[str, Any] = {"metric_name": name, "metric_value": value}
-            if len(dataset) == 2:
+            if dataset:
                 row |= {"dataset_name": dataset[0], "dataset_digest": dataset[1]}
             yield row
 

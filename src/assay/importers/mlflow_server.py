@@ -202,7 +202,9 @@ class Server:
         token, count = "", 0
         while True:
             answer = self.ask(route, **query, **({"page_token": token} if token else {}))
-            rows = answer.get(field, ())
+            rows = answer.get(field) or ()
+            if not isinstance(rows, (list, tuple)) or not all(isinstance(row, dict) for row in rows):
+                raise BadFormat(f"{self._address}/{route} lists no {field}", code="not-mlflow")
             count += max(1, len(rows))
             if count > _MAX_ROWS:
                 raise BadFormat(f"{self._address}/{route} finds more than {_MAX_ROWS:,} rows", code="not-mlflow")
@@ -217,7 +219,7 @@ class Server:
         """The files below a path of the artifact store, in a temporary folder."""
         with TemporaryDirectory(prefix="assay-mlflow-") as scratch:
             paths: dict[str, Path] = {}
-            for name in self._listed(path, "", 0):
+            for name in self._listed(path):
                 entry = check_path(name.removeprefix(f"{path}/").lstrip("/"))
                 file = Path(scratch) / str(len(paths))
                 with self._get(f"/api/2.0/mlflow-artifacts/artifacts/{quote(name)}", {}) as answer:
@@ -230,16 +232,27 @@ class Server:
             check_together(paths)
             yield Files(dict(sorted(paths.items())))
 
-    def _listed(self, top: str, folder: str, depth: int) -> Iterator[str]:
-        if depth > _MAX_DEPTH:
-            raise BadFormat(f"folders at {top} are more than {_MAX_DEPTH} deep")
-        here = f"{top}/{folder}".rstrip("/")
-        for item in self._json("/api/2.0/mlflow-artifacts/artifacts", {"path": here}).get("files", ()):
-            name = f"{folder}/{check_path(str(item['path']))}".lstrip("/")
-            if item.get("is_dir"):
-                yield from self._listed(top, name, depth + 1)
-            else:
-                yield f"{top}/{name}"
+    def _listed(self, top: str) -> Iterator[str]:
+        """Every file below a folder; what is asked for is bounded, whatever the server lists."""
+        pending, asked = [""], 0
+        while pending:
+            folder = pending.pop()
+            asked += 1
+            if asked > _MAX_FILES:
+                raise BadFormat(f"{top} holds more than {_MAX_FILES:,} folders")
+            if folder.count("/") >= _MAX_DEPTH:
+                raise BadFormat(f"folders at {top} are more than {_MAX_DEPTH} deep")
+            answer = self._json("/api/2.0/mlflow-artifacts/artifacts", {"path": f"{top}/{folder}".rstrip("/")})
+            try:
+                listed = [(str(item["path"]), bool(item.get("is_dir"))) for item in answer.get("files") or ()]
+            except _MISFORMED as error:
+                raise BadFormat(f"the server lists {top} otherwise than MLflow does", code="not-mlflow") from error
+            for path, is_folder in listed:
+                name = f"{folder}/{check_path(path)}".lstrip("/")
+                if is_folder:
+                    pending.append(name)
+                else:
+                    yield f"{top}/{name}"
 
     def _json(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay.errors import AssayError, IntegrityError, InvalidInput, StorageError
+from assay.errors import AssayError, BadFormat, IntegrityError, InvalidInput, StorageError
 from assay.ports.importers import Checksum, Files, Importer, Offered, Unreadable
 from assay.ports.progress import SILENT, Progress
 from assay.service import promote
@@ -23,7 +23,7 @@ from assay.service.publish import Base, Claims, base_predicate, push
 from assay.service.registry import Registry, holding
 from assay.spec.digest import Digest
 from assay.spec.evaluation import KIND, Evaluation
-from assay.spec.json import Json
+from assay.spec.json import Json, canonical
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
 from assay.spec.reference import check_alias, check_name
@@ -178,6 +178,7 @@ def _import_one(
     progress: Progress,
 ) -> Imported:
     origin = _origin(importer, found)
+    _check_said(found, origin)
     with found.open() as files:
         read = read_source(files, f"{importer.place}: {found.model} {found.label}", progress)
         pushed = push(registry, files.paths, name, guard=guard, claims=_claims(registry, found), progress=progress)
@@ -189,6 +190,23 @@ def _import_one(
     moved, kept = _aliases(registry, version, found, guard) if plan.aliases else ((), {})
     checked = len(files.checksums)
     return Imported(found.model, found.label, version, new=pushed.new, aliases=moved, kept=kept, checked=checked)
+
+
+def _check_said(found: Offered, origin: Mapping[str, Json]) -> None:
+    """Make sure that what is said there can be written down here, before anything is stored.
+
+    Raises:
+        BadFormat: a text that is no Unicode, or a number that is none (code ``import-unwritable``).
+    """
+    results = [[dict(result.metrics), result.dataset, result.digest] for result in found.results]
+    try:
+        canonical([origin, dict(found.params), dict(found.metrics), found.run, found.note, found.base, results])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadFormat(
+            f"what is known of it there cannot be written down: {error!s:.200}",
+            code="import-unwritable",
+            hint="rename it or mend what is said of it there, or push its files: assay push",
+        ) from error
 
 
 def read_source(files: Files, what: str, progress: Progress = SILENT) -> dict[str, Digest]:
