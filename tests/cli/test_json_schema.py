@@ -119,7 +119,7 @@ SCHEMAS = {
     "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),
     "reindex --json": exactly(events=NUMBER),
     "purge m --reason r --yes --json": exactly(
-        versions=LIST, digest=DIGEST, removed=LIST, freed=NUMBER, shared=OBJECT, copies=LIST
+        versions=LIST, digest=DIGEST, removed=LIST, freed=NUMBER, shared=OBJECT, copies=LIST, spared=LIST
     ),
     "ls m --limit 1 --json": exactly(name=TEXT, versions=items(exactly(**VERSION, purged=TEXT))),
     "pull nowhere --json": exactly(error=exactly(("hint", "details"), code=TEXT, message=TEXT, hint=TEXT, details=OBJECT)),

@@ -254,6 +254,49 @@ def test_what_is_named_while_a_sweep_goes_on_is_spared(
     assert verify.verify(registry, again).ok
 
 
+def test_names_that_come_while_the_latest_ones_are_read_hide_none(
+    push, registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+    removing.remove(registry, version, reason="old")
+    planned = garbage.plan(registry, grace=NOW)
+    update, events = Reachability.update, registry.catalog.events
+
+    def named_and_more_to_come(reach: Reachability) -> None:
+        registry.catalog.add_version("other", version.manifest, size=1, entries=1, actor="ada")
+        monkeypatch.setattr(registry.catalog, "events", late)
+        update(reach)
+
+    def late(**options):
+        found = events(**options)
+        monkeypatch.setattr(registry.catalog, "events", events)
+        removing.pin(registry, registry.catalog.versions("other")[0], reason="meanwhile")
+        return found
+
+    monkeypatch.setattr(Reachability, "update", named_and_more_to_come)
+
+    assert garbage.collect(registry, planned).removed == 0
+    (again,) = registry.catalog.versions("other")
+    assert verify.verify(registry, again).ok
+
+
+def test_a_statement_that_may_not_be_read_stops_a_collection(two, registry: Registry, monkeypatch) -> None:
+    said = registry.catalog.referrers(two[1].manifest)[0].manifest
+    before, opened = set(registry.blobs.digests()), registry.blobs.open
+
+    def refuse(digest: Digest):
+        if digest == said:
+            raise StorageError(f"cannot open blob {digest}: Permission denied")
+        return opened(digest)
+
+    monkeypatch.setattr(registry.blobs, "open", refuse)
+    with pytest.raises(StorageError, match=r"about team/model:2 .* Permission denied; nothing was freed") as caught:
+        collect(registry, grace=NOW)
+
+    assert caught.value.code == "reachability-unknown"
+    assert set(registry.blobs.digests()) == before
+
+
 def test_manifests_go_before_what_they_name(two, registry: Registry) -> None:
     removing.remove(registry, two[0], reason="old")
     planned = garbage.plan(registry, grace=NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,19 @@ from assay.service.publish import Claims
 from assay.service.registry import Registry
 from assay.service.verify import State
 from assay.spec.digest import Digest
+from assay.testing.blobs import Counter
 from assay.wiring.places import open_layout
+
+
+class During(Counter):
+    """Progress that does something when the files are stored and nothing names them yet."""
+
+    def __init__(self, does) -> None:
+        super().__init__()
+        self.does = does
+
+    def finish(self) -> None:
+        self.does()
 
 
 def test_an_intact_version_verifies_with_all_its_statements(push, registry: Registry, model: Path) -> None:
@@ -39,6 +52,17 @@ def test_a_flipped_bit_is_named_set_aside_and_repaired_by_the_next_push(push, re
     assert Path(found.set_aside[0]).exists()
     assert verify.verify(registry, version).bad[0].state is State.MISSING
     push(model)
+    assert verify.verify(registry, version).ok
+
+
+def test_what_a_push_repairs_while_it_is_verified_is_not_set_aside(push, registry: Registry, model: Path) -> None:
+    version = push(model).version
+    damage(registry, (model / "settings.json").read_bytes())
+
+    found = verify.verify(registry, version, progress=During(lambda: push(model)))
+
+    assert [one.path for one in found.bad] == ["settings.json"]
+    assert found.set_aside == ()
     assert verify.verify(registry, version).ok
 
 
@@ -110,6 +134,42 @@ def test_purging_keeps_what_another_version_needs_and_names_it(
     assert verify.verify(registry, second).ok
     fetch.pull(registry, second, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(model)
+
+
+def test_what_a_push_under_way_adds_again_outlives_a_purge_and_is_told(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    first = push(model).version
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "settings.json").write_text("{}")
+    done: list[purge.Purged] = []
+
+    second = push(other, "b", progress=During(lambda: done.append(purge.purge(registry, first, reason="leak")))).version
+
+    assert verify.verify(registry, second).ok
+    assert Digest.of((model / "model.safetensors").read_bytes()) in done[0].spared
+    assert Digest.of((model / "settings.json").read_bytes()) in done[0].removed
+    assert not set(done[0].spared) & set(done[0].removed)
+
+
+def test_what_is_named_between_plan_and_purge_outlives_it(
+    push, registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = push(model).version
+    mark = registry.catalog.mark_purged
+
+    def named_first(manifest: Digest, **options: str) -> None:
+        mark(manifest, **options)
+        registry.catalog.add_version("other", manifest, size=1, entries=1, actor="ada")
+
+    monkeypatch.setattr(registry.catalog, "mark_purged", named_first)
+
+    done = purge.purge(registry, first, reason="leak")
+
+    (again,) = registry.catalog.versions("other")
+    assert verify.verify(registry, again).ok
+    assert (done.removed, done.freed) == ((), 0)
 
 
 def test_a_purged_number_is_never_used_again(push, registry: Registry, model: Path) -> None:

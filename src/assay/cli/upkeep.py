@@ -47,11 +47,16 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
                 "freed": done.freed,
                 "shared": {path: list(holders) for path, holders in done.shared.items()},
                 "copies": list(done.copies),
+                "spared": [str(digest) for digest in done.spared],
             }
         )
         return
     say(f"{names} {version.manifest}")
     talk().print(f"{plural(len(done.removed), 'blob')} removed for good, {size(done.freed)} freed")
+    if done.spared:
+        talk().print(
+            f"kept: {plural(len(done.spared), 'blob')} that another push was adding just then; purge that version, too"
+        )
     for path, holders in done.shared.items():
         talk().print(f"kept: {path} is also part of {', '.join(holders[:5])}")
     for place in done.copies:

@@ -1,13 +1,15 @@
 """Purge: remove leaked or unlicensed bytes for good, and record that it was done.
 
 The version keeps its number, its digest and its history; only the bytes go. Blobs that another, unpurged artifact also
-holds stay, and are named: purging them means purging that artifact too.
+holds stay, and are named: purging them means purging that artifact too. So do bytes that a push under way has just
+added again: deleting happens alone with the store, as garbage collection does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from assay.errors import AssayError, InvalidInput
@@ -18,6 +20,9 @@ from assay.service.verify import known_copies
 from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
+
+BATCH = 200
+"""Blobs deleted at a time, for which pushes wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Purged:
         freed: bytes.
         shared: entry path to the references of other artifacts that hold the same bytes, which therefore stay.
         copies: places a copy was made to, where the bytes still are.
+        spared: digests that were named or added again meanwhile, and stay.
     """
 
     versions: Sequence[Version]
@@ -37,6 +43,7 @@ class Purged:
     freed: int
     shared: dict[str, list[str]]
     copies: Sequence[str]
+    spared: Sequence[Digest] = ()
 
 
 def plan(registry: Registry, version: Version) -> Purged:
@@ -75,9 +82,23 @@ def purge(registry: Registry, version: Version, *, reason: str, snapshots: Path 
     registry.catalog.mark_purged(version.manifest, reason=reason, actor=registry.actor)
     if snapshots is not None:
         drop_snapshot(snapshots, version.manifest)
-    for digest in planned.removed:
-        registry.blobs.delete(digest)
-    return planned
+    removed: list[Digest] = []
+    spared: list[Digest] = []
+    freed = 0
+    reach = Reachability(registry)
+    doomed = iter(planned.removed)
+    while batch := list(islice(doomed, BATCH)):
+        with registry.blobs.sweep() as sweep:
+            reach.update()
+            for digest in batch:
+                size = registry.blobs.size(digest)
+                if digest in reach or not (size is None or sweep.idle(digest)):
+                    spared.append(digest)
+                    continue
+                registry.blobs.delete(digest)  # with what was set aside as damaged
+                removed.append(digest)
+                freed += size or 0
+    return replace(planned, removed=tuple(removed), spared=tuple(spared), freed=freed)
 
 
 def _manifest_left(registry: Registry, version: Version) -> Manifest:

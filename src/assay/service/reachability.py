@@ -92,10 +92,12 @@ class Reachability:
         if newest == self._sequence:
             return
         since = self._registry.catalog.events(limit=newest - self._sequence)
+        while since[-1].sequence > self._sequence + 1:  # others came meanwhile, and took the places of earlier ones
+            since = self._registry.catalog.events(limit=since[0].sequence - self._sequence)
         for event in reversed(since):
             if event.sequence > self._sequence:
                 self._take_event(event)
-        self._sequence = newest
+        self._sequence = since[0].sequence
 
     def holders(self) -> dict[Digest, set[Digest]]:
         """Every blob that is needed, with the artifacts that need it."""
@@ -151,6 +153,13 @@ class Reachability:
         needs.statements.add(said.manifest)
         try:
             needs.statements.update(blobs_of(read_manifest(self._registry.blobs, said.manifest)))
+        except StorageError as error:  # it is there and somebody else's, or the disk fails: what it names is needed
+            raise StorageError(
+                f"cannot tell which blobs a statement about {needs.versions[0].reference} needs: {error.message}; "
+                "nothing was freed",
+                code="reachability-unknown",
+                hint=f"{said.artifact_type} {said.manifest.short} must be readable",
+            ) from error
         except AssayError:
             # A purge takes the bytes of statements and leaves the record: they do not come back with the artifact.
             if not any(version.gone for version in self._registry.catalog.by_manifest(subject)):

@@ -7,9 +7,10 @@ content repairs it; where a copy was made earlier, the report says where.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from assay.errors import AssayError, NotFound
@@ -98,6 +99,7 @@ def verify(registry: Registry, version: Version, *, progress: Progress = SILENT)
         NotFound: the version was purged (code ``purged``).
         InvalidInput: the stored manifest is intact but not a manifest.
     """
+    started = datetime.now(UTC)
     wanted = list(_wanted(registry, version))
     progress.start("verifying", sum(item[2] for item in wanted))
     try:
@@ -105,12 +107,19 @@ def verify(registry: Registry, version: Version, *, progress: Progress = SILENT)
             checked = list(pool.map(lambda item: _check(registry, *item, progress=progress), wanted))
     finally:
         progress.finish()
+    damaged = {found.digest for found in checked if found.state in {State.DAMAGED, State.WRONG_SIZE}}
+    aside = _set_aside(registry, damaged, started) if damaged else ()
+    return Verification(version, tuple(checked), aside, tuple(known_copies(registry, version.manifest)))
+
+
+def _set_aside(registry: Registry, damaged: Collection[Digest], started: datetime) -> tuple[str, ...]:
+    """Take damaged blobs out of use, except those that a push has replaced since they were read."""
     aside = []
-    for found in {found.digest: found for found in checked}.values():
-        if found.state in {State.DAMAGED, State.WRONG_SIZE}:
-            place = registry.blobs.set_aside(found.digest)
+    with registry.blobs.sweep() as sweep:
+        for digest in sorted(damaged, key=str):
+            place = registry.blobs.set_aside(digest) if sweep.idle(digest, started) else None
             aside.extend([str(place)] if place else [])
-    return Verification(version, tuple(checked), tuple(aside), tuple(known_copies(registry, version.manifest)))
+    return tuple(aside)
 
 
 def known_copies(registry: Registry, manifest: Digest) -> Sequence[str]:
