@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -278,6 +279,42 @@ def test_the_live_model_is_asked_and_tolerances_are_stated() -> None:
     assert [(output.call, decode(output.value).tolist()) for output in example.outputs] == [("predict", [2.0, 4.0])]
     assert example.tolerance == {"float32": DEFAULTS["float32"]}
     assert example.captured
+
+
+def test_two_arguments_that_are_taken_for_inputs_and_outputs_are_refused_with_the_way_out() -> None:
+    class Adds:
+        def predict(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            return one + other
+
+    with pytest.raises(InvalidInput, match="does not answer to the first alone") as raised:
+        example_of(Adds(), (np.ones(2), np.ones(2)))
+
+    assert raised.value.hint == "two arguments are example=assay.Example((a, b))"
+    assert example_of(Adds(), Given((np.ones(2), np.ones(2)))).captured
+
+
+def test_text_for_a_model_without_its_tokenizer_is_refused_with_the_way_out() -> None:
+    config = transformers.BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+
+    with pytest.raises(InvalidInput) as raised:
+        example_of(transformers.BertModel(config), ["good"])
+
+    assert raised.value.message == "the example is text, and there is no tokenizer beside the model; nothing was stored"
+    assert raised.value.hint == "push the model together with its tokenizer: (model, tokenizer)"
+
+
+def test_keras_on_torch_is_keras() -> None:
+    class Model(torch.nn.Module):  # as keras.Model is one when Keras runs on torch
+        __module__ = "keras.src.models.model"
+        predict = staticmethod(lambda values, verbose: values * 2)
+
+    Model.__qualname__ = "Model"
+
+    example = example_of(Model(), np.ones((1, 2), dtype="float32"))
+
+    assert [output.call for output in example.outputs] == ["predict"]
 
 
 def test_a_pair_is_inputs_and_outputs_and_an_example_states_its_tolerance() -> None:

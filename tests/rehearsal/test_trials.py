@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -229,7 +230,7 @@ def test_the_home_of_the_person_is_not_there_for_the_model(tmp_path: Path, monke
         "entry = pathlib.Path(task['folder'], task['entries'][0])\n"
         "try:\n    entry.write_text('x'); seen.append('written')\nexcept OSError: seen.append('read-only')\n"
         "failure = {'kind': 'error', 'message': json.dumps(seen), 'module': '', 'during': 'load'}\n"
-        "pathlib.Path(sys.argv[2]).write_text(json.dumps({'failure': failure}))\n"
+        "pathlib.Path(sys.argv[2]).write_text(json.dumps({'failure': failure, 'done': True}))\n"
     )
     monkeypatch.setattr(running.child, "__file__", str(spy))
     monkeypatch.setattr(running, "_PACKAGE", spy)
@@ -248,7 +249,52 @@ def test_a_process_that_takes_too_long_is_stopped_and_said_to_be(tmp_path: Path)
 
     outcome = assay.rehearse("m", environment=HERE, limits=replace(running.LIMITS, seconds=0.05))
 
-    assert _failed(outcome)[0].message.startswith("it does not load: it used up its time")
+    assert _failed(outcome)[0].message == "it does not load: it was not done after 0.05 s and was stopped"
+    assert [check.name for check in outcome.checks] == ["load"]  # of the network and the imports nothing is known
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("import time; time.sleep(60)", "it was not done after 5 s and was stopped"),
+        ("import os; os.kill(os.getpid(), 11)", "the process was ended by the signal SIGSEGV"),
+        ("import os; os._exit(0)", "the process ended with status 0"),
+        ("print('x' * (3 << 20)); import time; time.sleep(60)", "it wrote more than 2 MiB of output and was stopped"),
+    ],
+    ids=["hangs", "crashes", "leaves", "prints"],
+)
+def test_a_model_that_ends_the_process_when_it_is_asked_did_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, said: str
+) -> None:
+    # The program of a rehearsal, in which whatever is asked does this.
+    copy = tmp_path / "copy"
+    shutil.copytree(Path(assay.__file__).parent, copy / "assay", ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "assay/rehearsal/trying.py").open("a") as program:
+        program.write(f"\n\ndef _ask(*_):\n    {ends}\n    yield\n")
+    monkeypatch.setattr(running, "_PACKAGE", copy / "assay")
+    monkeypatch.setattr(running.child, "__file__", str(copy / "assay/rehearsal/child.py"))
+    assay.push(_weights(tmp_path), "m", example=([1.0], [2.0]))
+
+    outcome = assay.rehearse("m", environment=HERE, limits=replace(running.LIMITS, seconds=5))
+
+    (check,) = _failed(outcome)
+    assert check.message == f"the example was not answered: {said}"
+    assert outcome.trial.load_seconds is not None
+
+
+def test_an_error_of_torchscript_is_told_by_what_happened_not_where() -> None:
+    import torch
+
+    class Checks(torch.nn.Module):
+        def forward(self, x):
+            assert x.size(0) == 3, "three rows"
+            return x
+
+    assay.push(torch.jit.script(Checks()), "m", example=assay.Example(torch.ones(2), torch.ones(2)))
+
+    (check,) = _failed(assay.rehearse("m", environment=HERE))
+
+    assert check.message == "the example was not answered: RuntimeError: AssertionError: three rows"
 
 
 def test_a_process_without_memory_is_an_answer_not_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from assay.loaders.examples import encode
 from assay.ports.rehearsal import Model, Needs
 from assay.service.publish import Claims
 from assay.service.registry import Registry
-from assay.service.rehearse import Asked, rehearse
+from assay.service.rehearse import Asked, recorded_example, rehearse
 from assay.settings import Settings
 from assay.spec.example import Example, Named, Output, Plain, Tolerance
 from assay.spec.rehearsal import Failure, Place, Rehearsal, Trial, parse_budget
@@ -217,6 +217,15 @@ def test_a_rehearsal_that_goes_like_an_earlier_one_speaks_again(run, registry: R
         run(trial)
 
     assert [kept["passed"] for kept in _kept(registry)] == [False, True, False]
+
+
+def test_an_example_that_is_given_again_counts_again(registry: Registry, push, model: Path) -> None:
+    other = replace(EXAMPLE, outputs=ANSWERS[:1])
+    for example in (EXAMPLE, other, EXAMPLE, EXAMPLE):
+        version = push(model, claims=Claims(example=example.to_json())).version
+
+    assert recorded_example(registry, version.manifest) == EXAMPLE
+    assert len(registry.statements(version.manifest, "example")) == 3
 
 
 def test_without_an_example_it_is_loaded_only(run) -> None:

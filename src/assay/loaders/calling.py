@@ -77,6 +77,7 @@ def check_loadable(model: object) -> None:
     module = is_instance(model, "torch.nn.modules.module.Module")
     stored = is_instance(
         model,
+        "keras.src.models.model.Model",  # a module where Keras runs on torch
         "torch.jit._script.ScriptModule",
         "transformers.modeling_utils.PreTrainedModel",
         "sentence_transformers.SentenceTransformer.SentenceTransformer",
@@ -106,7 +107,11 @@ def _torch(model: Any, inputs: Any, tokenizer: Callable[[], Any] | None) -> Any:
     torch: Any = imported("torch")
     if isinstance(inputs, str) or (isinstance(inputs, list) and inputs and isinstance(inputs[0], str)):
         if tokenizer is None:
-            raise InvalidInput("the example is text, and there is no tokenizer beside the model", code="not-callable")
+            raise InvalidInput(
+                "the example is text, and there is no tokenizer beside the model",
+                code="not-callable",
+                hint="push the model together with its tokenizer: (model, tokenizer)",
+            )
         inputs = dict(tokenizer()([inputs] if isinstance(inputs, str) else inputs, return_tensors="pt", padding=True))
     with _evaluating(model), torch.no_grad():
         given = _tensors(torch, inputs)

@@ -89,6 +89,12 @@ def main(task_file: str, report_file: str) -> int:
     task = json.loads(Path(task_file).read_text("utf-8"))
     watch, listener = Stopwatch(), Listener()
     sys.path.insert(0, task["assay"])
+
+    def report(body: dict[str, Any]) -> None:
+        scratch = Path(f"{report_file}.part")
+        scratch.write_text(json.dumps({**body, "network": list(listener.wanted)}), "utf-8")
+        scratch.replace(report_file)  # whole at any moment: the model's own code may end the process
+
     try:
         attempt = importlib.import_module("assay.rehearsal.trying").attempt
     except ImportError as error:
@@ -96,9 +102,8 @@ def main(task_file: str, report_file: str) -> int:
             "failure": {"kind": "loader", "message": str(error), "module": error.name or "", "during": "start"}
         }
     else:
-        body = attempt(task, since_start, lambda: watch.seconds)
-    body["network"] = list(listener.wanted)
-    Path(report_file).write_text(json.dumps(body), "utf-8")
+        body = attempt(task, since_start, lambda: watch.seconds, report)
+    report({**body, "done": True})
     return 0
 
 

@@ -81,7 +81,7 @@ class CleanEnvironments:
                 environment=environment,
                 mechanism=None if self.isolated else "none",
             )
-            return _trial(place, outcome, _report(work))
+            return _trial(place, outcome, _report(work), self.limits)
 
     @contextmanager
     def _place(self, needs: Needs, told: Callable[[str], None]) -> Iterator[tuple[Interpreter, Place]]:
@@ -188,11 +188,12 @@ def _report(work: Path) -> Mapping[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _trial(place: Place, outcome: Outcome, report: Mapping[str, Any] | None) -> Trial:
-    seen: Mapping[str, Any] = report if report is not None and outcome.ok else {}
+def _trial(place: Place, outcome: Outcome, report: Mapping[str, Any] | None, limits: Limits) -> Trial:
+    seen: Mapping[str, Any] = report or {}
     failure = _failure(seen["failure"]) if isinstance(seen.get("failure"), Mapping) else None
-    if not seen:
-        failure = Failure("ended", _end(outcome))
+    if not outcome.ok or not seen.get("done"):
+        failure = Failure("ended", _end(outcome, limits), during="example" if "load_seconds" in seen else "load")
+        seen = {name: value for name, value in seen.items() if name != "outputs"}
     elif failure is not None and failure.during == "start":
         raise CouldNot(
             f"Assay's loaders cannot start in this environment: {failure.message}",
@@ -219,16 +220,18 @@ def _seconds(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _end(outcome: Outcome) -> str:
+def _end(outcome: Outcome, limits: Limits) -> str:
     """How the process ended that did not live to tell."""
     if outcome.ended is not End.EXIT:
-        limit = {
-            End.TIME: "its time",
-            End.MEMORY: "its memory",
-            End.PROCESSES: "its processes",
-            End.OUTPUT: "its output",
+        much = {
+            End.TIME: f"was not done after {limits.seconds:g} s"
+            if outcome.seconds >= limits.seconds
+            else f"computed for more than {limits.cpu_seconds} s",
+            End.MEMORY: f"took more than {limits.memory / (1 << 30):.3g} GiB of memory",
+            End.PROCESSES: f"started more than {limits.processes} processes and threads",
+            End.OUTPUT: f"wrote more than {2 * limits.output / (1 << 20):.3g} MiB of output",
         }
-        return f"it used up {limit[outcome.ended]} and was stopped after {outcome.seconds:.0f} s"
+        return f"it {much[outcome.ended]} and was stopped"
     if outcome.exit > 128:
         try:
             name = signal.Signals(outcome.exit - 128).name

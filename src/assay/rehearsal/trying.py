@@ -28,10 +28,15 @@ from assay.trees.window import FileSource
 _MAX_MESSAGE = 600
 _NEEDS = re.compile(r"requires? (?:the )?[`'\"]?([\w.-]+)[`'\"]? (?:library|package|module)", re.IGNORECASE)
 # How libraries say it that do not let Python say it.
+_SCRIPTED = "The following operation failed in the TorchScript interpreter."
+# What TorchScript's errors begin with; after the place in the program, the last line says what happened.
 
 
 def attempt(
-    task: Mapping[str, Any], since_start: Callable[[], float], importing: Callable[[], float]
+    task: Mapping[str, Any],
+    since_start: Callable[[], float],
+    importing: Callable[[], float],
+    report: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Load, then ask.
 
@@ -39,6 +44,7 @@ def attempt(
         task: ``what``, ``folder``, ``entries``, ``permitted``, ``example``.
         since_start: seconds since the process began.
         importing: seconds spent importing so far.
+        report: keeps what was seen so far, in case that asking ends the process.
 
     Returns:
         ``load_seconds``, ``import_seconds``, ``outputs``, ``failure``, as far as it came.
@@ -54,6 +60,7 @@ def attempt(
             model = build(folder, inspection, choose=choose_loader, what=task["what"])
             seen |= {"load_seconds": since_start(), "import_seconds": importing()}
             if task["example"] is not None:
+                report(seen)
                 during = "example"
                 seen["outputs"] = list(_ask(model, Example.parse(task["example"]), folder, inspection, task["what"]))
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is what was seen
@@ -95,6 +102,7 @@ def _failure(error: BaseException, during: str) -> dict[str, str]:
     """What was raised: a module that is not there, wherever in the chain of causes it shows, or anything else."""
     message = error.message if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
     lines = message.strip().splitlines() or [type(error).__name__]
+    lines = lines[-1:] if lines[0].endswith(_SCRIPTED) else lines
     body = {"kind": "error", "message": lines[0][:_MAX_MESSAGE], "module": "", "during": during}
     chain = list(_chain(error))
     missing: list[ImportError] = [cause for cause in chain if isinstance(cause, ModuleNotFoundError)]

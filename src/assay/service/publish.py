@@ -251,12 +251,31 @@ def _attach(
     registry: Registry, manifest: Manifest, said: Sequence[tuple[str, Mapping[str, Json] | None]]
 ) -> tuple[str, ...]:
     """Attach what is said and was not said before; the kinds of it."""
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)
     return tuple(
         kind
         for kind, predicate in said
-        if predicate and registry.attach(Statement(manifest.digest, kind, predicate, now), manifest)
+        if predicate
+        and registry.attach(
+            Statement(
+                manifest.digest, kind, _anew(registry, manifest, kind, predicate, now), now.replace(microsecond=0)
+            ),
+            manifest,
+        )
     )
+
+
+def _anew(
+    registry: Registry, manifest: Manifest, kind: str, predicate: Mapping[str, Json], now: datetime
+) -> Mapping[str, Json]:
+    """What is said, as a statement of its own where it goes back to an example that another one had replaced."""
+    if kind != "example":
+        return predicate
+    earlier = [said.predicate for said in registry.readable(manifest.digest, kind)]
+    plain = [{name: value for name, value in one.items() if name != "at"} for one in earlier]
+    if predicate not in plain:
+        return predicate
+    return earlier[-1] if plain[-1] == predicate else {**predicate, "at": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
 
 
 def _run(inspection: Inspection, given: str | None) -> Mapping[str, Json] | None:

@@ -10,7 +10,7 @@ from functools import wraps
 from posixpath import basename
 from typing import Concatenate, ParamSpec, TypeVar
 
-from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound
+from assay.errors import AssayError, BadFormat, IntegrityError, InvalidInput, NotFound
 from assay.ports.blobs import BlobReader, BlobStore
 from assay.ports.catalog import Catalog
 from assay.spec.digest import Digest
@@ -140,6 +140,14 @@ class Registry:
         """
         found = (self.statement(referrer) for referrer in self.referrers(subject))
         return [statement for statement in found if kind is None or statement.kind == kind]
+
+    def readable(self, subject: Digest, kind: str) -> Sequence[Statement]:
+        """What is said about an artifact, oldest first, without statements whose bytes are missing or damaged."""
+        found = []
+        for referrer in self.referrers(subject):
+            with suppress(AssayError):
+                found.append(self.statement(referrer))
+        return [statement for statement in found if statement.kind == kind]
 
     def statement(self, referrer: Referrer) -> Statement:
         """One statement.

@@ -142,16 +142,17 @@ def _described(inspection: Inspection) -> list[str]:
 
 
 def _checks(trial: Trial) -> Iterator[Check]:
-    """Network, dependencies and loading: asked of every model."""
+    """Network, dependencies and loading: of a process that ended before it loaded, nobody knows the first two."""
     failure = trial.failure
+    unknown = failure is not None and failure.kind == "ended" and trial.load_seconds is None
     if trial.network:
         named = ", ".join(trial.network[:3])
         yield _no("network", f"the model wanted the network: {named}", [], list(trial.network))
-    else:
+    elif not unknown:
         yield _yes("network", "it did not want the network")
     if failure is not None and failure.kind == "import":
         yield _no("dependencies", _missing(failure, trial), None, failure.module or None)
-    else:
+    elif not unknown:
         yield _yes("dependencies", "everything it imports is there")
     if trial.load_seconds is not None:
         importing = trial.import_seconds or 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.errors import InvalidInput, NotFound
+from assay.errors import AssayError, InvalidInput, NotFound
 from assay.loaders.calling import live_calls
 from assay.loaders.examples import answers, encode, modules_of
 from assay.spec import example as golden
@@ -54,7 +54,8 @@ def example_of(model: object, given: object) -> golden.Example:
 
     Args:
         model: the live object, or the path that is pushed.
-        given: an ``Example``, a pair of inputs and outputs where a path is pushed, else the inputs.
+        given: an ``Example``, a pair of inputs and outputs, else the inputs. A live model must answer to the inputs of
+            a pair: two arguments would be taken for one otherwise, and nobody would know before it is rehearsed.
 
     Raises:
         InvalidInput: it cannot be kept exactly (codes ``example-value``, ``example-too-large``), or the model cannot be
@@ -63,6 +64,8 @@ def example_of(model: object, given: object) -> golden.Example:
     stored = isinstance(model, (str, Path))
     if not isinstance(given, Example):
         pair = isinstance(given, tuple) and len(given) == 2
+        if pair and isinstance(given, tuple) and not stored:
+            _check_answers(model, given[0])
         given = Example(given[0], given[1]) if pair and isinstance(given, tuple) else Example(given)
     inputs = encode(given.inputs, what="the example's input")
     modules = modules_of(inputs)
@@ -81,17 +84,40 @@ def example_of(model: object, given: object) -> golden.Example:
     return golden.Example(inputs, calls, allowed, given.outputs is None, modules)
 
 
+def _check_answers(model: object, inputs: object) -> None:
+    """Whether a live model answers to the first of a pair.
+
+    Raises:
+        InvalidInput: it does not (code ``example-failed``).
+    """
+    call = live_calls(model)[0]
+    try:
+        call.run(inputs)
+    except Exception as error:  # the model's own code
+        raise InvalidInput(
+            f"two values are inputs and outputs, and the model does not answer to the first alone: {call.name} raised "
+            f"{_reason(error)}; nothing was stored",
+            code="example-failed",
+            hint="two arguments are example=assay.Example((a, b))",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
 def _captured(model: object, inputs: object) -> list[Output]:
     found: list[Output] = []
     for call in live_calls(model):
         try:
             answer = call.run(inputs)
+        except AssayError as error:
+            raise InvalidInput(f"{error.message}; nothing was stored", code=error.code, hint=error.hint) from error
         except Exception as error:  # the model's own code
             if found:  # predict_proba of a classifier that has none
                 continue
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             raise InvalidInput(
-                f"the model does not answer to the example: {call.name} raised {reason}; nothing was stored",
+                f"the model does not answer to the example: {call.name} raised {_reason(error)}; nothing was stored",
                 code="example-failed",
                 hint="a tuple is its arguments, a dictionary its keyword arguments or named inputs",
             ) from error
