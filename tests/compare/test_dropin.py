@@ -174,3 +174,47 @@ def test_what_was_not_compared_makes_it_unknown_and_a_no_stays_a_no() -> None:
 
 def test_equal_bytes_are_a_drop_in_replacement_even_of_what_nobody_knows() -> None:
     assert told(unknown_side(), unknown_side(), equal_bytes=True).drop_in.answer is Answer.YES
+
+
+def test_weights_alone_that_share_no_tensor_are_no_replacement() -> None:
+    old, new = (side(label, format="pytorch") for label in ("a.pt", "b.pt"))
+
+    decision = told(old, new, (change("a", State.REMOVED), change("b", State.ADDED))).drop_in
+
+    assert decision.answer is Answer.NO
+    assert decision.reasons == ("code that loads the old one finds none of its tensors",)
+
+
+def test_outputs_follow_a_batch_that_was_freed() -> None:
+    def sized(batch: object, out: object = None):
+        ports = (Port("x", "float32", (batch, 4)),), (Port("y", "float32", (out or batch, 2)),)
+        return onnx(inputs=ports[0], outputs=ports[1])
+
+    assert told(sized(1), sized("batch"), (change("w"),)).drop_in.answer is Answer.YES
+    assert told(sized("batch"), sized(1), (change("w"),)).drop_in.answer is Answer.NO
+    assert told(sized(1), sized("batch", "rows"), (change("w"),)).drop_in.answer is Answer.NO
+
+
+@pytest.mark.parametrize(("format_name", "answer"), [("keras", Answer.YES), ("onnx", Answer.NO)])
+def test_a_counter_in_a_name_is_no_name_where_keras_made_it(format_name: str, answer: Answer) -> None:
+    old, new = (
+        side("m", format=format_name, inputs=(Port(f"input_layer{end}", "float32"),), outputs=(Port(f"dense{end}", "float32"),))
+        for end in ("", "_1")
+    )  # fmt: skip
+
+    assert told(old, new, (change("w"),)).drop_in.answer is answer
+
+
+def test_a_requirement_that_a_file_states_now_has_to_be_there() -> None:
+    stated = item(Area.DEPENDENCIES, "requirements.txt: flash-attn", None, "==2.0", kind=ItemKind.ADDED)
+
+    decision = told(onnx(), onnx(), (change("w"),), (stated,)).drop_in
+    assert (decision.answer, decision.reasons) == (Answer.NO, ("its requirements name flash-attn now",))
+
+
+def test_a_less_exact_name_of_a_task_is_no_other_task() -> None:
+    for one, other, answer in (
+        ("classification", "multiclass-classification", Answer.YES),
+        ("regression", "multiclass-classification", Answer.NO),
+    ):
+        assert told(onnx(task=one), onnx(task=other), (change("w"),)).drop_in.answer is answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from item_diffs import behaviours, items_between, notes
 from onnx import TensorProto, helper, numpy_helper
 
 from assay.compare.boosted import between
-from assay.spec.changes import Area, Item
+from assay.spec.changes import Area, Effect, Item
 
 pytestmark = pytest.mark.framework
 
@@ -157,6 +158,66 @@ def test_one_form_of_a_booster_and_the_other_say_the_same(saved) -> None:
     assert behaviours(saved(booster.save_model, booster.save_model, "m.json", "m.ubj")) == []
 
 
+def cats(rounds: int, seed: int = 1, before: Any = None) -> Any:
+    catboost = pytest.importorskip("catboost")
+    made = catboost.CatBoostClassifier(iterations=rounds, random_seed=seed, verbose=0, allow_writing_files=False)
+    return made.fit(X, Y, init_model=before)
+
+
+def cat_file(model: Any, form: str = "cbm") -> Callable[[Path], None]:
+    return lambda path: model.save_model(str(path), format=form)
+
+
+@pytest.mark.parametrize("form", ["cbm", "json"])
+def test_catboost_trees_are_compared_and_ids_and_times_of_the_training_are_notes(saved, form: str) -> None:
+    name = f"m.{form}"
+    first = cats(6)
+
+    again = saved(cat_file(first, form), cat_file(cats(6), form), name)
+    assert behaviours(again) == []
+    assert (Area.METADATA, f"{name}: model_guid") in notes(again)
+    other = saved(cat_file(first, form), cat_file(cats(6, seed=2), form), name)
+    assert behaviours(other) == [(Area.ARCHITECTURE, f"{name}: trees")]
+    longer = saved(cat_file(first, form), cat_file(cats(3, before=first), form), name)
+    assert [item.text for item in longer if item.path.endswith("trees")] == [
+        "3 trees added, the first 6 are the same: training went on"
+    ]
+
+
+def test_both_forms_of_a_catboost_model_say_the_same(saved) -> None:
+    first, other = cats(6), cats(6, seed=2)
+
+    assert behaviours(saved(cat_file(first), cat_file(first, "json"), "m.cbm", "m.json")) == []
+    assert behaviours(saved(cat_file(first), cat_file(other, "json"), "m.cbm", "m.json")) == [
+        (Area.ARCHITECTURE, "m.json: trees")
+    ]
+
+
+def test_one_leaf_of_a_catboost_model_counts(saved) -> None:
+    first = cats(6)
+
+    def edited(path: Path) -> None:
+        cat_file(first, "json")(path)
+        document = json.loads(path.read_text())
+        document["oblivious_trees"][2]["leaf_values"][0] += 1e-9
+        path.write_text(json.dumps(document))
+
+    (found,) = [one for one in saved(cat_file(first), edited, "m.cbm", "m.json") if one.path.endswith("trees")]
+    assert found.text == "1 of 6 trees differs"
+
+
+def test_categories_of_catboost_are_said_not_to_be_understood(saved) -> None:
+    catboost = pytest.importorskip("catboost")
+    table = [[str(row % 3), float(row)] for row in range(len(Y))]
+
+    def fitted(seed: int) -> Any:
+        made = catboost.CatBoostClassifier(iterations=3, random_seed=seed, verbose=0, allow_writing_files=False)
+        return made.fit(table, Y, cat_features=[0])
+
+    items = saved(cat_file(fitted(1)), cat_file(fitted(2)), "m.cbm")
+    assert any((item.why or "").startswith("not understood") for item in items if item.effect is Effect.BEHAVIOUR)
+
+
 def test_trees_inside_an_estimator_are_told_as_trees(saved) -> None:
     few, many = (
         lightgbm.LGBMClassifier(n_estimators=count, min_child_samples=5, verbose=-1).fit(X, Y) for count in (3, 5)
@@ -172,8 +233,8 @@ def test_trees_inside_an_estimator_are_told_as_trees(saved) -> None:
     [
         ("ab", "ab", None),
         ("abc", "ab", "1 tree taken away at the end, the first 2 are the same"),
-        ("abc", "axc", "1 of 3 trees differ"),
-        ("abc", "axcd", "1 of 3 trees differ; 3 trees before, 4 now"),
+        ("abc", "axc", "1 of 3 trees differs"),
+        ("abc", "axcd", "1 of 3 trees differs; 3 trees before, 4 now"),
     ],
 )
 def test_lists_of_trees_are_told_in_words(old: str, new: str, text: str | None) -> None:
@@ -192,6 +253,25 @@ def network(keras: Any, activation: str = "relu", optimizer: str = "adam") -> An
     made = keras.Sequential([*layers, keras.layers.Dense(2, name="two")], name="net")
     made.compile(optimizer, "mse")
     return made
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.filterwarnings("ignore")
+def test_names_that_keras_made_by_counting_are_no_difference(saved, keras, name: str) -> None:
+    """Two models of one process: the second one's layers are called ``dense_2`` and ``dense_3``."""
+
+    def counted(rate: float = 0.1) -> Any:
+        layers = [keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dropout(rate), keras.layers.Dense(2)]
+        return keras.Sequential(layers, name="net")
+
+    keras.backend.clear_session()
+    first, second = counted(), counted()
+    second.set_weights(first.get_weights())
+
+    assert first.layers[0].name != second.layers[0].name
+    assert behaviours(saved(first.save, second.save, name)) == []
+    found = behaviours(saved(first.save, counted(0.5).save, name))
+    assert [(area, path.rpartition(".")[2]) for area, path in found] == [(Area.ARCHITECTURE, "rate")]
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])

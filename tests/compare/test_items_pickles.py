@@ -15,18 +15,20 @@ import skops.io
 import torch
 from item_diffs import NEVER, behaviours, items_between, notes
 from safetensors.torch import save_file
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from assay.compare.comparing import compare
 from assay.compare.sides import Options
-from assay.spec.changes import Area, Effect, Item
+from assay.spec.changes import Answer, Area, Effect, Item, Kinship
 from assay.wiring.comparing import open_side
 
 pytestmark = pytest.mark.framework
+QUIET = Options(audit=False)
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -320,3 +322,71 @@ def test_records_are_compared_beside_the_tensors_and_leave_nothing_unread(tmp_pa
 
     assert found.complete
     assert not found.behaves_differently
+
+
+@pytest.mark.parametrize("form", ["joblib", "pkl", "skops"])
+@pytest.mark.parametrize(
+    "classes",
+    [["cat", "dog"], np.array(["no", "yess"], dtype=object), [3, 4]],
+    ids=["text", "objects", "integers"],
+)
+def test_classes_with_other_names_are_other_answers(tmp_path: Path, form: str, classes: Any) -> None:
+    def save(model: Any, side: str) -> Path:
+        target = tmp_path / f"{side}.{form}"
+        if form == "skops":
+            skops.io.dump(model, target)
+        else:
+            target.write_bytes(pickle.dumps(model)) if form == "pkl" else joblib.dump(model, target)
+        return target
+
+    first = ["no", "yes"] if not isinstance(classes[0], int) else [0, 1]
+    kind = object if isinstance(classes, np.ndarray) else None
+    old, new = (LogisticRegression().fit(X, np.array(names, dtype=kind)[Y]) for names in (first, classes))
+
+    found = compare(*(open_side(str(save(model, name)), NEVER) for model, name in ((old, "a"), (new, "b"))), QUIET)
+
+    assert found.behaves_differently
+    assert found.drop_in.answer is Answer.NO
+    assert any("it gives other classes" in reason for reason in found.drop_in.reasons)
+    assert "classes_" in " ".join(found.summary) + " ".join(item.path for item in found.items)
+
+
+def test_numbers_and_texts_in_a_skops_file_are_told_by_where_they_are(tmp_path: Path) -> None:
+    old, new = (GaussianNB().fit(scale * X, Y) for scale in (1.0, 2.0))
+    for name, model in (("a", old), ("b", new)):
+        skops.io.dump(model, tmp_path / f"{name}.skops")
+
+    items = items_between(tmp_path / "a.skops", tmp_path / "b.skops")
+
+    (found,) = [item for item in items if item.effect is Effect.BEHAVIOUR]
+    assert (found.area, found.path) == (Area.PIPELINE, "b.skops: epsilon_")
+    assert (found.old, found.new) == (pytest.approx(old.epsilon_), pytest.approx(new.epsilon_))
+
+
+@pytest.mark.parametrize("save", [joblib.dump, skops.io.dump], ids=["joblib", "skops"])
+def test_another_class_in_the_last_step_is_named_and_may_be_called_otherwise(tmp_path, pipeline, save) -> None:
+    other = Pipeline([("scale", StandardScaler()), ("clf", RandomForestClassifier(3, random_state=0))]).fit(X, Y)
+    for name, model in (("a", pipeline), ("b", other)):
+        save(model, tmp_path / name)
+
+    found = compare(*(open_side(str(tmp_path / name), NEVER) for name in "ab"), QUIET)
+
+    assert found.kinship is Kinship.OTHER_ARCHITECTURE
+    assert found.drop_in.answer is Answer.UNKNOWN
+    assert (
+        "another class (LogisticRegression → RandomForestClassifier): its methods may differ" in found.drop_in.reasons
+    )
+
+
+@pytest.mark.parametrize("save", [joblib.dump, skops.io.dump], ids=["joblib", "skops"])
+def test_more_trees_and_more_words_are_the_same_estimator_fitted_anew(tmp_path: Path, save) -> None:
+    words = [TfidfVectorizer().fit(texts) for texts in (["a bc", "de fg"], ["a bc", "de fg", "hi jk"])]
+    trees = [GradientBoostingRegressor(n_estimators=count, random_state=0).fit(X, X[:, 0]) for count in (4, 6)]
+    for kind, pair in (("words", words), ("trees", trees)):
+        for name, model in zip("ab", pair, strict=True):
+            save(model, tmp_path / f"{kind}-{name}")
+
+        found = compare(*(open_side(str(tmp_path / f"{kind}-{name}"), NEVER) for name in "ab"), QUIET)
+
+        assert found.kinship is Kinship.RETRAINED
+        assert not any("other steps" in reason for reason in found.drop_in.reasons)

@@ -60,10 +60,13 @@ def test_a_classical_model_near_the_old_one_was_fitted_anew_and_not_fine_tuned()
 
 def test_models_without_tensors_are_told_by_their_class_and_what_differs() -> None:
     old, new, other = (side("x", format="xgboost", architecture=kind) for kind in ("gbtree", "gbtree", "gblinear"))
-    trees = item(Area.PIPELINE, "trees")
+    trees = item(Area.ARCHITECTURE, "m.ubj: trees", 30, 30, text="30 of 30 trees differ")
+    unread = item(Area.ARCHITECTURE, "m.ubj", text="the content differs", why="not understood: too long")
 
     assert told(old, new, (), (NOTE,)).kinship is Kinship.SAME_MODEL
     assert told(old, new, (), (trees,)).kinship is Kinship.RETRAINED
+    assert told(old, new, (), (unread,)).kinship is Kinship.RETRAINED
+    assert told(old, new, (), (SETTING,)).kinship is Kinship.SAME_WEIGHTS
     assert told(old, other, (), (trees,)).kinship is Kinship.UNRELATED
     assert told(unknown_side(), unknown_side(), (), (trees,)).kinship is Kinship.UNRELATED
 
@@ -118,3 +121,15 @@ def test_a_vocabulary_that_grew_is_no_foreign_part() -> None:
     assert told(
         side("a", tokenizer=tokenizer(8)), side("b", tokenizer=tokenizer(12)), (grown, *layers(0.05))
     ).kinship is (Kinship.FINE_TUNE)
+
+
+def test_a_conversion_that_folds_small_tensors_away_is_told_by_its_elements() -> None:
+    """Of six tensors two are left as they were, and these are nearly the whole model."""
+    folded = tuple(change(f"bn.{at}", State.REMOVED, shape=(4,)) for at in range(4))
+    same = tuple(change(f"dense.{at}", shape=(64, 64)) for at in range(2))
+    old, new = side("a.pt", format="pytorch"), side("a.onnx", format="onnx")
+
+    assert told(old, new, (*same, *folded)).kinship is Kinship.SAME_WEIGHTS
+    assert told(
+        old, new, (*folded, change("dense", State.REMOVED, shape=(64, 64)), change("b", shape=(4,)))
+    ).kinship is (Kinship.OTHER_ARCHITECTURE)

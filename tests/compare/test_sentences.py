@@ -91,13 +91,117 @@ def test_the_stamp_of_a_library_in_a_file_tells_a_re_release_too() -> None:
         ([], "only the way it is packed differs, nothing that can change what it computes."),
         ([Area.METADATA], "only metadata differs, nothing"),
         ([Area.METADATA, Area.FORMAT], "only the way it is packed and metadata differ, nothing"),
-        ([Area.FILES], "only its file has another name."),
+        ([Area.FILES], "only files beside the model differ, nothing"),
     ],
 )
 def test_what_differs_around_the_same_model_is_named(areas: list[Area], words: str) -> None:
     items = tuple(item(area, "x", effect=Effect.NOTE) for area in areas)
 
     assert words in summary(OLD, NEW, moved(state=State.EQUAL), items)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("renamed", "only its file has another name."),
+        ("called differently", "only the way it is packed differs, nothing"),
+    ],
+)
+def test_the_name_and_the_size_of_a_file_are_not_what_differs_around_a_model(text: str, words: str) -> None:
+    items = (
+        item(Area.FILES, "b.bin", "a.bin", "b.bin", text=text, effect=Effect.NOTE),
+        item(Area.FILES, "size", 10, 12, text="+2 bytes", effect=Effect.NOTE),
+    )
+
+    assert words in summary(
+        side("a.bin", paths=("a.bin",)), side("b.bin", paths=("b.bin",)), moved(state=State.EQUAL), items
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1, "The one shared tensor holds other weights, which do not resemble the old ones (correlation 0.00)"),
+        (2, "Both shared tensors hold other weights"),
+        (3, "All 3 shared tensors hold other weights"),
+    ],
+)
+def test_the_verb_follows_the_number_of_tensors(count: int, words: str) -> None:
+    assert words in summary(OLD, NEW, moved(count, correlation=0.0))
+
+
+def test_weights_that_were_turned_round_are_not_said_to_resemble_the_old_ones() -> None:
+    changes = (*moved(5, state=State.EQUAL), change("encoder.layer.9.weight", State.CHANGED, correlation=-1.0))
+
+    text = summary(OLD, NEW, changes)
+    assert text.startswith("Partly replaced: 5 of 6 tensors are those of 1/model")
+    assert "1 of 6 shared tensors holds other weights, which run against the old ones (correlation -1.00)" in text
+    assert "still resemble" not in text
+
+
+def test_single_elements_that_differ_are_no_fine_tune() -> None:
+    changes = (
+        *moved(5, state=State.EQUAL),
+        change("encoder.layer.9.weight", State.CHANGED, 0.01, changed_fraction=1 / 640, shape=(20, 32)),
+    )
+
+    assert summary(OLD, NEW, changes).startswith("A copy of 1/model in which 1 weight of 1 tensor differs:")
+
+
+def test_the_sentence_counts_the_tensors_that_the_table_counts() -> None:
+    """Counters and classes are tensors too: of seven, three changed, whether they are trained or not."""
+    old, new = (side(label, format="joblib", framework="scikit-learn", architecture="SVC") for label in "ab")
+    whole = ("int64", "int64")
+    changes = (
+        change("coef_", State.CHANGED), change("intercept_", State.CHANGED), change("mean_"), change("scale_"),
+        change("n_iter_", State.CHANGED, dtypes=whole), change("classes_", dtypes=whole), change("n_", dtypes=whole),
+    )  # fmt: skip
+
+    found = told(old, new, changes)
+    assert found.states == {State.EQUAL: 4, State.CHANGED: 3}
+    assert "3 of 7 shared tensors moved, typically by 6 %; 4 tensors did not move" in " ".join(found.summary)
+
+
+def test_a_licence_is_named_and_not_the_size_of_its_file() -> None:
+    sizes = item(Area.LICENCE, "LICENSE", 41, 70, effect=Effect.NOTE)
+    named = item(Area.LICENCE, "licence", ["apache-2.0"], ["mit"], effect=Effect.NOTE)
+
+    assert "The licence changed (LICENSE)." in summary(OLD, NEW, moved(state=State.EQUAL), (sizes,))
+    assert "The licence changed: apache-2.0 → mit." in summary(OLD, NEW, moved(state=State.EQUAL), (sizes, named))
+
+
+def test_two_values_that_look_alike_are_told_by_what_differs() -> None:
+    same = item(Area.TOKENIZER, "vocab.txt", 600, 600, text="1 tokens added ('zzz')")
+    near = item(Area.CONFIG, "config.json: eps", 0.1, 0.1000000001)
+
+    assert "tokenizer vocab.txt changed: 1 tokens added ('zzz')" in summary(OLD, NEW, moved(state=State.EQUAL), (same,))
+    assert "setting eps 0.1 → 0.1000000001" in summary(OLD, NEW, moved(state=State.EQUAL), (near,))
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "words"),
+    [
+        ("5 trees added, the first 10 are the same: training went on", (10, 15), "Trained on from 1/model: 5 trees added, the first 10 are the same."),
+        ("1 of 30 trees differs", (30, 30), "Mostly the trees of 1/model: 1 of 30 trees differs."),
+        ("30 of 30 trees differ", (30, 30), "Fitted anew"),
+    ],
+)  # fmt: skip
+def test_trees_that_stayed_are_not_said_to_be_fitted_anew(text: str, counts: tuple[int, int], words: str) -> None:
+    old, new = (
+        side(label, format="xgboost", framework="xgboost", architecture="gbtree") for label in (OLD.label, NEW.label)
+    )
+    trees = item(Area.ARCHITECTURE, "m.json: trees", *counts, text=text)
+
+    assert summary(old, new, (), (trees,)).startswith(words)
+
+
+def test_the_same_trees_with_other_names_of_columns_are_said_to_be_the_same() -> None:
+    old, new = (
+        side(label, format="xgboost", framework="xgboost", architecture="gbtree") for label in (OLD.label, NEW.label)
+    )
+    columns = item(Area.SIGNATURE, "m.json: learner.feature_names", ["a"], ["b"])
+
+    assert summary(old, new, (), (columns,)).startswith("The same trees as 1/model, with another signature.")
 
 
 def test_names_that_differ_around_the_same_model_are_named() -> None:

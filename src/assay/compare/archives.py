@@ -59,8 +59,14 @@ class Part:
 Further = Callable[[Gathered, Part], None]
 
 
-def compare_archives(gathered: Gathered, part: Part, further: Further) -> None:
-    """Note what changed between two archives; *further* compares members that differ."""
+def compare_archives(gathered: Gathered, part: Part, further: Further) -> bool:
+    """Note what changed between two archives; whether arrays differ in them that no tensor stands for.
+
+    Args:
+        gathered: where to note it.
+        part: the archives.
+        further: compares members that differ.
+    """
     try:
         with guarded("a zip archive", part.path):
             old, new = Archive(part.old), Archive(part.new)
@@ -75,11 +81,10 @@ def compare_archives(gathered: Gathered, part: Part, further: Further) -> None:
             loose: tuple[list[str], list[str]] = ([], [])
             for name in sorted({*before, *after}):
                 _member(gathered, part, name, (old, before.get(name)), (new, after.get(name)), loose, further)
-            if sorted(loose[0]) != sorted(loose[1]):
-                why = "arrays that no tensor stands for"
-                gathered.add(Judgement(Area.CONFIG, Effect.BEHAVIOUR, why), part.path, ItemKind.CHANGED)
+            return sorted(loose[0]) != sorted(loose[1])
     except AssayError as error:
         gathered.unread(part.path, error.message)
+    return False
 
 
 def _code(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.compare.catboosted import catboost_parts
 from assay.compare.gathering import Gathered, Judgement
 from assay.compare.values import Change, changes
 from assay.containers.documents import read_json
 from assay.containers.guard import guarded
 from assay.containers.ubjson import TypedArray, load
 from assay.errors import AssayError
-from assay.spec.changes import Area, Effect, ItemKind
+from assay.spec.changes import Area, Effect, Item, ItemKind
 from assay.trees import BytesWindow, Window
 
+BOOSTERS = frozenset({"xgboost", "lightgbm", "catboost"})
+"""Formats whose trees are compared here."""
+GOES_ON = "training went on"
+TREES = ": trees"
+"""How the path of the item that tells of trees ends."""
+_KEPT = re.compile(r"the first ([\d,]+) (?:are|is) the same")
+_DIFFER = re.compile(r"^([\d,]+) of ([\d,]+) trees?")
 FEW = 8
 """Numbers of an array that are kept as they are."""
 MAX_TEXT = 1 << 30
@@ -39,6 +48,7 @@ _TRAINING = Judgement(Area.PARAMS, Effect.NOTE, "settings of the training, which
 _STATISTIC = Judgement(
     Area.METADATA, Effect.NOTE, "statistics of the training, or the form of the file; prediction reads neither"
 )
+_RUN = Judgement(Area.METADATA, Effect.NOTE, "an id or the time of the training")
 _STAMP = Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
 
 
@@ -112,7 +122,7 @@ def compare_ensembles(gathered: Gathered, old: Ensemble, new: Ensemble, path: st
     text = between(old.trees, new.trees)
     if text:
         judged = Judgement(Area.ARCHITECTURE)
-        gathered.add(judged, f"{path}: trees", ItemKind.CHANGED, len(old.trees), len(new.trees), text)
+        gathered.add(judged, f"{path}{TREES}", ItemKind.CHANGED, len(old.trees), len(new.trees), text)
         found = [change for change in found if not _counts(change)]
     gathered.changes(path, found, _judge, cut=cut)
     trained, _ = changes(old.training, new.training)
@@ -122,7 +132,7 @@ def compare_ensembles(gathered: Gathered, old: Ensemble, new: Ensemble, path: st
 
 
 def compare_boosters(gathered: Gathered, old: Window, new: Window, path: str, format_name: str) -> None:
-    """Note what changed between two model files of XGBoost or LightGBM."""
+    """Note what changed between two model files of XGBoost, LightGBM or CatBoost."""
     try:
         pair = [_open(window, format_name) for window in (old, new)]
     except AssayError as error:
@@ -155,14 +165,47 @@ def between(old: Sequence[str], new: Sequence[str]) -> str | None:
     if list(old) == list(new):
         return None
     shared = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
-    if shared is None and len(new) > len(old):
-        return f"{_trees(len(new) - len(old))} added, the first {len(old):,} are the same: training went on"
+    kept = min(len(old), len(new))
     if shared is None:
-        return f"{_trees(len(old) - len(new))} taken away at the end, the first {len(new):,} are the same"
-    common = min(len(old), len(new))
+        same = f"the first {kept:,} {'is' if kept == 1 else 'are'} the same"
+        if len(new) > len(old):
+            return f"{_trees(len(new) - len(old))} added, {same}: {GOES_ON}"
+        return f"{_trees(len(old) - len(new))} taken away at the end, {same}"
     differ = sum(one != other for one, other in zip(old, new, strict=False))
     counted = "" if len(old) == len(new) else f"; {len(old):,} trees before, {len(new):,} now"
-    return f"{differ:,} of {_trees(common)} differ{counted}"
+    return f"{differ:,} of {_trees(kept)} {'differs' if differ == 1 else 'differ'}{counted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Regrown:
+    """What items say of trees that changed.
+
+    Args:
+        item: the one that says it.
+        same: trees in the same place that are the same.
+    """
+
+    item: Item
+    same: int
+
+    @property
+    def mostly(self) -> bool:
+        """Whether most trees of the shorter of the two are the same."""
+        counts = [count for count in (self.item.old, self.item.new) if isinstance(count, int)]
+        return 0 < min(counts, default=0) <= 2 * self.same
+
+
+def regrown(items: Sequence[Item]) -> Regrown | None:
+    """What the items say of trees; None where all trees are the same, or none were compared."""
+    for item in items:
+        if item.area is Area.ARCHITECTURE and item.path.endswith(TREES) and item.text:
+            kept, differ = _KEPT.search(item.text), _DIFFER.search(item.text)
+            if kept:
+                return Regrown(item, int(kept[1].replace(",", "")))
+            if differ:
+                count, common = (int(number.replace(",", "")) for number in differ.groups())
+                return Regrown(item, common - count)
+    return None
 
 
 def _canonical(value: Any) -> bytes:
@@ -180,6 +223,8 @@ def _open(window: Window, format_name: str) -> Ensemble:
             if window.size > MAX_TEXT:
                 raise ValueError(f"longer than {MAX_TEXT:,} bytes")
             return lightgbm_text(window.read().decode("utf-8"))
+    if format_name == "catboost":
+        return Ensemble(*catboost_parts(window))
     head = window.read(0, 16).lstrip()
     return xgboost_document(window, is_json=head[:1] == b"{" and head[1:2] in (b'"', b" ", b"\n", b"\r", b"\t"))
 
@@ -223,8 +268,10 @@ def _counts(change: Change) -> bool:
 
 def _judge(change: Change) -> Judgement:
     last = change.keys[-1] if change.keys else ""
-    if change.keys[:1] == ("version",):
+    if change.keys[:1] in {("version",), ("catboost_version_info",)}:
         return _STAMP
-    if last in {"feature_names", "feature_types", "num_feature", "max_feature_idx"}:
+    if change.keys[:1] in {("model_guid",), ("train_finish_time",)}:
+        return _RUN
+    if change.keys[:1] == ("columns",) or last in {"feature_names", "feature_types", "num_feature", "max_feature_idx"}:
         return Judgement(Area.SIGNATURE)
     return Judgement(Area.CONFIG)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from assay.compare.dropin import drop_in
-from assay.compare.items import compare_items
+from assay.compare.items import compare_items, in_order
 from assay.compare.kinship import kinship
+from assay.compare.renamed import renamed_items
 from assay.compare.sentences import sentences
 from assay.compare.sides import DEFAULT, Compared, Options
 from assay.compare.tensors import Tensors, compare_tensors
@@ -18,7 +19,8 @@ def compare(old: Compared, new: Compared, options: Options = DEFAULT) -> Compari
     """Everything that changed from *old* to *new*."""
     equal_bytes = same_files(old, new)
     tensors = Tensors() if equal_bytes and not options.histograms else compare_tensors(old, new, options)
-    items, findings = compare_items(old, new, options)
+    beside, findings = compare_items(old, new, options)
+    items = in_order((*beside, *renamed_items(old, new, tensors.changes)))
     every = (*tensors.findings, *findings)
     kin = kinship(old, new, tensors, items, equal_bytes=equal_bytes)
     decision = SAME_BYTES if equal_bytes else drop_in(old, new, tensors, items, every)
@@ -30,7 +32,7 @@ def compare(old: Compared, new: Compared, options: Options = DEFAULT) -> Compari
         drop_in=decision,
         tensors=tensors.changes,
         groups=tensors.groups,
-        items=tuple(items),
+        items=items,
         findings=every,
         histograms=tensors.histograms,
         equal_bytes=equal_bytes,

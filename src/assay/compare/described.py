@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.compare.gathering import Gathered, Judgement
+from assay.compare.interface import under_old_names
 from assay.compare.noise import noise
 from assay.compare.requirements import READERS, compare_lists, named
 from assay.compare.said import metrics_in_files
@@ -36,8 +37,11 @@ def compare_descriptions(gathered: Gathered, old: Compared, new: Compared) -> No
     pair = leading_pair(old.inspection, new.inspection)
     if pair is not None:
         before, after = pair
-        compare_ports(gathered, before.inputs, after.inputs, "inputs")
-        compare_ports(gathered, before.outputs, after.outputs, "outputs")
+        for what, was, now in (
+            ("inputs", before.inputs, after.inputs),
+            ("outputs", before.outputs, after.outputs),
+        ):
+            compare_ports(gathered, was, tuple(under_old_names(old, new, was, now)), what)
         if after.format in _FILE_METRICS and before.metrics and after.metrics:
             metrics_in_files(gathered, before.metrics, after.metrics, after.format)
     for attribute, judged, path in (("licenses", _LICENCE, "licence"), ("base_models", _LINEAGE, "base models")):

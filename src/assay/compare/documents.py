@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from posixpath import basename, splitext
 from typing import Any
@@ -22,6 +24,7 @@ from assay.trees import Window
 MAX_DOCUMENT = 32 << 20
 """Bytes of a document that is compared path by path."""
 
+_MADE = re.compile(r"_\d+$")
 _YAML = frozenset({".yaml", ".yml"})
 _SUFFIXES = _YAML | {".json", ".jsonl", ".toml", ".ini", ".cfg"}
 _SAME = "the same values, written differently"
@@ -68,7 +71,7 @@ def compare_documents(gathered: Gathered, old: Window, new: Window, path: str, j
         why = "readers differ in which of two equal keys they take"
         judged = Judgement(area_of(path), Effect.BEHAVIOUR, why)
         gathered.add(judged, path, ItemKind.CHANGED, list(before.repeated), list(after.repeated), "keys occur twice")
-    found, cut = changes(*(_numbered(_one_name(one.value, path)) for one in (before, after)))
+    found, cut = changes(*(numbered(_one_name(one.value, path)) for one in (before, after)))
     if not found and before.repeated == after.repeated:
         gathered.add(Judgement(area_of(path), Effect.NOTE, _SAME), path, ItemKind.CHANGED)
     gathered.changes(path, found, judge or judge_document(path), cut=cut)
@@ -104,22 +107,61 @@ def _one_name(value: Any, path: str) -> Any:
     return value
 
 
-def _numbered(value: Any) -> Any:
-    """A document in which objects that Keras shares are numbered in order, not by their addresses in memory."""
+def numbered(value: Any) -> Any:
+    """A document in which what Keras numbers is numbered in order: shared objects, and layers nobody gave a name.
+
+    Policies of dtypes are left without a number: it says nothing whether two layers share one.
+    """
     numbers: dict[Any, int] = {}
+    names = _counted(value)
 
     def walk(one: Any) -> Any:
         if isinstance(one, list):
             return [walk(item) for item in one]
+        if isinstance(one, str):
+            return names.get(one, one)
         if not isinstance(one, dict):
             return one
         made = {key: walk(item) for key, item in one.items()}
         shared = one.get("shared_object_id")
-        if isinstance(shared, int):
+        if one.get("class_name") == "DTypePolicy":
+            made.pop("shared_object_id", None)
+        elif isinstance(shared, int):
             made["shared_object_id"] = numbers.setdefault(shared, len(numbers))
         return made
 
     return walk(value)
+
+
+def _counted(value: Any) -> dict[str, str]:
+    """Names that Keras made of a class and a counter, to those it would make in a new process: all start at none."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+
+    def walk(one: Any) -> None:
+        if isinstance(one, list):
+            for item in one:
+                walk(item)
+        elif isinstance(one, dict):
+            kind, settings = one.get("class_name"), one.get("config")
+            name = settings.get("name") if isinstance(settings, dict) else None
+            if isinstance(kind, str) and isinstance(name, str) and name not in names:
+                base = _MADE.sub("", name)
+                if base == _snake(kind):
+                    names[name] = f"{base}_{counts[base]}" if counts[base] else base
+                    counts[base] += 1
+            for item in one.values():
+                walk(item)
+
+    walk(value)
+    return names if len(set(names.values())) == len(names) else {}
+
+
+def _snake(name: str) -> str:
+    """A class's name as Keras makes a layer's of it: ``Conv2DTranspose`` gives ``conv2d_transpose``."""
+    return re.sub(
+        r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    ).lower()
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from assay.compare.callers import relied_on
 from assay.compare.interface import Reason, ports, tokenizer
-from assay.compare.kinship import adapts
+from assay.compare.kinship import adapts, is_learned, same_task
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
 from assay.compare.weights import is_head
@@ -54,13 +55,14 @@ TENSOR_RULE = "diff-unreadable-tensor"
 """Rule of findings about single tensors, whose states tell the same."""
 
 _BRINGS: Mapping[str, frozenset[str]] = {
-    "transformers": frozenset({"safetensors", "tokenizers", "numpy"}),
+    "transformers": frozenset({"safetensors", "tokenizers", "torch", "numpy"}),
     "sentence-transformers": frozenset({"transformers", "tokenizers", "safetensors", "torch", "numpy"}),
     "diffusers": frozenset({"safetensors", "numpy"}),
     "peft": frozenset({"transformers", "safetensors", "torch", "tokenizers", "numpy"}),
     "scikit-learn": frozenset({"joblib", "numpy"}),
 }
-"""What comes with a distribution, as its own metadata requires it: nobody has to install that in addition."""
+"""What comes with a distribution, as its own metadata requires it, or without which its models do not run (torch):
+nobody has to install that in addition."""
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -79,6 +81,7 @@ def drop_in(
         *_needs(old, new),
         *_code(old, new, items),
         *_areas(items),
+        *relied_on(new, tensors.changes, items),
         *_unknown(old, new, tensors, findings),
     ]
     for answer in (Answer.NO, Answer.UNKNOWN):
@@ -121,7 +124,7 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
     if one and other and one != other and {before.format, after.format} <= _OBJECTS:
         yield Answer.UNKNOWN, f"another class ({brief(one)} → {brief(other)}): its methods may differ"
     task, now = old.inspection.first("task"), new.inspection.first("task")
-    if task and now and task != now:
+    if task and now and not same_task(task, now):
         yield Answer.NO, f"another task: {brief(now)} instead of {brief(task)}"
 
 
@@ -173,6 +176,8 @@ def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> I
         yield Answer.UNKNOWN, f"its weights are {dtypes}: what runs it must know their scales"
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
     if not sides or not any(change.old and change.new for change in model):
+        if sides and sides <= BARE and any(change.old for change in model) and any(change.new for change in model):
+            yield Answer.NO, "code that loads the old one finds none of its tensors"
         return
     if not sides <= BARE:
         yield from _heads(old, new, model)
@@ -296,6 +301,7 @@ def _areas(items: Sequence[Item]) -> Iterator[Reason]:
         item
         for item in items
         if item.area is Area.PIPELINE and item.effect is Effect.BEHAVIOUR and item.kind is not ItemKind.CHANGED
+        if not is_learned(item)
     ]
     if steps:
         names = [brief(item.path.rpartition(": ")[2]) for item in steps]

@@ -11,6 +11,8 @@ from assay.containers.pickle.values import plain as plain_key
 from assay.spec.changes import Area, Effect, Item, ItemKind
 from assay.spec.finding import Finding, Severity
 
+NOT_UNDERSTOOD = "not understood"
+"""How the reason begins of what differs and was not read to its end."""
 MAX_ITEMS = 60
 """Items of one judgement told of one file; what is beyond is counted."""
 SERIES = 8
@@ -71,7 +73,7 @@ class Gathered:
     def unread(self, path: str, reason: str, area: Area = Area.FILES) -> None:
         """Note that a file differs and that what differs in it could not be told."""
         self.findings.append(Finding("diff-unread", Severity.INCOMPLETE, f"not compared to its end: {reason}", path))
-        why = f"not understood: {reason}"
+        why = f"{NOT_UNDERSTOOD}: {reason}"
         self.add(Judgement(area, Effect.BEHAVIOUR, why), path, ItemKind.CHANGED, text="the content differs")
 
     def changes(self, place: str, found: Sequence[Change], judge: Judge, *, cut: bool = False) -> None:
@@ -88,7 +90,7 @@ class Gathered:
             groups.setdefault((change.keys[:-1], judge(change)), []).append(change)
         told: Counter[Judgement] = Counter()
         for (parent, judged), group in groups.items():
-            for item in [_rolled(group)] if len(group) > (SERIES if parent else SERIES_AT_THE_TOP) else group:
+            for item in _told_as(group, SERIES if parent else SERIES_AT_THE_TOP):
                 told[judged] += 1
                 if told[judged] <= MAX_ITEMS:
                     self.add(judged, at(place, item.keys), item.kind, item.old, item.new, item.text)
@@ -114,6 +116,14 @@ def examples(names: Iterable[object], most: int = EXAMPLES) -> str:
     listed = [str(name) for name in names]
     head = ", ".join(name if len(name) <= 60 else f"{name[:57]}…" for name in listed[:most])
     return f"{head}, … {len(listed) - most:,} more" if len(listed) > most else head
+
+
+def _told_as(group: Sequence[Change], most: int) -> Sequence[Change]:
+    """Changes below one place: one by one, or as one where they are many; another class is always told by itself."""
+    if len(group) <= most:
+        return group
+    classes = [change for change in group if change.keys[-1:] == ("(class)",)]
+    return [*classes, _rolled([change for change in group if change.keys[-1:] != ("(class)",)])]
 
 
 def _rolled(group: Sequence[Change]) -> Change:

@@ -12,6 +12,7 @@ from typing import Any
 
 from assay.compare.archives import Part
 from assay.compare.covered import Cover
+from assay.compare.documents import numbered
 from assay.compare.gathering import Gathered, Judgement
 from assay.compare.values import Change, changes
 from assay.containers.documents import parse_json
@@ -53,11 +54,19 @@ def judge(change: Change) -> Judgement:
             return _NOTES[name]
     if names and names[0].split("/")[0] in {"optimizer", "optimizer_weights"}:
         return _NOTES["optimizer_weights"]
-    if names and names[-1] in {"layer_names", "weight_names"}:
+    if names and (names[-1] in {"layer_names", "weight_names"} or _names_only(change)):
         return _ORDER
     if "model_config" in names:
         return Judgement(Area.ARCHITECTURE)
     return Judgement(Area.CONFIG)
+
+
+def _names_only(change: Change) -> bool:
+    """Whether a group says nothing but the names of its weights, or what its layer is called."""
+    if change.keys[-1:] == ("name",) and str(change.keys[0]).endswith("/vars"):
+        return True
+    told = [value for value in (change.old, change.new) if value is not None]
+    return all(isinstance(value, dict) and set(value) <= {"weight_names"} for value in told) and bool(told)
 
 
 def _content(file: File, cover: Cover) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _parsed(value: Any, name: str) -> Any:
     """JSON in an attribute as what it says."""
     if isinstance(value, str) and value[:1] in {"{", "["}:
         try:
-            return parse_json(value.encode(), name).value
+            return numbered(parse_json(value.encode(), name).value)
         except (AssayError, json.JSONDecodeError):
             return value
     return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from assay.compare.sides import Compared
 from assay.compare.words import brief, listing
@@ -10,20 +12,58 @@ from assay.spec.changes import Answer, Area, Effect, Item, ItemKind
 from assay.spec.description import Port, Tokenizer
 from assay.spec.figures import plural
 
+KERAS = frozenset({"keras", "keras-h5"})
+"""Formats that are called by the place of an input, and whose names of layers Keras may have made."""
+_COUNTER = re.compile(r"_\d+$")
+
 Reason = tuple[Answer, str]
 """What one part of the contract answers, and why."""
 
 
 def ports(old: Compared, new: Compared) -> Iterator[Reason]:
     """Inputs and outputs, as both sides state them."""
+    freed = _freed(old.inspection.first("inputs") or (), new.inspection.first("inputs") or ())
     for attribute in ("inputs", "outputs"):
         before: Sequence[Port] = old.inspection.first(attribute) or ()
         after: Sequence[Port] = new.inspection.first(attribute) or ()
         if before and after:
-            worse = list(_port_changes(before, after, attribute.removesuffix("s")))
+            named = under_old_names(old, new, before, after)
+            worse = list(_port_changes(before, _bound(named, freed), attribute.removesuffix("s")))
             yield from worse or [(Answer.YES, f"the same {attribute}")]
         elif before and not after:
             yield Answer.UNKNOWN, f"it does not state its {attribute} any more"
+
+
+def _freed(before: Sequence[Port], after: Sequence[Port]) -> Mapping[str, int]:
+    """Names of dimensions that any size fits now, to the one size that fitted before."""
+    old = {port.name: port for port in before}
+    found: dict[str, int] = {}
+    for port in after:
+        was = old.get(port.name)
+        if was is not None and was.shape is not None and port.shape is not None and len(was.shape) == len(port.shape):
+            sizes = zip(was.shape, port.shape, strict=True)
+            found |= {now: size for size, now in sizes if isinstance(size, int) and isinstance(now, str)}
+    return found
+
+
+def _bound(ports: Sequence[Port], freed: Mapping[str, int]) -> list[Port]:
+    """Ports as who gives the old inputs sees them: outputs follow the inputs in what was freed."""
+    return [
+        port
+        if port.shape is None
+        else replace(port, shape=tuple(freed.get(size, size) if isinstance(size, str) else size for size in port.shape))
+        for port in ports
+    ]
+
+
+def under_old_names(old: Compared, new: Compared, before: Sequence[Port], after: Sequence[Port]) -> Sequence[Port]:
+    """Ports under their old names, where Keras made the names by counting layers and there is but one input."""
+    formats = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
+    single = all(len(side.inspection.first("inputs") or ()) <= 1 for side in (old, new))
+    alike = [_COUNTER.sub("", port.name) for port in before] == [_COUNTER.sub("", port.name) for port in after]
+    if not formats <= KERAS or not single or not alike:
+        return after
+    return [replace(port, name=was.name) for was, port in zip(before, after, strict=True)]
 
 
 def _port_changes(before: Sequence[Port], after: Sequence[Port], noun: str) -> Iterator[Reason]:

@@ -28,6 +28,8 @@ _BARE = frozenset({"state dict", "tensor", "tensors"})
 FOLDERS = frozenset({"transformers", "sentence-transformers", "diffusers", "peft", "mlflow"})
 """Formats that say what a folder of files of other formats means."""
 _HARM = frozenset({Severity.EXHAUST, Severity.READ, Severity.NETWORK, Severity.WRITE, Severity.EXECUTE})
+CALLED, RENAMED = "called differently", "renamed"
+"""How it is told that files belong together under two names, and that they hold the same bytes."""
 _NAME = Judgement(Area.FILES, Effect.NOTE, "the same bytes under another name; a single file is known by its content")
 _MOVED = Judgement(Area.FILES, Effect.BEHAVIOUR, "programs look for files by name")
 _CALLED = Judgement(Area.FILES, Effect.NOTE, "a single file is known by its content")
@@ -41,7 +43,7 @@ def compare_items(old: Compared, new: Compared, options: Options) -> tuple[Seque
     for path, other in pairs.changed:
         if path != other:
             single = len(old.tree.paths) == len(new.tree.paths) == 1 or basename(path) == basename(other)
-            gathered.add(_CALLED if single else _MOVED, other, ItemKind.CHANGED, path, other, "called differently")
+            gathered.add(_CALLED if single else _MOVED, other, ItemKind.CHANGED, path, other, CALLED)
         _guarded(gathered, old, path, new, other)
     _renamed(gathered, pairs, old, new)
     _alone(gathered, pairs, old, new)
@@ -56,7 +58,7 @@ def compare_items(old: Compared, new: Compared, options: Options) -> tuple[Seque
         and (pairs.changed or pairs.added or pairs.removed)
     ):
         _audits(gathered, old, new)
-    return _sorted(_merged(gathered.items)), tuple(gathered.findings)
+    return in_order(_merged(gathered.items)), tuple(gathered.findings)
 
 
 def _guarded(gathered: Gathered, old: Compared, path: str, new: Compared, other: str) -> None:
@@ -70,7 +72,7 @@ def _renamed(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> 
     for path, other in pairs.renamed:
         single = len(old.tree.paths) == len(new.tree.paths) == 1
         harmless = single or (decided(path) is not None and decided(other) is not None)
-        gathered.add(_NAME if harmless else _MOVED, other, ItemKind.CHANGED, path, other, "renamed")
+        gathered.add(_NAME if harmless else _MOVED, other, ItemKind.CHANGED, path, other, RENAMED)
 
 
 def _alone(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> None:
@@ -207,7 +209,7 @@ def _merged(items: Sequence[Item]) -> list[Item]:
     ]
 
 
-def _sorted(items: Sequence[Item]) -> tuple[Item, ...]:
+def in_order(items: Sequence[Item]) -> tuple[Item, ...]:
     """By area, what can change behaviour first."""
     order = {area: at for at, area in enumerate(Area)}
     effects = {Effect.BEHAVIOUR: 0, Effect.NOTE: 1}

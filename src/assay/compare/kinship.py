@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from assay.compare.boosted import BOOSTERS, regrown
+from assay.compare.gathering import NOT_UNDERSTOOD
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
 from assay.compare.weights import Weights, elements, weigh
@@ -70,7 +72,22 @@ def _without_weights(old: Compared, new: Compared, items: Sequence[Item]) -> Kin
     """Trees, rules, tables: told by what describes them."""
     if not _behaves(items):
         return Kinship.SAME_MODEL
+    trees = regrown(items)
+    if trees is None and _same_trees(old, new, items):
+        return Kinship.SAME_WEIGHTS
+    if trees is not None and trees.mostly and _one_kind(old, new):
+        return Kinship.FINE_TUNE
     return Kinship.RETRAINED if _one_kind(old, new) and same_purpose(old, new) else Kinship.UNRELATED
+
+
+def _same_trees(old: Compared, new: Compared, items: Sequence[Item]) -> bool:
+    """Whether trees were compared, and none was found to differ."""
+    formats = {side.inspection.leading.format if side.inspection.leading else "" for side in (old, new)}
+    return len(formats) == 1 and formats <= BOOSTERS and not any(_unread(item) for item in items)
+
+
+def _unread(item: Item) -> bool:
+    return item.effect is Effect.BEHAVIOUR and (item.why or "").startswith(NOT_UNDERSTOOD)
 
 
 def _one_kind(old: Compared, new: Compared) -> bool:
@@ -84,7 +101,12 @@ def same_purpose(old: Compared, new: Compared) -> bool:
     task, now = old.inspection.first("task"), new.inspection.first("task")
     before, after = old.inspection.first("inputs") or (), new.inspection.first("inputs") or ()
     same = not before or not after or {port.name for port in before} == {port.name for port in after}
-    return same and (not task or not now or task == now)
+    return same and (not task or not now or same_task(task, now))
+
+
+def same_task(one: str, other: str) -> bool:
+    """Whether two names may be of one task, one of them less exact: a classification, into two or more classes."""
+    return one == other or one.endswith(f"-{other}") or other.endswith(f"-{one}")
 
 
 def _one_purpose(old: Compared, new: Compared) -> bool:
@@ -110,8 +132,15 @@ def _refitted(old: Compared, new: Compared, items: Sequence[Item]) -> bool:
         and not any(
             item.area is Area.PIPELINE and (item.kind is not ItemKind.CHANGED or "(class)" in item.path)
             for item in items
+            if not is_learned(item)
         )
     )
+
+
+def is_learned(item: Item) -> bool:
+    """Whether an item is about what fitting left in an estimator, by the names scikit-learn gives such things."""
+    keys = item.path.rpartition(": ")[2].split(".")
+    return any(key.endswith("_") or key.startswith("_") for key in keys)
 
 
 def _by_elements(old: Compared, new: Compared, weights: Weights, items: Sequence[Item]) -> Kinship:
@@ -120,6 +149,8 @@ def _by_elements(old: Compared, new: Compared, weights: Weights, items: Sequence
     if weights.shared < MOSTLY:
         return Kinship.OTHER_ARCHITECTURE
     if old.side().format != new.side().format:
+        if elements(weights.equal) >= SURVIVE * max(elements([*weights.pairs, *alone]) for alone in _alone(weights)):
+            return Kinship.SAME_WEIGHTS
         if weights.foreign >= MOSTLY:
             return Kinship.OTHER_ARCHITECTURE
         if elements(weights.equal) >= SURVIVE * elements(weights.pairs):
@@ -128,6 +159,10 @@ def _by_elements(old: Compared, new: Compared, weights: Weights, items: Sequence
     if weights.near >= MOSTLY and not classical:
         return Kinship.ADAPTER if is_low_rank(weights) else Kinship.FINE_TUNE
     return Kinship.RETRAINED if weights.foreign < FOREIGN else Kinship.OTHER_ARCHITECTURE
+
+
+def _alone(weights: Weights) -> tuple[tuple[TensorChange, ...], ...]:
+    return weights.added, weights.removed
 
 
 def is_recast(weights: Weights) -> bool:

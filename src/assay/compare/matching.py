@@ -78,7 +78,7 @@ class Matching:
         if self._samples is not None:
             for old, new in renumbered(*self._all, self._samples, KIN):
                 if fits(old, new):
-                    self._take(old, new, Match.RENAMED)
+                    self._take(old, new, Match.NAME if old.name == new.name else Match.RENAMED)
         for name in [name for name in self._new if name in self._old]:
             self._take(self._old[name], self._new[name], Match.NAME)
         self._by_key(lambda content: canonical(content.name))

@@ -55,11 +55,16 @@ def _sentence(clauses: Iterable[str]) -> str:
 
 
 def _all_equal(weights: Weights) -> str:
-    count = len(weights.pairs)
-    if count == 1:
-        return "Its one tensor is equal, element by element."
-    clauses = [f"all {count:,} tensors are equal, element by element", *_renamed(weights)]
-    return _sentence(clauses)
+    other = [one for one in weights.constants if one.state is not State.EQUAL]
+    count = len(weights.pairs) if other else len(weights.pairs) + len(weights.constants)
+    what = "tensor of weights" if other else "tensor"
+    clauses = [
+        f"its one {what} is equal" if count == 1 else f"all {count:,} {what.replace('tensor', 'tensors')} are equal"
+    ]
+    clauses[0] += ", element by element"
+    if other:
+        clauses.append(f"{listing([brief(one.name) for one in other], 3)} changed")
+    return _sentence([*clauses, *_renamed(weights)])
 
 
 def _recast(weights: Weights) -> str:
@@ -67,8 +72,9 @@ def _recast(weights: Weights) -> str:
     casts = Counter((one.old.dtype, one.new.dtype) for one in recast if one.old and one.new)
     (before, after), _ = casts.most_common(1)[0]
     errors = [one.numbers.relative_l2 for one in recast if one.numbers]
-    who = "all" if len(recast) == len(weights.pairs) else f"{len(recast):,} of"
-    clauses = [f"{who} {plural(len(weights.pairs), 'tensor')} went from {brief(before)} to {brief(after)}"]
+    whole = len(weights.pairs) + len(weights.constants)
+    who = "its" if whole == 1 else "all" if len(recast) == whole else f"{len(recast):,} of"
+    clauses = [f"{who} {plural(whole, 'tensor')} went from {brief(before)} to {brief(after)}"]
     if any(one.numbers is None for one in recast):
         return _sentence([f"{clauses[0]}; whether they stand for the same numbers was not compared"])
     if any(errors):
@@ -82,17 +88,18 @@ def _recast(weights: Weights) -> str:
 
 def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> str:
     """What the shared tensors did."""
-    moved, shared = len(weights.moved), len(weights.pairs)
+    moved, shared, equal = len(_stirred(weights)), len(weights.together), len(_equal(weights))
     if kin is Kinship.OTHER_ARCHITECTURE and weights.shared < MOSTLY:
         verb = "has" if shared == 1 else "have"
         return f"only {plural(shared, 'tensor')} ({percent(weights.shared)} of the weights) {verb} a counterpart"
     if not moved:
         if weights.unknown:
             return f"the elements of {_of(len(weights.unknown), shared)} were not compared"
-        return f"all {shared:,} shared tensors are equal" if shared > 1 else "the one shared tensor is equal"
+        return f"{_of(equal, shared)} {'is' if equal == 1 else 'are'} equal" if equal else ""
     if weights.spoiled:
-        return f"the other {shared - moved:,} of {shared:,} tensors are equal" if shared > moved else ""
-    if kin in {Kinship.RETRAINED, Kinship.OTHER_ARCHITECTURE} and (weights.correlation or 0.0) < NEAR:
+        return f"the other {equal:,} of {shared:,} tensors are equal" if equal else ""
+    unlike = weights.correlation is not None and weights.correlation < NEAR and bool(weights.equal)
+    if (unlike or kin in {Kinship.RETRAINED, Kinship.OTHER_ARCHITECTURE}) and (weights.correlation or 0.0) < NEAR:
         return _unlike(weights)
     low_rank = _low_rank(weights) if is_low_rank(weights) else ""
     text = low_rank or f"{_of(moved, shared)} moved" + (
@@ -100,11 +107,20 @@ def _together(kin: Kinship, weights: Weights, groups: Sequence[GroupChange]) -> 
     )
     extremes = "" if low_rank else _extremes(groups, weights.typical or 0.0)
     still = _standing(groups) if weights.equal and kin in {Kinship.FINE_TUNE, Kinship.ADAPTER} else ""
-    if weights.equal and not still:
-        still = f"{plural(len(weights.equal), 'tensor')} did not move"
+    if equal and not still:
+        still = f"{plural(equal, 'tensor')} did not move"
     if weights.unknown:
         still = "; ".join(filter(None, (still, f"{plural(len(weights.unknown), 'tensor')} could not be compared")))
     return "; ".join(part for part in (text + (f", {extremes}" if extremes else ""), still) if part)
+
+
+def _stirred(weights: Weights) -> list[TensorChange]:
+    """The pairs, weights or not, whose elements were compared and differ."""
+    return [one for one in weights.together if one.state is not State.EQUAL and one.numbers is not None]
+
+
+def _equal(weights: Weights) -> list[TensorChange]:
+    return [one for one in weights.together if one.state is State.EQUAL]
 
 
 def _of(count: int, whole: int) -> str:
@@ -117,14 +133,26 @@ def _of(count: int, whole: int) -> str:
 
 def _unlike(weights: Weights) -> str:
     """That the weights do not continue the old ones."""
-    text = f"{_of(len(weights.moved), len(weights.pairs))} hold other weights"
-    correlation = weights.correlation
-    if correlation is not None:
-        how = "do not resemble" if correlation < _FAINT else "only faintly resemble"
-        text += f", which {how} the old ones (correlation {correlation:.2f})".replace("-0.00", "0.00")
-    if weights.equal:
-        text += f"; {plural(len(weights.equal), 'tensor')} did not change"
+    moved, equal = len(_stirred(weights)), len(_equal(weights))
+    text = f"{_of(moved, len(weights.together))} {'holds' if moved == 1 else 'hold'} other weights"
+    text += _likeness(weights.correlation)
+    if equal:
+        text += f"; {plural(equal, 'tensor')} did not change"
     return text
+
+
+def _likeness(correlation: float | None) -> str:
+    """``, which do not resemble the old ones (correlation 0.01)``."""
+    if correlation is None:
+        return ""
+    how = (
+        "run against"
+        if correlation <= -NEAR
+        else "do not resemble"
+        if correlation < _FAINT
+        else "only faintly resemble"
+    )
+    return f", which {how} the old ones (correlation {correlation:.2f})".replace("-0.00", "0.00")
 
 
 def _extremes(groups: Sequence[GroupChange], typical: float) -> str:
@@ -274,7 +302,9 @@ def _where(changes: Sequence[TensorChange], weights: Weights) -> str:
 
 def _level(split: Sequence[Sequence[str]], weights: Weights) -> int:
     """How many leading parts of names to leave out: those that all share, and that tensors which stayed share too."""
-    stayed = [re.split(r"[./]", change.name) for change in weights.pairs]
+    gone = bool(weights.removed) and split[0] == re.split(r"[./]", weights.removed[0].name)
+    kept = (change.old if gone else change.new for change in weights.pairs)
+    stayed = [re.split(r"[./]", spec.name) for spec in kept if spec is not None]
     at = 0
     while all(len(parts) > at + 1 and parts[at] == split[0][at] for parts in split):
         prefix = list(split[0][: at + 1])

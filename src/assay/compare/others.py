@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from assay.compare.words import brief, listing
+from assay.compare.words import both, brief, listing
 from assay.spec.changes import Area, Effect, Item, ItemKind
 from assay.spec.evaluation import lower_is_better
 from assay.spec.figures import figure, plural
@@ -80,10 +80,12 @@ def _one(item: Item, noun: str) -> str:
     noun = "" if place.startswith(noun) else f"{noun} "
     if item.kind is not ItemKind.CHANGED:
         return f"{noun}{place} {item.kind.value}"
-    if item.old is not None and item.new is not None and not isinstance(item.new, (dict, list, tuple)):
-        return f"{noun}{place} {brief(item.old)} → {brief(item.new)}"
     first = (item.text or "").strip().split("\n")[0]
     plain = first and not first.startswith(("---", "+++", "@@")) and len(first) <= 100
+    if item.old is not None and item.new is not None and not isinstance(item.new, (dict, list, tuple)):
+        one, other = both(item.old, item.new)
+        if one != other:
+            return f"{noun}{place} {one} → {other}"
     return f"{noun}{place} changed" + (f": {brief(first)}" if plain else "")
 
 
@@ -123,11 +125,18 @@ def _licence(items: Sequence[Item]) -> Iterator[str]:
     found = [item for item in items if item.area is Area.LICENCE]
     if not found:
         return
-    told = next((item for item in found if item.old is not None and item.new is not None), None)
+    told = next((item for item in found if _named(item.old) and _named(item.new)), None)
     if told is not None:
-        yield f"the licence changed: {brief(told.old)} → {brief(told.new)}"
+        yield f"the licence changed: {_named(told.old)} → {_named(told.new)}"
     else:
         yield f"the licence changed ({listing([_place(item) for item in found], 2)})"
+
+
+def _named(value: object) -> str:
+    """Licences by their names; empty where there is only the size of a file."""
+    if isinstance(value, str):
+        return brief(value)
+    return listing([brief(one) for one in value], 3) if isinstance(value, (list, tuple)) else ""
 
 
 def _audit(items: Sequence[Item]) -> Iterator[str]:

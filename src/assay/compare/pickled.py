@@ -209,6 +209,9 @@ class Walk:
     def _numbers(self, keys: tuple[Any, ...], one: Numbers, other: Numbers) -> None:
         if one.held and other.held:
             return
+        if one.held is not other.held and told(one) != told(other):
+            self.found.append(Change(keys, ItemKind.CHANGED, told(one), told(other)))
+            return
         if one.digest is None or other.digest is None:
             self.lost = self.lost or "an array that no tensor stands for"
         elif one.digest != other.digest or one.text != other.text:

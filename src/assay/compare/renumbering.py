@@ -1,11 +1,10 @@
-"""Layers that kept their names' form and changed their numbers: one was taken out or put in, and the rest moved up."""
+"""Layers that kept their names' form and changed their numbers: some were taken out, put in or ordered anew."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 
 from assay.compare.arranging import SAME
 from assay.compare.contents import Content
@@ -27,8 +26,8 @@ def renumbered(
 ) -> Iterator[tuple[Content, Content]]:
     """Tensors of layers that have another number now.
 
-    Only stacks that gained or lost layers are looked at, and only if layers of one number are strangers: most of the
-    layers of the shorter side must then be close to one of another number.
+    Only stacks in which some layers of one number are strangers are looked at: most of the layers of the shorter side
+    must then be close to one, and some to one of another number.
 
     Args:
         old, new: the tensors of both sides.
@@ -38,7 +37,7 @@ def renumbered(
     before, after = _stacks(old), _stacks(new)
     for stack in before.keys() & after.keys():
         one, other = before[stack], after[stack]
-        if one.keys() == other.keys() or max(len(one), len(other)) > MAX_LAYERS:
+        if max(len(one), len(other)) > MAX_LAYERS:
             continue
         suffix = _telling(one, other)
         if suffix is None:
@@ -85,8 +84,8 @@ def _moves(old: Layers, new: Layers, suffix: str, samples: Samples, within: floa
         found = samples.distance(old[number][suffix], new[partner][suffix], SAME)
         return 2.0 if found is None else found
 
-    shared = [distance(number, number) for number in old.keys() & new.keys()]
-    if shared and median(shared) <= STRANGERS:
+    shared = old.keys() & new.keys()
+    if shared and all(distance(number, number) <= STRANGERS for number in shared):
         return {}
     moves: dict[int, int] = {}
     for partner in sorted(new):
@@ -95,4 +94,5 @@ def _moves(old: Layers, new: Layers, suffix: str, samples: Samples, within: floa
             moves[number] = partner
         if len(moves) == len(old):
             break
-    return moves if 2 * len(moves) >= min(len(old), len(new)) else {}
+    moved = any(number != partner for number, partner in moves.items())
+    return moves if moved and 2 * len(moves) >= min(len(old), len(new)) else {}

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
+from assay.compare.boosted import GOES_ON, Regrown, regrown
 from assay.compare.dropin import TENSOR_RULE, missing
+from assay.compare.items import CALLED, RENAMED
 from assay.compare.kinship import CLASSICAL, FOREIGN, adapts, same_purpose
 from assay.compare.moved import broken_sentence, weights_sentence
 from assay.compare.others import also, measured, remarks
+from assay.compare.renamed import NAMES, ORDER
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
-from assay.compare.weights import Weights, is_head, weigh
+from assay.compare.weights import NEAR, Weights, is_head, weigh
 from assay.compare.words import brief, listing, names
 from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, Kinship, Side, State
-from assay.spec.figures import number
+from assay.spec.figures import number, plural
 from assay.spec.finding import Finding
 
 MOST = 6
 _REASONS = 2
+SINGLE = 0.01
+"""Share of a tensor's elements below which they were changed one by one and not trained."""
 FAR = 0.4
 """Typical relative distance beyond which "fine-tune" would say too much."""
 
@@ -65,7 +71,7 @@ def sentences(
         (0, related),
         (1, broken_sentence(tensors.changes)),
         (2, weights),
-        (5, also(items, _told_already(kin, items, weighed=bool(weights)), weights=bool(weights))),
+        (5, also(_untold(kin, items), _told_already(kin, items, weighed=bool(weights)), weights=bool(weights))),
         (4, measured(items)),
         (6, remarks(items)),
         (3, _missed(findings, decision)),
@@ -85,11 +91,13 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
     if kin is Kinship.SAME_MODEL:
         return _same(was, before, after, items, tensors)
     if kin is Kinship.SAME_WEIGHTS:
-        return _same_weights(was, before, after, items)
+        return _same_weights(was, before, after, items, tensors)
     if kin is Kinship.RECAST:
         return _recast(was, tensors)
     if kin is Kinship.ADAPTER:
         return _adapter(was, old, new, items)
+    if kin is Kinship.FINE_TUNE and not weights.every and (trees := regrown(items)) is not None:
+        return _regrown(was, trees)
     if kin is Kinship.FINE_TUNE:
         return _fine_tune(was, weights, _same_parts(old, new, items, foreign=weights.foreign))
     if kin is Kinship.SAME_ARCHITECTURE:
@@ -105,18 +113,45 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
     return f"Nothing ties it to {was}: {told}."
 
 
+def _regrown(was: str, trees: Regrown) -> str:
+    """Trees of which most are the old ones."""
+    text = (trees.item.text or "").partition(":")[0]
+    begin = "Trained on from" if GOES_ON in (trees.item.text or "") else "Mostly the trees of"
+    return f"{begin} {was}: {text}."
+
+
 def _fine_tune(was: str, weights: Weights, same: str) -> str:
     """Near weights are a fine-tune; far ones that still resemble the old ones are said to be just that."""
     if weights.spoiled:
         return f"A damaged copy of {was}: all that differs are weights that are no numbers any more."
     if not weights.moved and not weights.unknown and (weights.added or weights.removed):
         return f"Built on {was}{same}."
+    if _edited(weights):
+        return f"A copy of {was} in which {_single(weights)}: training would have moved more than that."
+    if weights.equal and weights.correlation is not None and weights.correlation < NEAR and weights.far >= FAR:
+        whole = len(weights.pairs)
+        return f"Partly replaced: {len(weights.equal):,} of {whole:,} tensors are those of {was}{same}, others are not."
     if weights.far < FAR or weights.correlation is None:
         heads = any(is_head(one) for one in weights.added) and any(is_head(one) for one in weights.removed)
         heads = heads or _resized_head(weights)
         return f"Fine-tune of {was}{' with another head' if heads else ''}{same}."
     told = f"its weights moved far and still resemble the old ones (correlation {weights.correlation:.2f})"
     return f"Looks trained on from {was}{same}; {told}."
+
+
+def _edited(weights: Weights) -> bool:
+    """Whether only single elements of few tensors differ."""
+    fractions = [one.numbers.changed_fraction for one in weights.moved if one.numbers]
+    alone = not (weights.added or weights.removed or weights.unknown)
+    return alone and bool(fractions) and max(fractions) < SINGLE and len(fractions) * 2 < len(weights.pairs)
+
+
+def _single(weights: Weights) -> str:
+    """How many elements differ, and in how many tensors."""
+    sizes = ((one, math.prod(one.new.shape)) for one in weights.moved if one.new)
+    count = sum(max(1, round(one.numbers.changed_fraction * size)) for one, size in sizes if one.numbers)
+    verb = "differs" if count == 1 else "differ"
+    return f"{plural(count, 'weight')} of {plural(len(weights.moved), 'tensor')} {verb}"
 
 
 def _resized_head(weights: Weights) -> bool:
@@ -132,14 +167,20 @@ def _same(was: str, before: Side, after: Side, items: Sequence[Item], tensors: T
     library = _library(before, after, items)
     if library:
         return f"The same model as {was}, re-released with {library}."
-    noted = sorted({item.area for item in items}, key=list(Area).index)
+    noted = sorted({item.area for item in items if not _outside(item)}, key=list(Area).index)
     renamed = any(one.old and one.new and one.old.name != one.new.name for one in tensors.changes)
-    if before.files == after.files == 1 and noted == [Area.FILES] and not renamed:
+    called = any(item.text == RENAMED for item in items)
+    if before.files == after.files == 1 and called and not noted and not renamed:
         return f"The same model as {was}: only its file has another name."
     words = [_ABOUT.get(area, area.value) for area in noted]
     words = (["the names of its tensors"] if renamed else []) + words or ["the way it is packed"]
     verb = "differ" if len(words) > 1 or renamed or noted == [Area.FILES] else "differs"
     return f"The same model as {was}: only {listing(words, 4)} {verb}, nothing that can change what it computes."
+
+
+def _outside(item: Item) -> bool:
+    """Whether an item tells only what a file is called or how large it is."""
+    return item.area is Area.FILES and (item.path == "size" or item.text in {CALLED, RENAMED})
 
 
 def _library(before: Side, after: Side, items: Sequence[Item]) -> str:
@@ -174,7 +215,7 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
 
 
-def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item]) -> str:
+def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item], tensors: Tensors) -> str:
     areas = {item.area for item in items if item.effect is Effect.BEHAVIOUR}
     template = [item for item in items if item.area is Area.TOKENIZER and "chat_template" in item.path]
     tokenizer = [item for item in items if item.area is Area.TOKENIZER and item.effect is Effect.BEHAVIOUR]
@@ -184,7 +225,18 @@ def _same_weights(was: str, before: Side, after: Side, items: Sequence[Item]) ->
     if template and len(template) == len(tokenizer):
         words = ["another chat template" if word == _WITH[Area.TOKENIZER] else word for word in words]
     form = f" in another format ({before.format} → {after.format})" if before.format != after.format else ""
-    return f"The same weights as {was}{form}, with {listing(words, 4) or 'other constants beside them'}."
+    if all(item.path.startswith((ORDER, NAMES)) for item in items if _counts(item, Area.ARCHITECTURE)):
+        moved = {item.path for item in items if _counts(item, Area.ARCHITECTURE)}
+        layers = "its layers in another order" if any(path.startswith(ORDER) for path in moved) else "other names"
+        words = [layers if word == _WITH[Area.ARCHITECTURE] else word for word in words]
+    what = "weights" if weigh(tensors.changes).every else "trees"
+    constants = [brief(one.name) for one in tensors.changes if one.effect is Effect.BEHAVIOUR]
+    others = f"other constants beside them ({listing(constants, 3)})" if constants else "other constants beside them"
+    return f"The same {what} as {was}{form}, with {listing(words, 4) or others}."
+
+
+def _counts(item: Item, area: Area) -> bool:
+    return item.area is area and item.effect is Effect.BEHAVIOUR
 
 
 def _converted(was: str, before: Side, after: Side) -> str:
@@ -278,6 +330,12 @@ def _strangers(before: Side, after: Side, *, weighed: bool, aim: bool) -> str:
     if not aim:
         return f"{kinds}, for another task or other inputs, and neither has tensors to tell by"
     return f"{kinds}, and neither has tensors to tell by"
+
+
+def _untold(kin: Kinship, items: Sequence[Item]) -> Sequence[Item]:
+    """The items without the one of trees, where the first sentence is about them."""
+    trees = regrown(items) if kin is Kinship.FINE_TUNE else None
+    return [item for item in items if trees is None or item is not trees.item]
 
 
 def _told_already(kin: Kinship, items: Sequence[Item], *, weighed: bool) -> frozenset[Area]:

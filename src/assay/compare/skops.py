@@ -6,13 +6,16 @@ out, because they link the parts of one file and nothing else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from assay.compare.archives import held_array
-from assay.compare.covered import Cover
+from assay.compare.archives import Part, held_array
+from assay.compare.covered import Cover, window_digest
 from assay.compare.documents import MAX_DOCUMENT
 from assay.compare.gathering import Gathered, Judgement
 from assay.compare.noise import noise
@@ -25,8 +28,11 @@ from assay.errors import AssayError
 from assay.spec.changes import Area, Effect, ItemKind
 from assay.trees import Window
 
-Read = Callable[[str], Any]
-"""Gives the scalar that a member file holds."""
+Read = Callable[[str, str], Any]
+"""Gives what a member file holds: an array where the second argument is its class, else a scalar."""
+FEW = 64
+"""Elements of an array up to which it is told by what it holds."""
+NDARRAY = "ndarray"
 ARRAY = "(array)"
 _LINKS = frozenset({"__id__", "file", "__loader__", "__class__", "__module__"})
 _OWN = frozenset({"(key types)", "(protocol)", "(_skops_version)"})
@@ -55,7 +61,9 @@ def plain_schema(archive: Archive, cover: Cover) -> Any:
         AssayError, ValueError: it holds what is compared nowhere.
     """
 
-    def read(name: str) -> Any:
+    def read(name: str, kind: str) -> Any:
+        if kind == NDARRAY:
+            return ARRAY
         window = archive.open(name)
         header = parse_npy(window)
         values = np.frombuffer(window.exactly(header.offset, header.nbytes or 0), header.descr)
@@ -70,6 +78,47 @@ def plain_schema(archive: Archive, cover: Cover) -> Any:
         if member.name not in {"schema.json", *scalars} and not held_array(archive.open(member.name), cover):
             raise ValueError(f"{member.name} is no array that is listed")
     return bare(document)
+
+
+def compare_arrays(gathered: Gathered, part: Part) -> bool:
+    """Name the arrays and scalars that differ and for which no tensor stands; whether there are any."""
+    try:
+        with guarded("a skops file", part.path):
+            sides = [(Archive(window), cover) for window, cover in ((part.old, part.before), (part.new, part.after))]
+            told = [_node(_document(archive), _values(archive, cover)) for archive, cover in sides]
+            plain = [_node(_document(archive), lambda _name, _kind: ARRAY) for archive, _ in sides]
+            otherwise = {change.keys for change in changes(plain[0], plain[1])[0]}
+            found, cut = changes(told[0], told[1])
+    except AssayError as error:
+        gathered.unread(part.path, error.message, Area.PIPELINE)
+        return True
+    loose = [change for change in found if change.keys not in otherwise]
+    gathered.changes(part.path, loose, lambda change: _judge(part.path, change), cut=cut)
+    return bool(loose)
+
+
+def _document(archive: Archive) -> Any:
+    return read_json(archive.open("schema.json"), MAX_DOCUMENT).value
+
+
+def _values(archive: Archive, cover: Cover) -> Read:
+    """Arrays that no tensor stands for by what they hold: few texts and numbers as they are, others by a digest."""
+    own = replace(cover, shapes=Counter(cover.shapes))
+
+    def read(name: str, kind: str) -> Any:
+        window = archive.open(name)
+        if kind == NDARRAY and held_array(window, own):
+            return ARRAY
+        try:
+            header = parse_npy(window)
+        except AssayError:
+            return f"array {window_digest(window)[:16]}"
+        if not header.shape or (prod(header.shape) <= FEW and np.dtype(header.descr).kind in "USbiuf"):
+            values = np.frombuffer(window.exactly(header.offset, header.nbytes or 0), header.descr)
+            return values.tolist() if kind == NDARRAY else values[0].item()
+        return f"{header.dtype}{list(header.shape)} {window_digest(window)[:16]}"
+
+    return read
 
 
 def bare(value: Any) -> Any:
@@ -106,7 +155,7 @@ def _node(value: Any, read: Read | None = None) -> Any:
     if read is not None and value.get("__loader__") == "TypeNode":
         return f"<{value.get('__module__')}.{value['__class__']}>"
     if read is not None and value.get("type") == "numpy" and isinstance(value.get("file"), str):
-        return ARRAY if value["__class__"] == "ndarray" else read(value["file"])
+        return read(value["file"], value["__class__"])
     if value.get("__loader__") == "JsonNode" and isinstance(value.get("content"), str):
         return parse_json(value["content"].encode(), "schema.json").value
     rest = {key: _node(item, read) for key, item in value.items() if key not in _LINKS}

@@ -39,12 +39,19 @@ class Weights:
         pairs: those with a partner.
         added, removed: those without.
         beside: changes of what inference never reads (an optimizer's state, buffers that a library derives).
+        constants: pairs whose elements nobody trains (classes, masks, counters).
     """
 
     pairs: tuple[TensorChange, ...]
     added: tuple[TensorChange, ...]
     removed: tuple[TensorChange, ...]
     beside: tuple[TensorChange, ...]
+    constants: tuple[TensorChange, ...] = ()
+
+    @property
+    def together(self) -> tuple[TensorChange, ...]:
+        """Every pair of tensors, weights or not, as a person counts them."""
+        return (*self.pairs, *self.constants, *(one for one in self.beside if one.old and one.new))
 
     @property
     def every(self) -> tuple[TensorChange, ...]:
@@ -129,19 +136,20 @@ class Weights:
 
 def weigh(changes: Iterable[TensorChange]) -> Weights:
     """Sort the changes of a model's trained tensors."""
-    pairs, added, removed, beside = [], [], [], []
+    pairs, added, removed, beside, constants = [], [], [], [], []
     for change in changes:
         if change.beside_the_model or (change.state is not State.EQUAL and change.effect is Effect.NOTE):
             beside.append(change)
         elif not change.trained:
-            continue
+            if change.old is not None and change.new is not None:
+                constants.append(change)
         elif change.old is None:
             added.append(change)
         elif change.new is None:
             removed.append(change)
         else:
             pairs.append(change)
-    return Weights(tuple(pairs), tuple(added), tuple(removed), tuple(beside))
+    return Weights(tuple(pairs), tuple(added), tuple(removed), tuple(beside), tuple(constants))
 
 
 def elements(changes: Iterable[TensorChange], *, new: bool = True) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from posixpath import splitext
 
 from assay.compare.archives import Part, compare_archives
-from assay.compare.boosted import compare_boosters
+from assay.compare.boosted import BOOSTERS, compare_boosters
 from assay.compare.covered import Cover, descriptions, rest_digest, window_digest
 from assay.compare.described import compare_described
 from assay.compare.documents import compare_documents, is_document
@@ -24,7 +24,7 @@ from assay.compare.requirements import compare_requirements
 from assay.compare.roles import area_of, decided, is_requirements, is_tokenizer
 from assay.compare.settings_files import judge_keras, judge_settings, safetensors_metadata
 from assay.compare.sides import Compared
-from assay.compare.skops import compare_schemas
+from assay.compare.skops import compare_arrays, compare_schemas
 from assay.compare.texts import MAX_TEXT, diff, readable
 from assay.compare.tokenizers import compare_tokenizer_file
 from assay.compare.values import changes
@@ -43,8 +43,8 @@ _NOT_READ = Judgement(
     Effect.BEHAVIOUR,
     "its tensors are not compared: the model's weights are taken from another file",
 )
+_LOOSE = Judgement(Area.CONFIG, Effect.BEHAVIOUR, "arrays that no tensor stands for")
 _TORCH = frozenset({"pytorch", "torchserve", "torch-export", "torch-package"})
-_BOOSTERS = frozenset({"xgboost", "lightgbm"})
 _METADATA = Judgement(Area.METADATA, Effect.NOTE, "about the weights; what reads them does not change by it")
 _FRAMEWORK = Judgement(Area.CONFIG, Effect.BEHAVIOUR, "readers take the layout of weights from it")
 
@@ -108,7 +108,7 @@ def _known(gathered: Gathered, part: Part, judge: Judge | None) -> bool:
         compare_tokenizer_file(gathered, part.old, part.new, part.path)
     elif part.format == "onnx" and "!" not in part.path and (place.endswith(".onnx") or _leads(part)):
         compare_onnx(gathered, part)
-    elif part.format in _BOOSTERS:
+    elif part.format in BOOSTERS:
         compare_boosters(gathered, part.old, part.new, part.path, part.format)
     else:
         return _by_content(gathered, part, judge)
@@ -125,7 +125,9 @@ def _by_content(gathered: Gathered, part: Part, judge: Judge | None) -> bool:
     if part.format == "safetensors" and all(head[8:9] == b"{" for head in heads):
         _safetensors(gathered, part)
     elif all(map(is_archive, heads)):
-        compare_archives(gathered, part, compare_member)
+        loose = compare_archives(gathered, part, compare_member)
+        if loose and not (part.format == "skops" and compare_arrays(gathered, part)):
+            gathered.add(_LOOSE, part.path, ItemKind.CHANGED, text="the content differs")
     elif part.format in _TORCH and any(map(is_archive, heads)):
         compare_layouts(gathered, part, judge_torch(part.path))
     elif all(map(is_hdf5, heads)):

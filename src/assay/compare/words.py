@@ -30,6 +30,18 @@ def brief(value: object) -> str:
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
+def both(old: object, new: object) -> tuple[str, str]:
+    """Two values of one place, short, yet unlike each other when they are.
+
+    >>> both(1.2000000000000002, 1.1), both(0.1, 0.10000001)
+    (('1.2', '1.1'), ('0.1', '0.10000001'))
+    """
+    one, other = brief(old), brief(new)
+    if one == other and isinstance(old, float) and isinstance(new, float) and old != new:
+        return repr(old), repr(new)
+    return one, other
+
+
 def listing(names: Sequence[str], most: int) -> str:
     """Names as a person lists them: the first few, then how many more.
 

@@ -263,8 +263,17 @@ def value(told: Json, most: int = _VALUE) -> str:
     """A value of an item in one line."""
     if told is None:
         return _UNSET
-    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False, default=str)
+    text = told if isinstance(told, str) else json.dumps(_rounded(told), ensure_ascii=False, default=str)
     return one_line(text, most)
+
+
+def _rounded(told: Json) -> Json:
+    """A value whose floats have six figures, as in the sentences; JSON has them all."""
+    if isinstance(told, float):
+        return float(f"{told:.6g}") if math.isfinite(told) else told
+    if isinstance(told, (list, tuple)):
+        return [_rounded(one) for one in told]
+    return {key: _rounded(one) for key, one in told.items()} if isinstance(told, dict) else told
 
 
 def transition(item: Item) -> str:
@@ -275,7 +284,12 @@ def transition(item: Item) -> str:
         return f"removed: {value(item.old)}" if item.old is not None else "removed"
     if item.old is None and item.new is None:
         return "" if item.text else "changed"
-    return f"{value(item.old)} → {value(item.new)}"
+    one, other = value(item.old), value(item.new)
+    if one == other and item.old != item.new:
+        one, other = (
+            one_line(json.dumps(told, ensure_ascii=False, default=str), _VALUE) for told in (item.old, item.new)
+        )
+    return f"{one} → {other}" if one != other or not item.text else ""
 
 
 def place(item: Item, comparison: Comparison) -> str:
