@@ -26,6 +26,9 @@ class Book:
         self.all_referrers: dict[Digest, list[Referrer]] = defaultdict(list)
         self.all_events: list[tuple[Event, frozenset[str]]] = []
         self._by_manifest: dict[Digest, list[tuple[str, int]]] = defaultdict(list)
+        # Beside it, so that one event about an artifact does not go through all its versions again and again.
+        self._unpurged: dict[Digest, list[tuple[str, int]]] = defaultdict(list)
+        self._models_of: dict[Digest, set[str]] = defaultdict(set)
         self._by_name: dict[str, list[Event]] = defaultdict(list)
 
     def models(self, *, prefix: str = "", limit: int | None = None) -> Sequence[Model]:
@@ -115,12 +118,13 @@ class Book:
             raise ValueError(f"expected version {len(versions) + 1} of {event.name}, found {version.number}")
         versions.append(version)
         self._by_manifest[version.manifest].append((event.name, version.number))
+        self._unpurged[version.manifest].append((event.name, version.number))
+        self._models_of[version.manifest].add(event.name)
 
     def _purge(self, manifest: Digest, reason: str) -> None:
-        for name, number in self._by_manifest.get(manifest, ()):
+        for name, number in self._unpurged.pop(manifest, ()):
             versions = self.all_versions[name]
-            if versions[number - 1].purged is None:
-                versions[number - 1] = replace(versions[number - 1], purged=reason)
+            versions[number - 1] = replace(versions[number - 1], purged=reason)
 
     def _mark(self, event: Event) -> None:
         field, value = mark_in(event)
@@ -134,7 +138,7 @@ class Book:
         names = {event.name} if event.name else set()
         subject = concerns(event.kind, event.data)
         if subject is not None and not event.name:
-            names.update(name for name, _ in self._by_manifest.get(subject, ()))
+            names |= self._models_of.get(subject, set())
         self.all_events.append((event, frozenset(names)))
         for name in names:
             self._by_name[name].append(event)
