@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from store_faults import damage
 
+from assay.catalog.journal import FileJournal
+from assay.catalog.memory import MemoryCatalog
 from assay.errors import Conflict, InvalidInput, NotFound, StorageError
 from assay.ports.progress import SILENT
 from assay.service import garbage, purge, removing, verify
@@ -274,6 +276,29 @@ def test_names_that_come_while_the_latest_ones_are_read_hide_none(
         return found
 
     monkeypatch.setattr(Reachability, "update", named_and_more_to_come)
+
+    assert garbage.collect(registry, planned).removed == 0
+    (again,) = registry.catalog.versions("other")
+    assert verify.verify(registry, again).ok
+
+
+def test_what_a_push_named_that_was_killed_before_others_see_it_is_spared(
+    push, registry: Registry, model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+    removing.remove(registry, version, reason="old")
+    planned = garbage.plan(registry, grace=NOW)
+    update = Reachability.update
+
+    def journalled_first(reach: Reachability) -> None:
+        # As by a push that dies between the journal and its rows, and with it the hold on the store.
+        monkeypatch.setattr(Reachability, "update", update)
+        MemoryCatalog(FileJournal(home / "journal.jsonl")).add_version(
+            "other", version.manifest, size=1, entries=1, actor="ada"
+        )
+        update(reach)
+
+    monkeypatch.setattr(Reachability, "update", journalled_first)
 
     assert garbage.collect(registry, planned).removed == 0
     (again,) = registry.catalog.versions("other")

@@ -114,6 +114,14 @@ class SqlCatalog(JournaledCatalog):
         with self._reading() as rows:
             return rows.events(name=name, kinds=kinds, limit=limit)
 
+    def catch_up(self) -> None:
+        """Apply what a writer journalled that died before its rows were committed; waits for one that lives."""
+        with self._failing("read"):
+            behind = self._is_behind()
+        if behind:
+            with self._change():
+                pass
+
     def reindex(self) -> int:
         """Drop every row and rebuild it from the journal; the number of events."""
         try:
@@ -131,9 +139,7 @@ class SqlCatalog(JournaledCatalog):
     def _open(self) -> None:
         with self._failing("open"):
             _make_empty(self._database)
-            if self._is_behind():
-                with self._change():
-                    pass
+            self.catch_up()
 
     def _set_aside(self, *, unless_readable: bool = False) -> None:
         """Move a database that SQLite cannot read out of the way: its rows are made again."""

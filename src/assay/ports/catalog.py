@@ -138,6 +138,16 @@ class CatalogWriter(Protocol):
         """Record that the bytes of an artifact are removed for good; the versions it hits."""
         ...
 
+    def catch_up(self) -> None:
+        """Take in what writers have journalled that died before it was visible: what is read afterwards holds it.
+
+        For whoever destroys what nothing names: the next change would make it visible.
+
+        Raises:
+            StorageError: the catalog cannot be written, or the journal not read.
+        """
+        ...
+
     def reindex(self) -> int:
         """Drop every row and rebuild it from the journal; the number of events."""
         ...
