@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from assay.errors import NotFound
+from assay.errors import AssayError, NotFound
+from assay.importers import dvc
 from assay.importers.dvc import DvcRepository
-from assay.importers.git_plumbing import Git
-from assay.importers.gto import releases
+from assay.importers.dvc_cache import Cache
+from assay.importers.git_plumbing import Git, GitCommit, GitEntry
+from assay.importers.gto import Release, releases
+from assay.spec.json import canonical
 
 
 class Repository:
@@ -243,3 +248,47 @@ def test_a_release_comes_after_its_candidates(repository: Repository) -> None:
         repository.git("tag", f"net@v{number}", "HEAD")
     versions = [release.version for release in releases(Git(repository.folder))["net"]]
     assert versions == ["v0.0.2", "v2.0.0-alpha", "v2.0.0-rc.2", "v2.0.0-rc.10", "v2.0.0"]
+
+
+class Said:
+    """Stands for git where only documents count."""
+
+    def __init__(self, documents: dict[str, bytes]) -> None:
+        self.documents = documents
+
+    def entries(self, _: str) -> dict[str, GitEntry]:
+        return {path: GitEntry(path, path, len(data)) for path, data in self.documents.items()}
+
+    def read(self, entry: GitEntry, _: int) -> bytes:
+        return self.documents[entry.object]
+
+    def commits(self, wanted: list[str]) -> list[GitCommit]:
+        return [GitCommit(commit, "a", "2026-01-01T00:00:00Z", "s") for commit in wanted]
+
+
+KEYS = st.sampled_from(
+    "artifacts path desc meta labels type stages train outs md5 hash metrics wdir schema clf m.pkl".split()
+)
+VALUES = st.recursive(
+    st.none()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.sampled_from(["m.pkl", "../..", "", "0" * 32, "md5", "w"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS | st.integers(0, 1), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["dvc.yaml", "dvc.lock", "m.pkl.dvc", "params.yaml", "m.json"]), VALUES))
+def test_documents_may_say_anything(documents: dict[str, object]) -> None:
+    said = {"dvc.yaml": {"artifacts": {"clf": {"path": "m.pkl"}}, "metrics": ["m.json"]}, **documents}
+    commit = dvc.Commit(Said({path: yaml.safe_dump(body).encode() for path, body in said.items()}), "c" * 40)
+    try:
+        for declared in dvc._models(commit):
+            offered = dvc._offer(commit, Cache((Path("/nowhere"),)), declared.name, Release("v1", commit.id, (), None))
+            canonical([dict(offered.params), dict(offered.metrics), dict(offered.tags), offered.note])
+            with offered.open():
+                pass
+    except AssayError:
+        pass

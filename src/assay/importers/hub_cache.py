@@ -147,14 +147,15 @@ def _open(folder: Path, snapshot: Path) -> Iterator[Files]:
                     hint="download the model again (hf download), then import again",
                 )
             paths[entry] = real
-            checksum = _checksum(file.readlink().name if file.is_symlink() else "", real.name)
+            checksum = checksum_named(file.readlink().name if file.is_symlink() else "", real.name)
             if checksum is not None:
                 checksums[entry] = checksum
     check_together(paths)
     yield Files(dict(sorted(paths.items())), checksums)
 
 
-def _checksum(*names: str) -> Checksum | None:
+def checksum_named(*names: str) -> Checksum | None:
+    """The checksum that the first of some names is: blobs are called by theirs."""
     for name in names:
         if _SHA256.fullmatch(name):
             return Checksum("sha256", name)

@@ -11,6 +11,7 @@ from assay.importers.checkpoints import CheckpointFolder
 from assay.importers.dvc import DvcRepository
 from assay.importers.git import GitRepository
 from assay.importers.hub_cache import HubCache, is_model
+from assay.importers.hub_folder import HubFolder, is_downloaded
 from assay.importers.local import SERVED, local_path
 from assay.importers.mlflow_files import MlflowFiles, is_store
 from assay.importers.mlflow_server import MlflowServer
@@ -99,7 +100,7 @@ def importer_of(
     folder = Path(source).expanduser().absolute()
     made: dict[str, Callable[[], Importer]] = {
         "mlflow": lambda: _mlflow(source, artifacts),
-        "huggingface-cache": lambda: HubCache(folder),
+        "huggingface-cache": lambda: HubFolder(folder) if is_downloaded(folder) else HubCache(folder),
         "git": lambda: GitRepository(folder, commits=commits),
         "dvc": lambda: DvcRepository(folder),
         "folder": lambda: CheckpointFolder(folder),
@@ -146,7 +147,7 @@ def told(source: str) -> str:
         return "dvc"
     if (path / ".git").exists() or ((path / "objects").is_dir() and (path / "HEAD").is_file()):
         return "git"
-    if is_model(path) or any(is_model(child) for child in path.iterdir()):
+    if is_downloaded(path) or is_model(path) or any(is_model(child) for child in path.iterdir()):
         return "huggingface-cache"
     if (path / "mlflow.db").is_file() or is_store(path) or is_store(path / "mlruns"):
         return "mlflow"
