@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from assay.artifact.collect import collect
 from assay.errors import Conflict, InvalidInput, NotFound, StorageError
+from assay.service import publish
 from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
+from assay.settings import Settings
 from assay.spec.reference import Reference
+from assay.wiring.auditing import guard_of
+
+
+def test_a_file_that_goes_while_a_push_begins_is_named(registry: Registry, model: Path) -> None:
+    files = collect(model)
+    (model / "settings.json").unlink()
+
+    with pytest.raises(NotFound, match=r"settings\.json"):
+        publish.push(registry, files, "m", guard=guard_of(Settings(Path(registry.place), "tester")))
+    assert registry.catalog.models() == []
 
 
 def test_the_first_push_is_version_one_and_the_next_change_version_two(push, model: Path) -> None:

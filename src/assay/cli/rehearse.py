@@ -9,7 +9,7 @@ import click
 
 from assay.cli.console import json_option, print_json, say, talk, warn
 from assay.cli.context import REFERENCE, local_path, policy_option, settings_of
-from assay.cli.text import coloured, short, size, visible
+from assay.cli.text import coloured, plural, short, size, visible
 from assay.environment.building import Options
 from assay.sandbox.values import Limits
 from assay.spec.example import Tolerance, tolerance
@@ -133,10 +133,8 @@ def _place(outcome: Rehearsal) -> str:
     if not place.built:
         return f"environment: Python {place.python}, given interpreter, not built"
     how = "built earlier" if place.reused else f"built in {place.seconds:.0f} s"
-    return (
-        f"environment: Python {place.python}, {len(place.requirements)} requirements from the {place.source}, "
-        f"{how} by {place.builder}"
-    )
+    needs = plural(len(place.requirements), "requirement")
+    return f"environment: Python {place.python}, {needs} from the {place.source}, {how} by {place.builder}"
 
 
 def _isolation(outcome: Rehearsal) -> str:

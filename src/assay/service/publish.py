@@ -190,12 +190,19 @@ def _quarantined(name: str, version: Version, decision: Decision) -> Refused:
 
 
 def _store(registry: Registry, files: Mapping[str, Path], *, move: bool, progress: Progress) -> list[Entry]:
-    progress.start("storing", sum(file.stat().st_size for file in files.values()))
+    progress.start("storing", sum(_size(file) for file in files.values()))
     try:
         stored = registry.blobs.add_files(list(files.values()), link=move, progress=progress)
     finally:
         progress.finish()
     return [Entry(entry, digest, size) for entry, (digest, size) in zip(files, stored, strict=True)]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0  # it went since it was listed; storing it says so
 
 
 def _remove(files: Mapping[str, Path]) -> None:

@@ -88,7 +88,7 @@ class Reachability:
         Raises:
             StorageError: as when it is made.
         """
-        self._registry.catalog.catch_up()  # a push that was killed holds nothing any more, and may be named all the same
+        self._registry.catalog.catch_up()  # a push that was killed holds nothing, and may be named all the same
         newest = _newest(self._registry)
         if newest == self._sequence:
             return
