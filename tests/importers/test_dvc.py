@@ -250,6 +250,14 @@ def test_a_release_comes_after_its_candidates(repository: Repository) -> None:
     assert versions == ["v0.0.2", "v2.0.0-alpha", "v2.0.0-rc.2", "v2.0.0-rc.10", "v2.0.0"]
 
 
+def test_a_model_that_was_deprecated_is_left_out_until_it_is_registered_again(repository: Repository, read) -> None:
+    repository.git("tag", "--annotate", "--message", "s", "clf@deprecated", "HEAD")
+    repository.git("tag", "--annotate", "--message", "s", "net@v0.0.2!", "HEAD")
+    assert read(DvcRepository(repository.folder)) == {}
+    repository.git("tag", "--annotate", "--message", "s", "clf@v2.0.0", "HEAD")
+    assert list(read(DvcRepository(repository.folder))) == [("clf", "v2.0.0")]
+
+
 class Said:
     """Stands for git where only documents count."""
 

@@ -210,7 +210,15 @@ def test_nothing_outside_the_named_folders_is_read(tmp_path: Path, unreadable) -
     (tmp_path / "mount").mkdir()
     (tmp_path / "mount" / "link").symlink_to("/etc")
     places = ["/etc", "file:///etc", "s3://bucket/../../etc", "s3://bucket/a/../../../etc", "s3://bucket/link"]
-    places += ["s3://bucketeer/a", "s3:/bucket/a", "relative", "http://[", "s3://bucket/" + "a" * 5000, "a\0b"]
+    places += [
+        "s3://bucketeer/a",
+        "s3:/bucket/a",
+        "relative",
+        "http://[",
+        "s3://bucket/" + "a" * 5000,
+        "a\0b",
+        "s3://bucket/a\0b",
+    ]
     importer = by_hand(tmp_path, *((number, place, None) for number, place in enumerate(places, 1)))
     confined = MlflowDatabase(importer.place, {"s3://bucket": tmp_path / "mount"})
     assert sorted(unreadable(confined), key=int) == [str(number) for number in range(1, len(places) + 1)]

@@ -112,6 +112,11 @@ def test_a_registry_behind_an_mlflow_server_imports_completely(assay, server: st
     again = json.loads(assay("import", server, "--json"))
     assert all(row["known"] for row in again["versions"])
 
+    # The same out of its database, while it runs: it says what the server would hand out, not where it lies.
+    behind = ["import", tmp_path / "served.db", "--prefix", "db/", "--artifacts", tmp_path / "served", "--json"]
+    direct = {(row["model"], row["version"]): row for row in json.loads(assay(*behind))["versions"]}
+    assert {key: row["digest"] for key, row in direct.items()} == {key: row["digest"] for key, row in found.items()}
+
 
 def test_what_dvc_and_gto_registered_imports_with_versions_stages_and_checksums(assay, tmp_path: Path) -> None:
     tools = Path(os.environ["ASSAY_DVC"])

@@ -91,7 +91,7 @@ class DvcRepository:
         self.place = str(folder)
 
     def offered(self) -> Iterator[Offered | Unreadable]:
-        """Per model, every version that a GTO tag names; the commit that is checked out where no tag names one.
+        """Per model, every version that a GTO tag names; the commit that is checked out where no tag ever named one.
 
         Raises:
             NotFound: it is no DVC repository, or declares no models (code ``import-source-missing``).
@@ -111,7 +111,7 @@ class DvcRepository:
             )
         for name in names:
             untagged = [Release(head[:12], head, (), None)] if head else []
-            for release in tagged.get(name) or untagged:
+            for release in tagged.get(name, untagged):
                 try:
                     yield _offer(commit(release.commit), cache, name, release)
                 except AssayError as error:

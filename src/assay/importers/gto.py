@@ -2,6 +2,7 @@
 
     NAME@v1.2.3        registers a version                NAME@v1.2.3!        takes it back
     NAME#STAGE#N       assigns the version of that commit NAME#STAGE!#N       takes it back
+    NAME@deprecated    takes all versions back
 
 A counter may follow any of them (``#N``), and is missing in simple tags. In a name, ``=`` stands before the part that
 follows a ``:`` in ``dvc.yaml``'s own notation (``vision=clf``).
@@ -19,6 +20,7 @@ _VERSION = re.compile(
     r"(?P<name>[^@#]+)@(?P<version>v\d{1,9}\.\d{1,9}\.\d{1,9}(?:[-+][0-9A-Za-z.+-]{1,100})?)(?P<undo>!)?(?:#\d+)?",
     re.ASCII,
 )
+_DEPRECATED = re.compile(r"(?P<name>[^@#]+)@deprecated(?:#\d+)?", re.ASCII)
 _STAGE = re.compile(r"(?P<name>[^@#]+)#(?P<stage>[A-Za-z0-9_-]+)(?P<undo>!)?(?:#\d+)?", re.ASCII)
 
 
@@ -42,7 +44,7 @@ class Release:
 
 
 def releases(git: Git) -> dict[str, list[Release]]:
-    """Model to its versions, in the order of their numbers."""
+    """Model to its versions, in the order of their numbers; to none where all were taken back."""
     registered: dict[str, dict[str, Release]] = {}
     staged: dict[str, dict[str, GitRef]] = {}
     for ref in git.refs("tags"):  # oldest first: what comes later takes back what came before
@@ -53,6 +55,8 @@ def releases(git: Git) -> dict[str, list[Release]]:
             else:
                 made = ref.made.astimezone(UTC).isoformat().replace("+00:00", "Z")
                 versions[found["version"]] = Release(found["version"], ref.commit, (), made, ref.tagger or None)
+        elif found := _DEPRECATED.fullmatch(ref.name):
+            registered[_name(found)] = {}
         elif found := _STAGE.fullmatch(ref.name):
             stages = staged.setdefault(_name(found), {})
             if found["undo"]:
@@ -62,7 +66,6 @@ def releases(git: Git) -> dict[str, list[Release]]:
     return {
         name: [_with_stages(versions, version, staged.get(name, {})) for version in sorted(versions, key=_order)]
         for name, versions in registered.items()
-        if versions
     }
 
 

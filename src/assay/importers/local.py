@@ -45,8 +45,12 @@ class Places:
             start = _plain(beginning)
             if plain == start or plain.startswith(start if start.endswith((":", "/")) else f"{start}/"):
                 path = folder / plain.removeprefix(start).lstrip("/")
-                if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-                    raise InvalidInput(f"its location {location!r} leads out of {folder}", code="link-outside")
+                if "\0" in plain or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                    raise InvalidInput(
+                        f"its location {location!r:.300} leads out of {folder}",
+                        code="link-outside",
+                        hint="name the folder that it leads to as well: --artifacts LOCATION=FOLDER",
+                    )
                 return path
         raise NotFound(
             f"its bytes are at {without_credentials(location)}, which is in no place that --artifacts names",
