@@ -218,3 +218,10 @@ def test_a_less_exact_name_of_a_task_is_no_other_task() -> None:
         ("regression", "multiclass-classification", Answer.NO),
     ):
         assert told(onnx(task=one), onnx(task=other), (change("w"),)).drop_in.answer is answer
+
+
+def test_the_other_form_of_a_catboost_file_is_opened_in_another_way() -> None:
+    old, new = (side("m", format="catboost", framework="catboost", format_version=form) for form in ("cbm", "json"))
+
+    assert told(old, new).drop_in.answer is Answer.UNKNOWN
+    assert told(old, old).drop_in.answer is Answer.YES

@@ -119,6 +119,19 @@ X = np.random.default_rng(1).normal(size=(80, 4))
 Y = (X[:, 0] + X[:, 1] > 0).astype(int)
 
 
+def test_data_beside_a_graph_may_as_well_stand_in_it(tmp_path: Path) -> None:
+    wide = tuple(np.random.default_rng(at).normal(size=(3, 3)).astype("float32") for at in range(2))
+    (tmp_path / "apart").mkdir()
+    onnx.save(model(weights=wide), tmp_path / "one.onnx")
+    kept = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0}
+    onnx.save(model(weights=wide), tmp_path / "apart" / "m.onnx", **kept)
+    assert behaviours(items_between(tmp_path / "one.onnx", tmp_path / "apart")) == []
+
+    (tmp_path / "other").mkdir()
+    onnx.save(model(weights=wide, act="Tanh"), tmp_path / "other" / "m.onnx", **kept)
+    assert behaviours(items_between(tmp_path / "one.onnx", tmp_path / "other")) == [(Area.GRAPH, "m.onnx: nodes")]
+
+
 def boosted(rounds: int, **params: Any) -> xgboost.Booster:
     settings = {"max_depth": 2, "objective": "binary:logistic", **params}
     return xgboost.train(settings, xgboost.DMatrix(X, Y), rounds)

@@ -48,6 +48,9 @@ _CODE = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
 _OBJECTS = frozenset({"pickle", "joblib", "skops"})
 """Formats that give the caller an object, whose class says what can be called."""
 
+_SELF_CONTAINED = frozenset({"onnx", "tflite", "coreml", "openvino"})
+"""Formats whose graph says by what scale integers stand for numbers."""
+
 _GRAPHS = frozenset({"torchscript", "torch-export", "onnx"})
 """Formats in which code is the graph itself, and not what somebody's process imports."""
 
@@ -118,6 +121,9 @@ def _kind(old: Compared, new: Compared) -> Iterator[Reason]:
     elif before.format != after.format:
         forms = f"{before.format} → {after.format}"
         yield Answer.UNKNOWN, f"another format ({forms}): assay.load opens both, a caller's own code may not"
+    elif before.format == "catboost" and before.format_version != after.format_version:
+        forms = f"{before.format_version} → {after.format_version}"
+        yield Answer.UNKNOWN, f"another form of file ({forms}), which CatBoost's load_model must be told"
     else:
         yield Answer.YES, "the same format"
     one, other = old.inspection.first("architecture"), new.inspection.first("architecture")
@@ -171,7 +177,9 @@ def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> I
     model = [one for one in changes if one.effect is Effect.BEHAVIOUR or one.state is State.EQUAL]
     model = [one for one in model if not one.beside_the_model]
     scaled = [one for one in model if one.state is State.RECAST and one.numbers is None]
-    if scaled and scaled[0].old and scaled[0].new:
+    leading = new.inspection.leading
+    alone = leading is None or leading.format not in _SELF_CONTAINED
+    if alone and scaled and scaled[0].old and scaled[0].new:
         dtypes = f"{brief(scaled[0].new.dtype)} instead of {brief(scaled[0].old.dtype)}"
         yield Answer.UNKNOWN, f"its weights are {dtypes}: what runs it must know their scales"
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from posixpath import basename, splitext
 
+from assay.compare.covered import holds_tensors_alone
 from assay.compare.described import compare_descriptions
 from assay.compare.estimators import compare_forms
 from assay.compare.gathering import Gathered, Judgement, examples
@@ -42,7 +43,7 @@ def compare_items(old: Compared, new: Compared, options: Options) -> tuple[Seque
     pairs = pair(old, new)
     for path, other in pairs.changed:
         if path != other:
-            single = len(old.tree.paths) == len(new.tree.paths) == 1 or basename(path) == basename(other)
+            single = _single(old, new) or basename(path) == basename(other)
             gathered.add(_CALLED if single else _MOVED, other, ItemKind.CHANGED, path, other, CALLED)
         _guarded(gathered, old, path, new, other)
     _renamed(gathered, pairs, old, new)
@@ -68,10 +69,14 @@ def _guarded(gathered: Gathered, old: Compared, path: str, new: Compared, other:
         gathered.unread(other, error.message)
 
 
+def _single(old: Compared, new: Compared) -> bool:
+    """Whether both sides are one file, data beside a graph aside."""
+    return all(sum(_data(side, path) is None for path in side.tree.paths) == 1 for side in (old, new))
+
+
 def _renamed(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> None:
     for path, other in pairs.renamed:
-        single = len(old.tree.paths) == len(new.tree.paths) == 1
-        harmless = single or (decided(path) is not None and decided(other) is not None)
+        harmless = _single(old, new) or (decided(path) is not None and decided(other) is not None)
         gathered.add(_NAME if harmless else _MOVED, other, ItemKind.CHANGED, path, other, RENAMED)
 
 
@@ -94,7 +99,12 @@ def _alone(gathered: Gathered, pairs: Pairs, old: Compared, new: Compared) -> No
             if is_tokenizer(path):
                 alone(gathered, path, kind, old.tree, new.tree)
                 continue
-            known = decided(path) or _sharding(path) or Judgement(area_of(path), Effect.BEHAVIOUR, _why(side, path))
+            known = (
+                decided(path)
+                or _sharding(path)
+                or _data(side, path)
+                or Judgement(area_of(path), Effect.BEHAVIOUR, _why(side, path))
+            )
             size = side.tree.size(path)
             was, now = (size, None) if kind is ItemKind.REMOVED else (None, size)
             gathered.add(known, path, kind, was, now)
@@ -146,6 +156,14 @@ def _sharding(path: str) -> Judgement | None:
     """An index of shards comes and goes with them."""
     if path.endswith((".safetensors.index.json", ".bin.index.json")):
         return Judgement(Area.FORMAT, Effect.NOTE, "which file holds a tensor, not what it holds")
+    return None
+
+
+def _data(side: Compared, path: str) -> Judgement | None:
+    """Data beside a graph, which may as well stand in it."""
+    graph = any(found.format == "onnx" and path in found.paths for found in side.inspection.descriptions)
+    if graph and not path.endswith(".onnx") and holds_tensors_alone(side, path):
+        return Judgement(Area.FORMAT, Effect.NOTE, "tensors beside their graph, which are compared one by one")
     return None
 
 

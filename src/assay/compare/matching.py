@@ -89,6 +89,7 @@ class Matching:
         self._by_order()
         if self._across and self._partners:
             self._by_content(constants=True)
+        self._by_content(quantised=True)
         found = [self._partners.get(content.name) or Pair(None, content) for content in self._all[1]]
         return [*found, *(Pair(content, None) for content in self._all[0] if content.name in self._old)]
 
@@ -132,8 +133,12 @@ class Matching:
         known = sorted(distance for distance in distances if distance is not None)
         return bool(known) and known[len(known) // 2] <= LIKELY
 
-    def _by_content(self, *, constants: bool) -> None:
-        """Pair what is equal or close; *constants* also what is one value over and over, as fresh biases are."""
+    def _by_content(self, *, constants: bool = False, quantised: bool = False) -> None:
+        """Pair what is equal or close.
+
+        With *constants* also what is one value over and over, as fresh biases are; with *quantised* only integers with
+        the floats for which they stand.
+        """
         if self._samples is None:
             return
         groups: defaultdict[int, tuple[list[Content], list[Content]]] = defaultdict(lambda: ([], []))
@@ -143,7 +148,7 @@ class Matching:
                     groups[content.spec.size][side].append(content)
         for old, new in groups.values():
             if old and new and max(len(old), len(new)) <= MAX_GROUP:
-                limits = Limits(KIN, LEAST, constants=constants)
+                limits = Limits(KIN, LEAST, constants=constants, quantised=quantised)
                 for one, other, arrangement in self._samples.closest(old, new, _arrangements, limits):
                     self._take(one, other, Match.CONTENT, arrangement)
 

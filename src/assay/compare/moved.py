@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from assay.compare.kinship import MOSTLY, is_low_rank
+from assay.compare.shared import is_second_name
 from assay.compare.tensors import Tensors
 from assay.compare.weights import NEAR, Weights, grew, weigh
 from assay.compare.words import brief, listing
@@ -316,15 +317,29 @@ def _level(split: Sequence[Sequence[str]], weights: Weights) -> int:
 
 def _renamed(weights: Weights) -> list[str]:
     """That tensors have other names, and by what rule when one prefix explains it."""
-    renamed = [one for one in weights.pairs if one.old and one.new and one.old.name != one.new.name]
+    told = _second_names(weights)
+    pairs = [one for one in weights.pairs if not is_second_name(one)]
+    renamed = [one for one in pairs if one.old and one.new and one.old.name != one.new.name]
     if not renamed:
-        return []
+        return told
     ruled = [one for one in renamed if one.match is Match.RENAMED]
     prefixes = {_prefix(one) for one in ruled}
-    count = "all" if len(renamed) == len(weights.pairs) and len(renamed) > 1 else f"{len(renamed):,} of them"
+    count = "all" if len(renamed) == len(pairs) and len(renamed) > 1 else f"{len(renamed):,} of them"
     if len(ruled) == len(renamed) and len(prefixes) == 1 and (rule := prefixes.pop()):
-        return [f"{count} under other names ({rule})"]
-    return [f"{count} under other names"]
+        return [f"{count} under other names ({rule})", *told]
+    return [f"{count} under other names", *told]
+
+
+def _second_names(weights: Weights) -> list[str]:
+    """That tied weights have one more name, or one less."""
+    second = sum(map(is_second_name, weights.pairs))
+    if not second:
+        return []
+    return [
+        "one of them is a second name of tied weights"
+        if second == 1
+        else f"{second:,} of them are second names of tied weights"
+    ]
 
 
 def _prefix(change: TensorChange) -> str:

@@ -82,9 +82,9 @@ def _name(_: Compared, path: str) -> str:
 
 
 def _format(side: Compared, path: str) -> str:
-    """Format and kind of the one file a description covers; nothing for parts of folders."""
+    """Format and kind of the one file a description covers, or of a graph beside its data; nothing for other parts."""
     for found in side.inspection.descriptions:
-        if found.paths == (path,):
+        if found.paths == (path,) or (found.format == "onnx" and path in found.paths and path.endswith(".onnx")):
             return kind_of_format(found.format)
     return ""
 

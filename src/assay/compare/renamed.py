@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from assay.compare.shared import is_second_name
 from assay.compare.sides import Compared
 from assay.compare.words import brief, listing
 from assay.spec.changes import Area, Effect, Item, ItemKind, TensorChange
@@ -58,7 +59,7 @@ def _orders(changes: Sequence[TensorChange]) -> Iterator[Item]:
 
 def _numbers(change: TensorChange) -> tuple[str, int, int] | None:
     """The stack of a pair and the number of its layer before and now."""
-    if change.old is None or change.new is None:
+    if change.old is None or change.new is None or is_second_name(change):
         return None
     before, after = _LAYER.fullmatch(change.old.name), _LAYER.fullmatch(change.new.name)
     if before is None or after is None or (before[1], before[3]) != (after[1], after[3]):
@@ -71,10 +72,7 @@ def _lost(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> Iter
     formats = {side.inspection.leading.format if side.inspection.leading else "" for side in (old, new)}
     if len(formats) != 1 or not formats <= _LOOKED_UP:
         return
-    renamed = [
-        change for change in changes if change.old and change.new and change.old.name != change.new.name
-        if _numbers(change) is None
-    ]  # fmt: skip
+    renamed = [change for change in changes if _called_otherwise(change) and _numbers(change) is None]
     if not renamed or _a_body(new, renamed):
         return
     first = renamed[0]
@@ -87,6 +85,11 @@ def _lost(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> Iter
         text=f"{len(renamed):,} have other names: {listing([brief(first.old.name)], 1)} → {brief(first.name)}",
         why="what loads it looks for tensors by name, and makes up anew what it does not find",
     )
+
+
+def _called_otherwise(change: TensorChange) -> bool:
+    pair = change.old is not None and change.new is not None and change.old.name != change.new.name
+    return pair and not is_second_name(change)
 
 
 def _a_body(new: Compared, renamed: Sequence[TensorChange]) -> bool:

@@ -81,7 +81,10 @@ def _moves(old: Layers, new: Layers, suffix: str, samples: Samples, within: floa
     """Old number to new number; empty when layers kept theirs."""
 
     def distance(number: int, partner: int) -> float:
-        found = samples.distance(old[number][suffix], new[partner][suffix], SAME)
+        one, other = old[number][suffix], new[partner][suffix]
+        if one.key is not None and one.key == other.key:
+            return 0.0
+        found = samples.distance(one, other, SAME)
         return 2.0 if found is None else found
 
     shared = old.keys() & new.keys()

@@ -31,11 +31,13 @@ class Limits:
         within: largest distance.
         least: elements from which closeness counts; smaller tensors must be equal.
         constants: whether tensors that hold one value over and over may be taken for one another.
+        quantised: whether integers are held against floats, whatever their scale, and nothing else is.
     """
 
     within: float
     least: int
     constants: bool = False
+    quantised: bool = False
 
 
 class Samples:
@@ -85,6 +87,9 @@ class Samples:
         a, b = self._taken(old, arrangement), self._taken(new, None)
         if a is None or b is None:
             return None
+        if limits.quantised:
+            alike = old.floating is not new.floating and len(a) >= limits.least
+            return _distance(_unit(a), _unit(b)) if alike else None
         if len(a) > 1 and not limits.constants and np.all(a == a[0]) and stem(old.name) != stem(new.name):
             return None  # one value over and over is how fresh biases and scales look everywhere
         if old.floating is new.floating and np.array_equal(a, b, equal_nan=True):
@@ -124,6 +129,13 @@ def _read(content: Content, places: NDArray[np.int64]) -> Floats | None:
         return as_float64(found.view(found.real.dtype) if found.dtype.kind == "c" else found)
     except (AssayError, ValueError, OSError):
         return None
+
+
+def _unit(values: Floats) -> Floats:
+    """The values around their mean, of length one: what a scale and a zero point do not change."""
+    centred: Floats = values - values.mean()
+    length = float(np.linalg.norm(centred))
+    return np.divide(centred, length) if length else centred
 
 
 def _distance(a: Floats, b: Floats) -> float:

@@ -13,11 +13,12 @@ from assay.compare.kinship import CLASSICAL, FOREIGN, adapts, same_purpose
 from assay.compare.moved import broken_sentence, weights_sentence
 from assay.compare.others import also, measured, remarks
 from assay.compare.renamed import NAMES, ORDER
+from assay.compare.shared import is_second_name
 from assay.compare.sides import Compared
 from assay.compare.tensors import Tensors
 from assay.compare.weights import NEAR, Weights, is_head, weigh
 from assay.compare.words import brief, listing, names
-from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, Kinship, Side, State
+from assay.spec.changes import Answer, Area, DropIn, Effect, Item, ItemKind, Kinship, Match, Side, State
 from assay.spec.figures import number, plural
 from assay.spec.finding import Finding
 
@@ -107,6 +108,8 @@ def _related(old: Compared, new: Compared, kin: Kinship, tensors: Tensors, items
         )
     if kin is Kinship.RETRAINED:
         return _retrained(was, before, after, old, new, items)
+    if kin is Kinship.OTHER_ARCHITECTURE and before.format == after.format == "peft":
+        return f"Another adapter{_adapter_kind(new)}, where {was} is one{_adapter_kind(old)}."
     if kin is Kinship.OTHER_ARCHITECTURE:
         return _other(was, before, after, weights)
     told = _strangers(before, after, weighed=bool(weights.every), aim=same_purpose(old, new))
@@ -168,7 +171,9 @@ def _same(was: str, before: Side, after: Side, items: Sequence[Item], tensors: T
     if library:
         return f"The same model as {was}, re-released with {library}."
     noted = sorted({item.area for item in items if not _outside(item)}, key=list(Area).index)
-    renamed = any(one.old and one.new and one.old.name != one.new.name for one in tensors.changes)
+    renamed = any(
+        one.old and one.new and one.old.name != one.new.name and not is_second_name(one) for one in tensors.changes
+    )
     called = any(item.text == RENAMED for item in items)
     if before.files == after.files == 1 and called and not noted and not renamed:
         return f"The same model as {was}: only its file has another name."
@@ -251,7 +256,9 @@ def _recast(was: str, tensors: Tensors) -> str:
     plain = all(dtype.startswith(("float", "bfloat")) and not dtype.startswith(("float8", "float4")) for dtype in kept)
     dtypes = listing([brief(dtype) for dtype in sorted(kept)], 3)
     if any(change.state is State.RECAST and change.numbers is None for change in tensors.changes):
-        return f"Looks like {was} quantised to {dtypes}: the same tensors by name and shape."
+        alike = any(change.match is Match.CONTENT and change.state is State.RECAST for change in tensors.changes)
+        why = "its integers follow the old weights" if alike else "the same tensors by name and shape"
+        return f"Looks like {was} quantised to {dtypes}: {why}."
     return f"The same model as {was}, {'kept as' if plain else 'quantised to'} {dtypes}."
 
 

@@ -16,6 +16,7 @@ from assay.compare.matching import Matching, Pair
 from assay.compare.ranks import is_matrix, ranks
 from assay.compare.remembered import Remembered, tensor_digest
 from assay.compare.sampling import Samples
+from assay.compare.shared import second_names
 from assay.compare.sides import Compared, Options
 from assay.errors import AssayError
 from assay.spec.changes import GroupChange, Histogram, State, TensorChange
@@ -50,7 +51,7 @@ def compare_tensors(old: Compared, new: Compared, options: Options) -> Tensors:
     (before, left_old), (after, left_new) = contents(old), contents(new)
     pairs = Matching(before, after, Samples() if options.tensors else None).pairs()
     comparing = _Comparing(pairs, options)
-    changes = comparing.changes()
+    changes = second_names(comparing.changes())
     names = group_names([change.name for change in changes])
     return Tensors(
         changes=tuple(changes),
