@@ -35,6 +35,8 @@ FEW = 64
 NDARRAY = "ndarray"
 ARRAY = "(array)"
 _LINKS = frozenset({"__id__", "file", "__loader__", "__class__", "__module__"})
+_NO_VALUES = frozenset({"void", "object"})
+"""Types of elements that are no single numbers or texts: records of trees, pickled objects."""
 _OWN = frozenset({"(key types)", "(protocol)", "(_skops_version)"})
 _STAMP = Judgement(Area.DEPENDENCIES, Effect.NOTE, "a library's own stamp")
 _IDENTITY = Judgement(Area.FORMAT, Effect.NOTE, "numbers that link the parts of one file")
@@ -113,7 +115,8 @@ def _values(archive: Archive, cover: Cover) -> Read:
             header = parse_npy(window)
         except AssayError:
             return f"array {window_digest(window)[:16]}"
-        if not header.shape or (prod(header.shape) <= FEW and np.dtype(header.descr).kind in "USbiuf"):
+        few = not header.shape or prod(header.shape) <= FEW
+        if few and header.dtype not in _NO_VALUES:
             values = np.frombuffer(window.exactly(header.offset, header.nbytes or 0), header.descr)
             return values.tolist() if kind == NDARRAY else values[0].item()
         return f"{header.dtype}{list(header.shape)} {window_digest(window)[:16]}"
