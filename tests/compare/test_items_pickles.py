@@ -214,6 +214,18 @@ def test_skops_saved_again_is_the_same_and_one_setting_is_one_difference(saved, 
     ]
 
 
+@pytest.mark.parametrize(("trees", "seed"), [(4, 0), (2, 1)])
+def test_forests_in_skops_form_are_compared_to_their_end(saved, trees: int, seed: int) -> None:
+    def dump(count: int, state: int) -> Callable[[Path], None]:
+        return lambda path: skops.io.dump(RandomForestClassifier(count, random_state=state).fit(X, Y), path)
+
+    found = saved(dump(2, 0), dump(trees, seed), "m.skops")
+    told = [item for item in found if item.effect is Effect.BEHAVIOUR]
+    assert told
+    assert {item.area for item in told} == {Area.PIPELINE}
+    assert not any("not understood" in (item.why or "") for item in told)
+
+
 STATE = {"a.weight": torch.arange(16.0).reshape(4, 4), "a.bias": torch.ones(4), "n": torch.tensor(3)}
 
 

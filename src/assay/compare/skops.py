@@ -83,20 +83,22 @@ def plain_schema(archive: Archive, cover: Cover) -> Any:
 
 
 def compare_arrays(gathered: Gathered, part: Part) -> bool:
-    """Name the arrays and scalars that differ and for which no tensor stands; whether there are any."""
+    """Name the arrays and scalars that differ and for which no tensor stands; whether what differs is told by now."""
     try:
         with guarded("a skops file", part.path):
             sides = [(Archive(window), cover) for window, cover in ((part.old, part.before), (part.new, part.after))]
             told = [_node(_document(archive), _values(archive, cover)) for archive, cover in sides]
             plain = [_node(_document(archive), lambda _name, _kind: ARRAY) for archive, _ in sides]
-            otherwise = {change.keys for change in changes(plain[0], plain[1])[0]}
+            parts = changes(plain[0], plain[1])[0]
             found, cut = changes(told[0], told[1])
     except AssayError as error:
         gathered.unread(part.path, error.message, Area.PIPELINE)
         return True
-    loose = [change for change in found if change.keys not in otherwise]
+    elsewhere = {change.keys for change in parts}  # told with the schema
+    loose = [change for change in found if change.keys not in elsewhere]
     gathered.changes(part.path, loose, lambda change: _judge(part.path, change), cut=cut)
-    return bool(loose)
+    # Parts that came or went bring their arrays along, and were told.
+    return bool(loose) or any(_judge(part.path, change).effect is Effect.BEHAVIOUR for change in parts)
 
 
 def _document(archive: Archive) -> Any:
