@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from assay.cli import rehearse as rehearse_command
 from assay.cli.main import invoke
 
 pytestmark = [
@@ -34,7 +38,7 @@ EXAMPLE = exactly(source=TEXT, calls=LIST, compared=NUMBER, max_absolute=MAYBE, 
 REHEARSAL = exactly(
     reference=TEXT, digest=TEXT, recorded=FLAG, schema=NUMBER, at=TEXT, passed=FLAG, load_seconds=MAYBE, import_seconds=MAYBE,
     peak_rss=NUMBER, size=NUMBER, example={"anyOf": [EXAMPLE, {"type": "null"}]}, python=TEXT, requirements=LIST,
-    environment=ENVIRONMENT, isolation=OBJECT, network=LIST, checks={"type": "array", "items": CHECK, "minItems": 3},
+    environment=ENVIRONMENT, isolation=OBJECT, network=LIST, checks={"type": "array", "items": CHECK, "minItems": 1},
     budget=LIST, tool=exactly(name=TEXT, version=TEXT),
 )  # fmt: skip
 
@@ -90,6 +94,21 @@ def test_a_budget_that_is_not_kept_is_a_no_with_pinned_json(pushed: None, capsys
     assert invoke(["show", "m", "--json"]) == 0
     kept = [said for said in json.loads(capsys.readouterr().out)["statements"] if said["kind"] == "rehearsal"]
     assert [said["predicate"]["checks"] for said in kept] == [body["checks"]]
+    assert invoke(["show", "m"]) == 0
+    card = " ".join(capsys.readouterr().out.split())
+    assert f"Rehearsed failed on {body['at'][:10]}: over budget: the files have" in card
+
+
+def test_a_job_that_is_cancelled_ends_as_by_ctrl_c(pushed: None, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def long(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(rehearse_command, "rehearse_version", long)
+
+    assert invoke(["rehearse", "m"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

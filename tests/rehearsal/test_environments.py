@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,25 @@ from assay.environment.requirements import OWN, Wanted, wanted
 from assay.errors import AssayError, CouldNot, InvalidInput, NotFound
 
 HERE = ".".join(map(str, sys.version_info[:2]))
+
+
+def test_an_installer_that_is_interrupted_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    started: list[int] = []
+
+    def interrupt(line: str) -> None:
+        started.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        building._run(["sh", "-c", "sleep 600 & echo $!; wait"], tmp_path, interrupt, "pip", _wanted())
+
+    status = Path(f"/proc/{started[0]}/stat")
+    for _ in range(100):
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("it still runs")
 
 
 def _wanted(*requirements: str) -> Wanted:

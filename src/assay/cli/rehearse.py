@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -82,7 +83,7 @@ def rehearse(
         isolated=isolation == "required",
         record=not no_record,
     )
-    with _telling() as told:
+    with _ended_by_term(), _telling() as told:
         version, outcome = rehearse_version(settings_of(context, policy=policy), reference, wish, told=told, warn=warn)
     if as_json:
         print_json(_json(version, outcome, recorded=not no_record))
@@ -101,6 +102,20 @@ def _tolerance(text: str) -> Tolerance:
         return tolerance(float(relative), float(absolute) if comma else None)
     except ValueError:
         raise click.UsageError(f"--tolerance {text!r}: expected one or two numbers") from None
+
+
+@contextmanager
+def _ended_by_term() -> Iterator[None]:
+    """What is told to end, as a job that is cancelled, ends as by Ctrl-C: nothing that was half-built stays."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -232,6 +232,11 @@ def _audit(body: Mapping[str, Any]) -> str:
     return f"{body['verdict']} by policy {policies}: {body['summary']}"
 
 
+def _rehearsal(body: Mapping[str, Any]) -> str:
+    wrong = next((f": {check['message']}" for check in body["checks"] if not check["passed"]), "")
+    return f"{'passed' if body['passed'] is True else 'failed'} on {str(body['at'])[:10]}{wrong}"
+
+
 def _base(body: Mapping[str, Any]) -> str:
     return f"{body['name']}" + (f" = {body['reference']}" if body.get("reference") else "")
 
@@ -262,6 +267,7 @@ _WRITTEN: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "base": ("Base", _base),
     "run": ("Run", lambda body: " ".join(str(part) for part in (body.get("run_id"), body.get("uri")) if part)),
     "environment": ("Environment", _environment),
+    "rehearsal": ("Rehearsed", _rehearsal),
 }
 """Kind of statement to its label on a card and how it is written there, in reading order."""
 

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,7 @@ def _run(command: Sequence[str], folder: Path, told: Callable[[str], None], buil
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            start_new_session=True,  # to be ended with all that it has started
         ) as process:
             assert process.stdout is not None
             lines: list[str] = []
@@ -187,7 +189,7 @@ def _run(command: Sequence[str], folder: Path, told: Callable[[str], None], buil
                     lines.append(line.rstrip())
                     told(line.strip())
             except BaseException:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 raise
     except OSError as error:
         raise unbuildable(command[0], error.strerror or str(error)) from error
