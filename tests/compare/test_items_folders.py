@@ -177,11 +177,14 @@ def test_one_edit_is_one_difference_that_can_change_behaviour(tmp_path, edit, ar
         (text("README.md", "About", "More about"), Area.METADATA),
         (text("LICENSE", "MIT", "Apache-2.0"), Area.LICENCE),
         (put("trainer_state.json", "epoch", value=2), Area.PARAMS),
+        (put("config.json", "hidden_dropout_prob", value=0.2), Area.PARAMS),
+        (put("config.json", "initializer_range", value=0.1), Area.PARAMS),
         (text("settings.toml", "batch = 4", "batch   =   4"), Area.CONFIG),
     ],
     ids=[
         "library", "path", "library-of-generation", "path-of-tokenizer", "minor-version", "major-of-no-framework",
         "requirements-rewritten", "run", "time", "flavour-version", "readme", "licence", "trainer", "spacing",
+        "dropout", "how-weights-began",
     ],
 )  # fmt: skip
 def test_noise_is_told_as_a_note_with_its_reason(tmp_path, edit, area: Area) -> None:

@@ -139,6 +139,12 @@ def test_weights_that_were_turned_round_are_not_said_to_resemble_the_old_ones() 
     assert "still resemble" not in text
 
 
+def test_weights_that_were_set_to_zero_are_no_fine_tune() -> None:
+    blank = change("encoder.layer.9.weight", State.CHANGED, 1.0, new_norm=0.0, new_std=0.0, cosine=None)
+
+    assert summary(OLD, NEW, (*moved(5, state=State.EQUAL), blank)).startswith("Partly replaced: 5 of 6 tensors")
+
+
 def test_single_elements_that_differ_are_no_fine_tune() -> None:
     changes = (
         *moved(5, state=State.EQUAL),
@@ -171,10 +177,10 @@ def test_a_licence_is_named_and_not_the_size_of_its_file() -> None:
 
 
 def test_two_values_that_look_alike_are_told_by_what_differs() -> None:
-    same = item(Area.TOKENIZER, "vocab.txt", 600, 600, text="1 tokens added ('zzz')")
+    same = item(Area.TOKENIZER, "vocab.txt", 600, 600, text="1 token added ('zzz')")
     near = item(Area.CONFIG, "config.json: eps", 0.1, 0.1000000001)
 
-    assert "tokenizer vocab.txt changed: 1 tokens added ('zzz')" in summary(OLD, NEW, moved(state=State.EQUAL), (same,))
+    assert "tokenizer vocab.txt changed: 1 token added ('zzz')" in summary(OLD, NEW, moved(state=State.EQUAL), (same,))
     assert "setting eps 0.1 → 0.1000000001" in summary(OLD, NEW, moved(state=State.EQUAL), (near,))
 
 

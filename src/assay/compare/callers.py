@@ -21,7 +21,8 @@ def relied_on(new: Compared, changes: Sequence[TensorChange], items: Sequence[It
     yield from _methods(new, items)
     for item in items:
         if item.path == NAMES and item.effect is Effect.BEHAVIOUR:
-            yield Answer.UNKNOWN, f"its tensors {brief(item.text)}: what loads it may not find them"
+            example = brief((item.text or "").partition(": ")[2])
+            yield Answer.UNKNOWN, f"tensors have other names ({example}): what loads it may not find them"
     stated = [
         brief(item.path.rpartition(": ")[2])
         for item in items

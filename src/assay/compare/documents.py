@@ -24,6 +24,10 @@ from assay.trees import Window
 MAX_DOCUMENT = 32 << 20
 """Bytes of a document that is compared path by path."""
 
+_TRAINING = re.compile(
+    r"(?:\w+_)?(?:dropout|pdrop|layerdrop)(?:_prob|_rate|_p)?|initializer_(?:range|factor|std)|gradient_checkpointing"
+)
+"""Settings of transformers that inference does not read: what is left out while training, and how weights began."""
 _MADE = re.compile(r"_\d+$")
 _YAML = frozenset({".yaml", ".yml"})
 _SUFFIXES = _YAML | {".json", ".jsonl", ".toml", ".ini", ".cfg"}
@@ -87,6 +91,8 @@ def judge_document(path: str) -> Judge:
         if why is not None:
             return Judgement(Area.DEPENDENCIES if "library" in why else Area.METADATA, Effect.NOTE, why)
         first = change.keys[0] if change.keys else None
+        if name == "config.json" and isinstance(first, str) and _TRAINING.fullmatch(first):
+            return Judgement(Area.PARAMS, Effect.NOTE, "acts only while it is trained")
         if name == "config.json" and first in {"architectures", "model_type"}:
             return Judgement(Area.ARCHITECTURE)
         if name == "MLmodel" and first == "signature":

@@ -16,6 +16,8 @@ NAMES = "names of tensors"
 
 _LOOKED_UP = frozenset({"transformers", "sentence-transformers", "diffusers"})
 """Formats whose library looks for tensors by name, and makes up anew what it does not find."""
+_OF_STEPS = frozenset({"pickle", "joblib", "skops"})
+"""Formats whose numbered parts have names of their own, by which they are compared."""
 _BODIES = frozenset({"model", "transformer"})
 """What transformers calls the body inside a model with a head, beside the model's own type."""
 _WRAPPERS = frozenset({"module", "_orig_mod", "_forward_module"})
@@ -28,7 +30,8 @@ _SHOWN = 12
 
 def renamed_items(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> tuple[Item, ...]:
     """What changed by the names of tensors alone, though their elements may be equal."""
-    return (*_orders(changes), *_lost(old, new, changes))
+    steps = {side.inspection.leading.format for side in (old, new) if side.inspection.leading} & _OF_STEPS
+    return (*(() if steps else _orders(changes)), *_lost(old, new, changes))
 
 
 def _orders(changes: Sequence[TensorChange]) -> Iterator[Item]:

@@ -131,9 +131,10 @@ def _fine_tune(was: str, weights: Weights, same: str) -> str:
         return f"Built on {was}{same}."
     if _edited(weights):
         return f"A copy of {was} in which {_single(weights)}: training would have moved more than that."
-    if weights.equal and weights.correlation is not None and weights.correlation < NEAR and weights.far >= FAR:
-        whole = len(weights.pairs)
-        return f"Partly replaced: {len(weights.equal):,} of {whole:,} tensors are those of {was}{same}, others are not."
+    unlike = weights.correlation is None or weights.correlation < NEAR
+    if weights.equal and weights.moved and unlike and weights.far >= FAR:
+        kept = f"{len(weights.equal):,} of {len(weights.pairs):,} tensors"
+        return f"Partly replaced: {kept} are those of {was}, the others are not."
     if weights.far < FAR or weights.correlation is None:
         heads = any(is_head(one) for one in weights.added) and any(is_head(one) for one in weights.removed)
         heads = heads or _resized_head(weights)

@@ -20,6 +20,7 @@ from assay.containers.guard import guarded
 from assay.containers.protobuf.message import BYTES, message
 from assay.errors import AssayError
 from assay.spec.changes import Area, Effect, ItemKind
+from assay.spec.figures import plural
 from assay.trees import Tree, Window
 
 MAX_FILE = 128 << 20
@@ -62,7 +63,7 @@ def compare_vocabularies(gathered: Gathered, old: Mapping[str, int], new: Mappin
     removed = [token for token in old if token not in new]
     moved = [token for token, at in old.items() if token in new and new[token] != at]
     parts = [
-        f"{len(tokens):,} tokens {what} ({examples(map(repr, tokens))})"
+        f"{plural(len(tokens), 'token')} {what} ({examples(map(repr, tokens))})"
         for tokens, what in ((added, "added"), (removed, "removed"), (moved, "renumbered"))
         if tokens
     ]
