@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -192,6 +193,21 @@ def test_a_long_line_of_ancestors_is_drawn(run, made, own_home: Path) -> None:
     assert len(ok(run("lineage", "m59")).splitlines()) == 61
 
 
+def test_a_line_too_long_to_draw_says_how_to_go_on(run, made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("assay.cli.lineage"), "_DEEPEST", 3)
+    made("m0")
+    made("other")
+    for at in range(1, 7):
+        made(f"m{at}", "--base", f"m{at - 1}", *(("--base", "other") if at == 3 else ()))
+
+    up = ok(run("lineage", "m6")).splitlines()
+
+    assert len(up) == 6
+    assert up[-2].endswith("m3:1 (given)")
+    assert up[-1] == " " * 12 + "└─ … goes on: assay lineage m3:1 --up"
+    assert ok(run("lineage", "m0")).splitlines()[-1].endswith("└─ … goes on: assay lineage m3:1 --down")
+
+
 def test_a_yanked_ancestor_warns_and_the_exit_status_stays_0(run, made, own_home: Path) -> None:
     made("base")
     made("tuned", "--base", "base")
@@ -221,6 +237,17 @@ def test_a_detected_edge_is_marked_explained_and_recorded_only_when_it_is_confir
     assert "base:1" not in ok(run("lineage", "tuned"))
     assert "finetuned-from base:1 (confirmed)" in ok(run("lineage", "tuned:1", "--confirm", "base:1"))
     assert "suggest no base that is not said already" in run("lineage", "tuned", "--detect")[2]
+
+
+@pytest.mark.parametrize(("moved", "doubtful"), [(0.1, False), (0.9, True)])
+def test_what_is_too_far_for_a_fine_tune_is_doubted(run, trained, moved: float, doubtful: bool) -> None:
+    trained("base", 0.0)
+    trained("tuned", moved)
+
+    err = run("lineage", "tuned", "--detect")[2]
+
+    assert "tuned:1 finetuned-from base:1" in err
+    assert ("only began with the same random weights" in err) is doubtful
 
 
 def test_what_the_weights_do_not_show_is_refused_with_exit_1(run, made, trained) -> None:

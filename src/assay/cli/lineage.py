@@ -14,7 +14,7 @@ from assay.pages.mermaid import mermaid as flowchart
 from assay.service.lineage import bases_given
 from assay.service.registry import Registry
 from assay.spec.json import Json
-from assay.spec.lineage import BASE_RELATIONS, Edge, Graph, Lineage, Node, Source
+from assay.spec.lineage import BASE_RELATIONS, Edge, Graph, Lineage, Node, Relation, Source
 from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring import lineage as tracing
@@ -23,6 +23,10 @@ from assay.wiring.lineage import Search
 RELATIONS = click.Choice([relation.value for relation in BASE_RELATIONS])
 _MOST = 10
 """Proposals whose evidence is told."""
+_DEEPEST = 100
+"""Steps that are drawn: each moves the lines by three columns."""
+_FINE_TUNE = 0.9
+"""Correlation of matrices below which no fine-tune was ever measured."""
 
 
 @click.command()
@@ -145,6 +149,9 @@ def _evidence(edge: Edge) -> str:
         parts.append(f"{told['renamed']} renamed")
     if told.get("relative_l2"):
         parts.append(f"{told['relative_l2']} apart")
+    correlation = told.get("correlation")
+    if isinstance(correlation, float) and correlation < _FINE_TUNE and edge.relation is Relation.FINETUNED_FROM:
+        parts.append("far for a fine-tune: perhaps both only began with the same random weights")
     if isinstance(casts := told.get("casts"), dict) and casts:
         parts.append(", ".join(casts))
     if told.get("rank"):
@@ -175,6 +182,12 @@ def _branches(found: Lineage, graph: Graph, *, up: bool, prefix: str) -> Iterato
     while waiting:
         edge, before, last = waiting.pop()
         key = edge.target if up else edge.start
+        if len(before) > _DEEPEST * len(prefix):
+            start = found.nodes[edge.start if up else edge.target].name
+            yield f"{before}└─ … goes on: assay lineage {_line_of(start)} {'--up' if up else '--down'}"
+            while waiting and waiting[-1][1] == before:
+                waiting.pop()
+            continue
         deeper = graph.up(key) if up else graph.down(key)
         note = ""
         if key in unfolded and key == found.root:
