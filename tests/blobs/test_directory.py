@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,21 @@ def test_a_dead_writers_hold_protects_nothing_and_is_left_over(tmp_path: Path) -
         assert sweep.idle(Digest.of(b"weights"))
     assert len(store.leftovers(clear=True)) == 1
     assert store.leftovers() == []
+
+
+def test_a_hold_covers_what_is_added_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    (tmp_path / "large.bin").write_bytes(bytes(9 << 20))
+    known = store.add(b"known")
+    with store.hold():
+        (hold,) = (tmp_path / "staging").glob("hold-*")
+        later = time.time() + 3600
+        os.utime(hold, (later, later))  # as it looks when the clock goes back by an hour now
+        added = [store.add(b"new"), store.add_file(tmp_path / "large.bin")[0], known]
+        store.renew(known)
+
+        with store.sweep() as sweep:
+            assert [sweep.idle(digest) for digest in added] == [False, False, False]
+
+    with store.sweep() as sweep:
+        assert [sweep.idle(digest) for digest in added] == [True, True, True]

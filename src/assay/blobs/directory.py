@@ -24,7 +24,7 @@ from pathlib import Path
 from assay.blobs.known import KnownBlobs
 from assay.blobs.sources import Stamp, open_source
 from assay.blobs.staging import HOLD, Staged, Staging
-from assay.blobs.sweeping import DirectorySweep, Gate, moment
+from assay.blobs.sweeping import DirectorySweep, Gate, Holds, moment
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.blobs import Leftover, Stored
 from assay.ports.progress import SILENT, Progress
@@ -49,6 +49,7 @@ class DirectoryStore:
         self._blobs = root / "blobs"
         self._known = KnownBlobs(self._blobs / "sha256")
         self._gate = Gate(self._blobs)
+        self._own = Holds()
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
@@ -110,7 +111,8 @@ class DirectoryStore:
         """Until the end, no sweep deletes what is added or renewed from here on."""
         with ExitStack() as held:
             with self._writing("anything"):
-                held.enter_context(self.staging.new(prefix=HOLD))
+                hold = held.enter_context(self.staging.new(prefix=HOLD))
+            held.enter_context(self._own.one(hold.descriptor))
             yield
 
     def renew(self, digest: Digest) -> int | None:
@@ -311,6 +313,7 @@ class DirectoryStore:
         path = self._path(digest)
         with self._gate.shared():
             os.utime(staged.descriptor)  # a file that was taken over has a time of its own
+            self._own.reach_back(staged.descriptor)
             try:
                 staged.path.replace(path)
             except FileNotFoundError:
@@ -324,6 +327,7 @@ class DirectoryStore:
         with self._gate.shared():
             try:
                 os.utime(self._path(digest))
+                self._own.reach_back(self._path(digest))
             except (FileNotFoundError, PermissionError):
                 return False
             except OSError as error:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 from assay.errors import StorageError
 from assay.spec.digest import Digest
@@ -99,6 +100,38 @@ class DirectorySweep:
             raise StorageError.of(error, f"cannot remove blob {digest}", digest=str(digest)) from error
         self.touched.add(path.parent)
         return size
+
+
+class Holds:
+    """The holds of one store in this process, which begin before whatever is added under them."""
+
+    def __init__(self) -> None:
+        self._open: list[int] = []
+        self._lock = Lock()
+
+    @contextmanager
+    def one(self, descriptor: int) -> Iterator[None]:
+        """A hold, as long as its file is open."""
+        with self._lock:
+            self._open.append(descriptor)
+        try:
+            yield
+        finally:
+            with self._lock:  # before it is closed: its number may then be another file's
+                self._open.remove(descriptor)
+
+    def reach_back(self, added: int | Path) -> None:
+        """Let them begin before a blob was added, also where the clock was set back since they began.
+
+        Args:
+            added: the blob's descriptor or path.
+        """
+        with self._lock:
+            if self._open:
+                time = os.stat(added).st_mtime_ns  # noqa: PTH116 - a descriptor or a path
+                for hold in self._open:
+                    if os.fstat(hold).st_mtime_ns > time:
+                        os.utime(hold, ns=(time, time))
 
 
 def moment(nanoseconds: int) -> datetime:
