@@ -158,7 +158,9 @@ def test_an_approval_opens_its_gate(run, push, own_home: Path, monkeypatch: pyte
     assert "as it was already" in run("approve", "m:1", "--for", "champion")[2]
     ok(run("approve", "m:1", "--for", "champion", "--withdraw"))
     assert run("promote", "m:1", "champion")[0] == 1
-    ok(run("approve", "m"))
+    status, _, err = run("approve", "m")  # which version that is changes with every push
+    assert (status, "names a model, not one of its versions" in err) == (2, True)
+    ok(run("approve", "m:1"))
     body = printed(run("promote", "m:1", "champion", "--json"), MOVED)
     assert (body["moved"], body["override"]) == (True, None)
 
@@ -308,6 +310,19 @@ def test_the_sdk_promotes_rolls_back_approves_and_yanks(own_home: Path, tmp_path
         assert assay.yank("m:1", undo=True).yanked is None
         assay.unalias("m", "champion", reason="retired")
     assert assay.show("m:1")["aliases"] == []
+
+
+def test_what_one_types_wrongly_is_told_by_what_it_is(run, push) -> None:
+    push(1)
+    ok(run("promote", "m:1", "champion"))
+
+    assert "not an alias: 'm:1'" in run("promote", "champion", "m:1")[2]
+    status, _, err = run("rollback", "m", "champoin")
+    assert (status, "m never had an alias 'champoin'" in err, "its aliases: champion" in err) == (2, True, True)
+    assert "assay promote m:N champion" in run("rollback", "m", "champion", "--to", 9)[2]
+    assert "it was not yanked" in run("yank", "m:1", "--undo")[2]
+    ok(run("yank", "m:1", "--reason", "leaked"))
+    assert "yanked: leaked, as it was already" in run("yank", "m:1", "--reason", "worse")[2]
 
 
 def test_foreign_text_steers_no_terminal_not_even_by_colours(run, push, own_home: Path) -> None:

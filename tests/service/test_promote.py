@@ -759,6 +759,9 @@ class PromotionMachine(RuleBasedStateMachine):
         back = self.earlier()
         if len(back) < steps:
             self._refused(NotFound, steps=steps)
+        elif back[steps - 1] == self.now:  # it was there before, too: nothing moves, and the history stays as it is
+            planned = rollback.plan_rollback(self.registry, "m", "champion", guard=self.guard, steps=steps)
+            assert not promote.carry_out(self.registry, planned).moved
         elif back[steps - 1] in self.yanked:
             self._refused(Refused, steps=steps)
         else:

@@ -9,6 +9,7 @@ from assay.service import approvals, yanking
 from assay.service import promote as promoting
 from assay.service import rollback as rolling
 from assay.service.promote import Moved, Request
+from assay.service.removing import resolve_one
 from assay.settings import read_settings
 from assay.spec.records import Version
 from assay.spec.reference import Reference
@@ -129,7 +130,7 @@ def approve(
     """Say that a version may stand behind an alias; a promotion counts it.
 
     Args:
-        reference: a reference.
+        reference: with a number, an alias or a digest: what a bare name means changes with every push.
         alias: for this one alone; for every alias of the model when None.
         note: free text.
         withdraw: take the approval back.
@@ -137,9 +138,11 @@ def approve(
 
     Raises:
         NotFound: there is no such version.
+        InvalidInput: only a model is named (code ``version-not-named``).
     """
     registry = registry_of(home)
-    return approvals.approve(registry, version_of(registry, reference), alias=alias, note=note, withdraw=withdraw)
+    version = resolve_one(registry, Reference.parse(text_of("reference", reference)))
+    return approvals.approve(registry, version, alias=alias, note=note, withdraw=withdraw)
 
 
 def yank(reference: str, *, reason: str = "", undo: bool = False, home: PathLike | None = None) -> Version:

@@ -16,7 +16,8 @@ from assay.service import promote as promoting
 from assay.service import rollback as rolling
 from assay.service.promote import Moved, Plan, Request
 from assay.service.registry import Registry
-from assay.spec.reference import Reference
+from assay.service.removing import resolve_one
+from assay.spec.reference import Reference, check_alias
 from assay.wiring.auditing import guard_of
 
 
@@ -70,6 +71,7 @@ def promote(
     Gates are declared in promotion.toml in the registry and in assay.toml of the project. Exit 1 when one is shut:
     then nothing is changed.
     """
+    check_alias(alias)  # first: who gives both the other way round is told so
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context)
     version = registry.resolve(Reference.parse(reference))
@@ -151,7 +153,7 @@ def approve(
     It is your word (ASSAY_ACTOR), about these bytes, as a version of this model.
     """
     registry = registry_of(context)
-    version = registry.resolve(Reference.parse(reference))
+    version = resolve_one(registry, Reference.parse(reference))
     approved = approvals.approve(registry, version, alias=alias, note=note, withdraw=withdraw)
     if as_json:
         print_json(approved.to_json())

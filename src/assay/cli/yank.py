@@ -30,6 +30,12 @@ def yank(context: click.Context, reference: str, *, reason: str, undo: bool, as_
         return
     version = outcome.version
     say(f"{version.reference} {version.manifest}")
-    talk().print("it may be used again" if undo else visible(f"yanked: {version.yanked}"))
-    for alias in () if undo else outcome.aliases:
-        talk().print(f"{version.name}:{alias} points at it: assay rollback {version.name} {alias} goes back")
+    if undo:
+        talk().print("it may be used again" if outcome.changed else "it was not yanked: it may be used")
+        return
+    talk().print(visible(f"yanked: {version.yanked}") + ("" if outcome.changed else ", as it was already"))
+    for alias in outcome.aliases:
+        talk().print(
+            f"{version.name}:{alias} points at it: assay rollback {version.name} {alias} goes back, "
+            f"assay promote REF {alias} goes on"
+        )

@@ -90,7 +90,8 @@ def plan_rollback(
         request: what is wanted besides.
 
     Raises:
-        NotFound: there is no such model, it has no earlier state (code ``no-earlier-state``), or its bytes are gone.
+        NotFound: there is no such model, it never had the alias (code ``alias-not-found``), there is no earlier state
+            (code ``no-earlier-state``), or its bytes are gone.
         InvalidInput: the alias never was at *to* (code ``never-there``), or *steps* is no such number.
         Refused: that version must not be used any more (code ``rollback-refused``); the hint names one that may.
         Conflict: the alias is not where it was expected (code ``alias-moved``).
@@ -103,6 +104,8 @@ def plan_rollback(
     holder = held(registry, name, alias, request)
     now = None if holder is None else holder.number
     undo, every = stays(registry, name, alias)
+    if not every and to is None:
+        raise _no_alias(registry, name, alias)
     back = _earlier(undo, now)
     chosen = _named(every, name, alias, to) if to is not None else _steps_back(back, name, alias, steps or 1)
     version = registry.catalog.version(name, chosen.number)
@@ -196,7 +199,16 @@ def _named(every: list[Stay], name: str, alias: str, number: int) -> Stay:
     raise InvalidInput(
         f"{name}:{alias} never was at version {number}: it was at {there}; {NOTHING_CHANGED}",
         code="never-there",
-        hint=f"assay promote {name}:{number} {alias} takes it there through its gates",
+        hint=f"assay promote {name}:N {alias} takes it elsewhere through its gates; assay ls {name} shows the versions",
+    )
+
+
+def _no_alias(registry: Registry, name: str, alias: str) -> NotFound:
+    known = ", ".join(found.alias for found in registry.catalog.aliases(name))
+    return NotFound(
+        f"{name} never had an alias {alias!r}; {NOTHING_CHANGED}",
+        code="alias-not-found",
+        hint=f"its aliases: {known}" if known else f"it has none; assay ls {name} shows its versions",
     )
 
 
