@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,18 @@ class Interrupted(Counter):
         self.happens()
 
 
+class Begun(Counter):
+    """Progress during which something happens: when a collection knows what is needed, and has freed nothing yet."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def start(self, label: str, total: int) -> None:
+        super().start(label, total)
+        self.happens()
+
+
 _PARTS = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["one", "two", "three"]), min_size=1)
 _NAMES = st.sampled_from(["m", "n"])
 _NOTES = st.sampled_from([None, "good", "bad"])
@@ -164,6 +177,37 @@ class HousekeepingMachine(RuleBasedStateMachine):
         planned = garbage.plan(self.registry, folders=folders_of(self.registry), grace=NOW)
         self.push(name, parts, note)
         garbage.collect(self.registry, planned)
+
+    @rule(name=_NAMES, parts=_PARTS, note=_NOTES)
+    def push_again_what_is_about_to_be_freed(self, name: str, parts: dict[str, str], note: str | None) -> None:
+        self.give_up(name, parts, note)
+        collector = open_registry(Settings(self.home, "collector"))
+        planned = garbage.plan(collector, folders=folders_of(collector), grace=NOW)
+        garbage.collect(collector, planned, progress=Begun(lambda: self.push(name, parts, note)))
+
+    @rule(name=_NAMES, parts=_PARTS, note=_NOTES)
+    def collect_what_a_push_is_about_to_name(self, name: str, parts: dict[str, str], note: str | None) -> None:
+        self.give_up(name, parts, note)
+        collector, catalog = open_registry(Settings(self.home, "collector")), self.registry.catalog
+        add_version = catalog.add_version
+
+        def collected_first(*arguments: Any, **named: Any) -> tuple[Version, bool]:
+            collect(collector)
+            return add_version(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(catalog, "add_version", collected_first)
+            self.push(name, parts, note)
+
+    def give_up(self, name: str, parts: dict[str, str], note: str | None) -> None:
+        """Push something and remove it, under every name that lets go of it: it is garbage then, and still there."""
+        artifact = push(self.registry, write(self.folder / "model", parts), name, note).manifest
+        self.files[artifact] = parts
+        for version in living(self.registry):
+            if version.manifest == artifact:
+                with suppress(Conflict):
+                    removing.remove(self.registry, version, reason="old")
+                    self.said.pop(version.reference, None)
 
     @rule(name=_NAMES, parts=_PARTS, note=_NOTES, step=_STEPS)
     def push_and_be_killed(self, name: str, parts: dict[str, str], note: str | None, step: int) -> None:
