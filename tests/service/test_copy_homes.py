@@ -205,6 +205,8 @@ def test_a_home_is_not_copied_into_itself_or_into_a_folder_of_other_things(
 
     for text, code in (
         (f"home:{registry.place}/../home", "same-home"),
+        (f"home:{registry.place}/team", "nested-home"),
+        (f"home:{registry.place}/..", "nested-home"),
         ("home:", "invalid-reference"),
         (f"home:{tmp_path}/mine", "not-a-home"),
     ):

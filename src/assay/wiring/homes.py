@@ -44,7 +44,8 @@ def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry,
     """The registry that ``home:DIR`` names, made when it is not there, and what applies in it.
 
     Raises:
-        InvalidInput: there is no folder, or it is this registry's own (codes ``invalid-reference``, ``same-home``).
+        InvalidInput: there is no folder, or it is this registry's own (codes ``invalid-reference``, ``same-home``,
+            ``nested-home``).
         StorageError: it cannot be opened.
     """
     folder = text.removeprefix(HOME_SCHEME)
@@ -56,6 +57,13 @@ def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry,
             f"{text} is the registry that is copied from",
             code="same-home",
             hint="name another folder; assay promote gives a version one more name",
+        )
+    inner, outer = sorted((home.resolve(), Path(here.place).resolve()), key=lambda path: len(path.parts), reverse=True)
+    if inner.is_relative_to(outer):
+        raise InvalidInput(
+            f"{text} and the registry that is copied from lie one in the other",
+            code="nested-home",
+            hint="name a folder beside it: what lies in a registry's folder may be taken for its own",
         )
     there = replace(settings, home=home)
     return open_registry(there, create=True), there
