@@ -133,3 +133,34 @@ def test_a_conversion_that_folds_small_tensors_away_is_told_by_its_elements() ->
     assert told(
         old, new, (*folded, change("dense", State.REMOVED, shape=(64, 64)), change("b", shape=(4,)))
     ).kinship is (Kinship.OTHER_ARCHITECTURE)
+
+
+@pytest.mark.parametrize(
+    ("formats", "kin"),
+    [
+        (("safetensors", "pytorch"), Kinship.FINE_TUNE),
+        (("transformers", "safetensors"), Kinship.FINE_TUNE),
+        (("pytorch", "onnx"), Kinship.SAME_WEIGHTS),
+    ],
+)
+def test_only_where_converters_fold_tensors_may_some_of_the_same_weights_differ(formats, kin: Kinship) -> None:
+    """A head that was trained on, kept in another container, is no conversion."""
+    changes = (
+        *(change(f"layer.{at}.weight", shape=(64, 64)) for at in range(6)),
+        change("head.weight", State.CHANGED, 0.1),
+    )
+    old, new = (side(label, format=name) for label, name in zip("ab", formats, strict=True))
+
+    found = told(old, new, changes)
+    assert found.kinship is kin
+    assert "All 7 tensors are equal" not in " ".join(found.summary)
+
+
+def test_a_damaged_copy_in_another_format_is_not_the_same_weights() -> None:
+    broken = change("head.weight", State.CHANGED, 0.0, new_nonfinite=3)
+    whole = tuple(change(f"layer.{at}.weight", shape=(64, 64)) for at in range(6))
+
+    for name in ("onnx", "safetensors"):
+        found = told(side("a", format="pytorch"), side("b", format=name), (*whole, broken))
+        assert found.kinship is not Kinship.SAME_WEIGHTS
+        assert "NaN" in " ".join(found.summary)

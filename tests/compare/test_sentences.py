@@ -90,6 +90,8 @@ def test_the_stamp_of_a_library_in_a_file_tells_a_re_release_too() -> None:
     [
         ([], "only the way it is packed differs, nothing that can change what it computes."),
         ([Area.METADATA], "only metadata differs, nothing"),
+        ([Area.PARAMS], "only params differ, nothing"),
+        ([Area.DEPENDENCIES, Area.METADATA], "only dependencies and metadata differ, nothing"),
         ([Area.METADATA, Area.FORMAT], "only the way it is packed and metadata differ, nothing"),
         ([Area.FILES], "only files beside the model differ, nothing"),
     ],

@@ -86,3 +86,14 @@ def test_with_a_head_that_was_taken_away_goes_its_name_for_the_embeddings(tmp_pa
     found = compare(of_path(tmp_path / "a.pt"), of_path(tmp_path / "b.pt"), QUIET)
 
     assert found.states == {State.EQUAL: 1, State.REMOVED: 2}
+
+
+@pytest.mark.framework
+def test_complex_numbers_are_held_against_plain_ones_without_a_crash(tmp_path: Path) -> None:
+    torch.save({"w": torch.randn(8, 8, dtype=torch.complex64)}, tmp_path / "a.pt")
+    save_file({"w": torch.randn(8, 8)}, tmp_path / "b.safetensors")
+
+    found = compare(of_path(tmp_path / "a.pt"), of_path(tmp_path / "b.safetensors"), QUIET)
+
+    assert not found.complete
+    assert [one.reason for one in found.tensors] == ["complex numbers and plain ones cannot be compared"]

@@ -184,7 +184,7 @@ def _tensors(old: Compared, new: Compared, changes: Sequence[TensorChange]) -> I
         yield Answer.UNKNOWN, f"its weights are {dtypes}: what runs it must know their scales"
     sides = {side.inspection.leading.format for side in (old, new) if side.inspection.leading}
     if not sides or not any(change.old and change.new for change in model):
-        if sides and sides <= BARE and any(change.old for change in model) and any(change.new for change in model):
+        if sides and sides <= BARE and any(change.old for change in model):
             yield Answer.NO, "code that loads the old one finds none of its tensors"
         return
     if not sides <= BARE:

@@ -22,6 +22,9 @@ SURVIVE = 0.9
 """Share of the paired elements that are equal from which another format is a conversion: converters fold some tensors
 together and lay others out anew."""
 
+FOLDING = frozenset({"onnx", "tflite", "tensorflow-savedmodel", "coreml", "openvino", "torchscript", "torch-export"})
+"""Formats of graphs, whose converters fold tensors together. Between others every tensor is kept as it is."""
+
 CAST = 1.5
 """How much more than the cast alone explains a difference may be and still be that cast: rounding of ties, flushed
 denormals. A fine-tune kept in a narrower dtype differs by a multiple."""
@@ -148,21 +151,23 @@ def _by_elements(old: Compared, new: Compared, weights: Weights, items: Sequence
         return Kinship.RETRAINED
     if weights.shared < MOSTLY:
         return Kinship.OTHER_ARCHITECTURE
-    if old.side().format != new.side().format:
-        if elements(weights.equal) >= SURVIVE * max(elements([*weights.pairs, *alone]) for alone in _alone(weights)):
+    formats = {old.side().format, new.side().format}
+    if len(formats) > 1:
+        if formats & FOLDING and not any(one.nonfinite_appeared for one in weights.pairs) and _survives(weights):
             return Kinship.SAME_WEIGHTS
         if weights.foreign >= MOSTLY:
             return Kinship.OTHER_ARCHITECTURE
-        if elements(weights.equal) >= SURVIVE * elements(weights.pairs):
-            return Kinship.SAME_WEIGHTS
     classical = {old.side().framework, new.side().framework} & CLASSICAL
     if weights.near >= MOSTLY and not classical:
         return Kinship.ADAPTER if is_low_rank(weights) else Kinship.FINE_TUNE
     return Kinship.RETRAINED if weights.foreign < FOREIGN else Kinship.OTHER_ARCHITECTURE
 
 
-def _alone(weights: Weights) -> tuple[tuple[TensorChange, ...], ...]:
-    return weights.added, weights.removed
+def _survives(weights: Weights) -> bool:
+    """Whether what is equal is nearly the whole model, or nearly all of what has a counterpart in a like one."""
+    same = elements(weights.equal)
+    whole = max(elements([*weights.pairs, *weights.added]), elements([*weights.pairs, *weights.removed]))
+    return same >= SURVIVE * whole or (weights.foreign < MOSTLY and same >= SURVIVE * elements(weights.pairs))
 
 
 def is_recast(weights: Weights) -> bool:

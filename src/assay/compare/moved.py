@@ -56,6 +56,10 @@ def _sentence(clauses: Iterable[str]) -> str:
 
 
 def _all_equal(weights: Weights) -> str:
+    if len(weights.equal) < len(weights.pairs):
+        equal, whole = len(_equal(weights)), len(weights.together)
+        verb = "is" if equal == 1 else "are"
+        return _sentence([f"{equal:,} of {whole:,} tensors with a counterpart {verb} equal", *_renamed(weights)])
     other = [one for one in weights.constants if one.state is not State.EQUAL]
     count = len(weights.pairs) if other else len(weights.pairs) + len(weights.constants)
     what = "tensor of weights" if other else "tensor"

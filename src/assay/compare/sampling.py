@@ -139,6 +139,8 @@ def _unit(values: Floats) -> Floats:
 
 
 def _distance(a: Floats, b: Floats) -> float:
+    if a.shape != b.shape:  # complex numbers beside plain ones
+        return 2.0
     with np.errstate(all="ignore"):
         good = np.isfinite(a) & np.isfinite(b)
         x, y = a[good], b[good]

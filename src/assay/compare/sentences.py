@@ -180,7 +180,7 @@ def _same(was: str, before: Side, after: Side, items: Sequence[Item], tensors: T
         return f"The same model as {was}: only its file has another name."
     words = [_ABOUT.get(area, area.value) for area in noted]
     words = (["the names of its tensors"] if renamed else []) + words or ["the way it is packed"]
-    verb = "differ" if len(words) > 1 or renamed or noted == [Area.FILES] else "differs"
+    verb = "differ" if len(words) > 1 or words[0].endswith("s") or words[0] == _ABOUT[Area.FILES] else "differs"
     return f"The same model as {was}: only {listing(words, 4)} {verb}, nothing that can change what it computes."
 
 

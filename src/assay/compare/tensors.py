@@ -110,6 +110,9 @@ class _Comparing:
             return replace(change, state=State.EQUAL)
         if not (old.comparable and new.comparable):
             return _compared_as_bytes(change, old, new)
+        if ("complex" in old.spec.dtype) is not ("complex" in new.spec.dtype):
+            reason = "complex numbers and plain ones cannot be compared"
+            return replace(change, state=State.UNREADABLE, reason=reason)
         self._jobs[at] = Job(old, new, pair.arrangement, recast=old.spec.dtype != new.spec.dtype)
         return change
 
