@@ -147,13 +147,21 @@ def test_weights_that_were_set_to_zero_are_no_fine_tune() -> None:
     assert summary(OLD, NEW, (*moved(5, state=State.EQUAL), blank)).startswith("Partly replaced: 5 of 6 tensors")
 
 
-def test_single_elements_that_differ_are_no_fine_tune() -> None:
-    changes = (
-        *moved(5, state=State.EQUAL),
-        change("encoder.layer.9.weight", State.CHANGED, 0.01, changed_fraction=1 / 640, shape=(20, 32)),
-    )
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "A copy of 1/model in which 1 weight of 1 tensor differs:"), (3, "3 weights of 1 tensor differ:"), (32, "Fine-tune of")],
+    ids=["one", "three", "a-row"],
+)  # fmt: skip
+def test_single_elements_that_differ_are_no_fine_tune(count: int, words: str) -> None:
+    few = change("encoder.layer.9.weight", State.CHANGED, 0.01, changed_fraction=count / 640, shape=(20, 32))
 
-    assert summary(OLD, NEW, changes).startswith("A copy of 1/model in which 1 weight of 1 tensor differs:")
+    assert words in summary(OLD, NEW, (*moved(5, state=State.EQUAL), few))
+
+
+def test_a_bias_of_two_that_was_trained_on_is_a_fine_tune() -> None:
+    bias = change("head.bias", State.CHANGED, 0.01, shape=(2,))
+
+    assert summary(OLD, NEW, (*moved(5, state=State.EQUAL), bias)).startswith("Fine-tune of 1/model")
 
 
 def test_the_sentence_counts_the_tensors_that_the_table_counts() -> None:

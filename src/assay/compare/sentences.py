@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from assay.compare.boosted import GOES_ON, Regrown, regrown
 from assay.compare.dropin import TENSOR_RULE, missing
 from assay.compare.items import CALLED, RENAMED
-from assay.compare.kinship import CLASSICAL, FOREIGN, adapts, same_purpose
+from assay.compare.kinship import CLASSICAL, FOREIGN, MOSTLY, adapts, same_purpose
 from assay.compare.moved import broken_sentence, weights_sentence
 from assay.compare.others import also, measured, remarks
 from assay.compare.renamed import NAMES, ORDER
@@ -24,8 +24,8 @@ from assay.spec.finding import Finding
 
 MOST = 6
 _REASONS = 2
-SINGLE = 0.01
-"""Share of a tensor's elements below which they were changed one by one and not trained."""
+HANDFUL = 8
+"""Weights up to which they were changed one by one: training moves at least a row."""
 FAR = 0.4
 """Typical relative distance beyond which "fine-tune" would say too much."""
 
@@ -144,16 +144,21 @@ def _fine_tune(was: str, weights: Weights, same: str) -> str:
 
 
 def _edited(weights: Weights) -> bool:
-    """Whether only single elements of few tensors differ."""
-    fractions = [one.numbers.changed_fraction for one in weights.moved if one.numbers]
+    """Whether a handful of single elements differ, fewer than one row of a matrix that was trained on would be."""
     alone = not (weights.added or weights.removed or weights.unknown)
-    return alone and bool(fractions) and max(fractions) < SINGLE and len(fractions) * 2 < len(weights.pairs)
+    partly = all(one.numbers is not None and one.numbers.changed_fraction < MOSTLY for one in weights.moved)
+    return alone and partly and 0 < _singles(weights) <= HANDFUL and 2 * len(weights.moved) < len(weights.pairs)
+
+
+def _singles(weights: Weights) -> int:
+    """How many elements of the moved tensors differ."""
+    sizes = ((one.numbers, math.prod(one.new.shape)) for one in weights.moved if one.new)
+    return sum(max(1, round(numbers.changed_fraction * size)) for numbers, size in sizes if numbers)
 
 
 def _single(weights: Weights) -> str:
     """How many elements differ, and in how many tensors."""
-    sizes = ((one, math.prod(one.new.shape)) for one in weights.moved if one.new)
-    count = sum(max(1, round(one.numbers.changed_fraction * size)) for one, size in sizes if one.numbers)
+    count = _singles(weights)
     verb = "differs" if count == 1 else "differ"
     return f"{plural(count, 'weight')} of {plural(len(weights.moved), 'tensor')} {verb}"
 
