@@ -15,7 +15,6 @@ import pytest
 
 import assay
 from assay.cli import bisect as command_line
-from assay.cli.main import invoke
 from assay.errors import InvalidInput, NotFound
 from assay.service.bisect import Outcome
 from assay.settings import Settings
@@ -48,18 +47,6 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(command_line, "diff", diff)
     monkeypatch.setattr("assay.api.bisecting.diff", diff)
     return seen
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)``: exit status, standard output, standard error."""
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from model_files import safetensors
 
-from assay.cli.main import invoke
 from assay.settings import Settings
 from assay.spec.digest import Digest
 from assay.spec.reference import Reference
@@ -36,18 +35,6 @@ def model(tmp_path: Path) -> Path:
     (tmp_path / "model/config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     (tmp_path / "model/weights.bin").write_bytes(safetensors(weight=("U8", [2560], bytes(range(256)) * 10)))
     return tmp_path / "model"
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)``: exit status, standard output, standard error."""
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 def ok(outcome: tuple[int, str, str]) -> str:

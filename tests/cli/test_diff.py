@@ -15,7 +15,6 @@ import pytest
 from model_files import safetensors
 
 import assay
-from assay.cli.main import invoke
 from assay.errors import NotFound
 from assay.pages.html import BEGINNING
 from assay.spec.changes import Area, Kinship, State
@@ -57,17 +56,6 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "old", weights())
     return weights()
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    def do(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke(list(arguments))
-        said = capfd.readouterr()
-        return status, said.out, said.err
-
-    return do
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from assay.cli.main import invoke
-
 TEXT, NUMBER, LIST = ({"type": kind} for kind in ("string", "integer", "array"))
 
 
@@ -29,24 +27,17 @@ FILE = exactly(path=TEXT, bytes=NUMBER, shared_with=LIST)
 ONE = exactly(**VERSION["properties"], files={"type": "array", "items": FILE})
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)`` in a home with two models that share a large file."""
+@pytest.fixture(autouse=True)
+def two_models(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home with two models that share a large file."""
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ASSAY_ACTOR", "tester")
     monkeypatch.chdir(tmp_path)
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
     (tmp_path / "model").mkdir()
     (tmp_path / "model/large.txt").write_text("x" * 100_000)
     for number, name in enumerate(("team/a", "team/a", "b"), 1):
         (tmp_path / "model/small.txt").write_text(f"{number}" * 30_000)
-        assert do("push", "./model", name)[0] == 0
-    return do
+        assert run("push", "./model", name)[0] == 0
 
 
 def answer(outcome: tuple[int, str, str], schema: dict) -> dict:

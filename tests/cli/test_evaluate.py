@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import assay
-from assay.cli.main import invoke
 from assay.errors import InvalidInput
 
 DIGEST = "sha256:" + "0" * 64
@@ -26,18 +25,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ASSAY_ACTOR", "tester")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)``: exit status, standard output, standard error."""
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from assay.cli.main import invoke
-
 TEXT, NUMBER, FLAG, LIST = ({"type": kind} for kind in ("string", "integer", "boolean", "array"))
 MAYBE = {"type": ["string", "null"]}
 DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
@@ -57,16 +55,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 @pytest.fixture

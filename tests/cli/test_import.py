@@ -11,7 +11,6 @@ import pytest
 from model_files import safetensors
 
 import assay
-from assay.cli.main import invoke
 
 FIELDS = {
     "model", "version", "reference", "digest", "new", "known", "aliases", "aliases_kept", "checksums", "error",
@@ -29,19 +28,12 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = invoke([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def test_a_folder_of_checkpoints_becomes_versions_in_one_command(checkpoints: Path, capsys) -> None:
-    status, out, err = call(capsys, "import", checkpoints)
+def test_a_folder_of_checkpoints_becomes_versions_in_one_command(checkpoints: Path, run) -> None:
+    status, out, err = run("import", checkpoints)
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == ["runs-of-may:1", "runs-of-may:2"]
     assert "2 new versions of 1 model" in err
-    status, out, err = call(capsys, "import", checkpoints, "--json")
+    status, out, err = run("import", checkpoints, "--json")
     rows = json.loads(out)["versions"]
     assert status == 0
     assert [set(row) for row in rows] == [FIELDS, FIELDS]
@@ -51,14 +43,14 @@ def test_a_folder_of_checkpoints_becomes_versions_in_one_command(checkpoints: Pa
     ]
 
 
-def test_a_name_or_a_prefix_may_be_given(checkpoints: Path, capsys) -> None:
-    assert call(capsys, "import", checkpoints, "team/net")[1].startswith("team/net:1 ")
-    assert call(capsys, "import", checkpoints, "--prefix", "x/")[1].startswith("x/runs-of-may:1 ")
-    assert call(capsys, "import", checkpoints, "a", "--prefix", "x/")[0] == 64
+def test_a_name_or_a_prefix_may_be_given(checkpoints: Path, run) -> None:
+    assert run("import", checkpoints, "team/net")[1].startswith("team/net:1 ")
+    assert run("import", checkpoints, "--prefix", "x/")[1].startswith("x/runs-of-may:1 ")
+    assert run("import", checkpoints, "a", "--prefix", "x/")[0] == 64
 
 
-def test_a_dry_run_says_what_there_is_and_makes_nothing(checkpoints: Path, capsys, tmp_path: Path) -> None:
-    status, out, _ = call(capsys, "import", checkpoints, "--dry-run", "--json")
+def test_a_dry_run_says_what_there_is_and_makes_nothing(checkpoints: Path, run, tmp_path: Path) -> None:
+    status, out, _ = run("import", checkpoints, "--dry-run", "--json")
     assert status == 0
     body = json.loads(out)
     assert body["system"] == "folder"
@@ -67,43 +59,43 @@ def test_a_dry_run_says_what_there_is_and_makes_nothing(checkpoints: Path, capsy
     assert not (tmp_path / "home").exists()
 
 
-def test_what_is_not_there_or_not_understood_ends_with_an_error(checkpoints: Path, capsys, tmp_path: Path) -> None:
+def test_what_is_not_there_or_not_understood_ends_with_an_error(checkpoints: Path, run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for source, code in (
         (tmp_path / "missing", "import-source-missing"),
         (tmp_path / "file", "unknown-source"),
         ("sqlite:///missing.db", "import-source-missing"),
     ):
-        status, out, _ = call(capsys, "import", source, "--json")
+        status, out, _ = run("import", source, "--json")
         assert (status, json.loads(out)["error"]["code"]) == (2, code)
-    status, out, _ = call(capsys, "import", checkpoints, "--model", "other", "--json")
+    status, out, _ = run("import", checkpoints, "--model", "other", "--json")
     assert json.loads(out)["error"]["code"] == "import-model-missing"
 
 
-def test_what_could_not_be_imported_is_named_and_the_answer_is_no(checkpoints: Path, capsys) -> None:
+def test_what_could_not_be_imported_is_named_and_the_answer_is_no(checkpoints: Path, run) -> None:
     (checkpoints / "step-11").mkdir()
-    status, out, err = call(capsys, "import", checkpoints)
+    status, out, err = run("import", checkpoints)
     assert status == 1
     assert len(out.splitlines()) == 2
     assert "not imported: Runs of May step-11" in err
 
 
-def test_a_dry_run_says_what_models_would_be_called(checkpoints: Path, capsys) -> None:
+def test_a_dry_run_says_what_models_would_be_called(checkpoints: Path, run) -> None:
     def names(*options: str) -> list[str]:
-        _, out, _ = call(capsys, "import", checkpoints, *options, "--dry-run", "--json")
+        _, out, _ = run("import", checkpoints, *options, "--dry-run", "--json")
         return [row["name"] for row in json.loads(out)["versions"]]
 
     assert names() == ["runs-of-may"] * 2
     assert names("--prefix", "team/") == ["team/runs-of-may"] * 2
-    assert call(capsys, "import", checkpoints, "net", "--dry-run")[0] == 0
+    assert run("import", checkpoints, "net", "--dry-run")[0] == 0
     assert names("net") == ["net"] * 2
 
 
-def test_importing_from_another_folder_finds_what_was_brought(checkpoints: Path, capsys, monkeypatch) -> None:
+def test_importing_from_another_folder_finds_what_was_brought(checkpoints: Path, run, monkeypatch) -> None:
     monkeypatch.chdir(checkpoints)
-    assert call(capsys, "import", ".", "net")[0] == 0
+    assert run("import", ".", "net")[0] == 0
     monkeypatch.chdir(checkpoints.parent)
-    _, out, _ = call(capsys, "import", checkpoints.name, "net", "--json")
+    _, out, _ = run("import", checkpoints.name, "net", "--json")
     assert [row["known"] for row in json.loads(out)["versions"]] == [True, True]
 
 
@@ -123,33 +115,33 @@ def database(checkpoints: Path, tmp_path: Path) -> Path:
     return tmp_path / "mlflow.db"
 
 
-def test_folders_that_hold_the_files_of_an_mlflow_registry_are_named(database: Path, checkpoints: Path, capsys) -> None:
-    status, _, err = call(capsys, "import", database)
+def test_folders_that_hold_the_files_of_an_mlflow_registry_are_named(database: Path, checkpoints: Path, run) -> None:
+    status, _, err = run("import", database)
     assert status == 1
     assert "hint: --artifacts FOLDER" in err
     assert "--artifacts LOCATION=FOLDER" in err
-    status, out, _ = call(capsys, "import", database, "--artifacts", checkpoints, "--json")
+    status, out, _ = run("import", database, "--artifacts", checkpoints, "--json")
     assert [bool(row["reference"]) for row in json.loads(out)["versions"]] == [True, False]
     bucket = f"s3://bucket/x={checkpoints}"
-    status, out, _ = call(capsys, "import", database, "--artifacts", checkpoints, "--artifacts", bucket, "--json")
+    status, out, _ = run("import", database, "--artifacts", checkpoints, "--artifacts", bucket, "--json")
     assert (status, [row["reference"] for row in json.loads(out)["versions"]]) == (0, ["net:1", "net:2"])
     found = list(assay.import_from(database, "again", artifacts={"s3://bucket/x": checkpoints}))
     assert [imported.label for imported in found if imported.version] == ["2"]
 
 
-def test_an_option_that_does_not_go_with_the_source_is_refused(checkpoints: Path, capsys) -> None:
+def test_an_option_that_does_not_go_with_the_source_is_refused(checkpoints: Path, run) -> None:
     for options in (("--artifacts", checkpoints), ("--commits",)):
-        status, out, _ = call(capsys, "import", checkpoints, *options, "--json")
+        status, out, _ = run("import", checkpoints, *options, "--json")
         assert (status, json.loads(out)["error"]["code"]) == (2, "import-option")
-    status, out, _ = call(capsys, "import", "http://127.0.0.1:1", "--artifacts", "s3://bucket=missing", "--json")
+    status, out, _ = run("import", "http://127.0.0.1:1", "--artifacts", "s3://bucket=missing", "--json")
     assert (status, json.loads(out)["error"]["code"]) == (2, "import-source-missing")
 
 
-def test_a_folder_that_may_not_be_read_is_told(checkpoints: Path, capsys, monkeypatch) -> None:
+def test_a_folder_that_may_not_be_read_is_told(checkpoints: Path, run, monkeypatch) -> None:
     def refused(self: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "is_file", refused)
-        status, out, _ = call(capsys, "import", checkpoints, "--json")
+        status, out, _ = run("import", checkpoints, "--json")
     assert (status, json.loads(out)["error"]["code"]) == (2, "unreadable")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from model_files import safetensors
 
 import assay
-from assay.cli.main import invoke
 from assay.pages.mermaid import escaped, mermaid
 from assay.settings import Settings
 from assay.spec.lineage import Lineage, Node
@@ -70,18 +69,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ASSAY_ACTOR", "tester")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)``: exit status, standard output, standard error."""
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 from model_files import safetensors
 
 import assay
-from assay.cli.main import invoke, main
+from assay.cli.main import main
 from assay.errors import Refused
 
 TEXT, NUMBER, FLAG, LIST = ({"type": kind} for kind in ("string", "integer", "boolean", "array"))
@@ -59,18 +59,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ASSAY_ACTOR", "ada")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    """``run(*arguments)``: exit status, standard output, standard error."""
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return do
 
 
 @pytest.fixture

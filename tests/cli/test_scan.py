@@ -15,8 +15,6 @@ import yaml
 from doc_blocks import ROOT
 from model_files import safetensors
 
-from assay.cli.main import invoke
-
 SAFE = safetensors(weight=("F32", [2, 3], struct.pack("<6f", *range(6))))
 UNSAFE = b'{"model_type": "x", "architectures": ["X"], "auto_map": {"AutoModel": "modeling_x.X"}}'
 
@@ -33,17 +31,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "unsafe/modeling_x.py").write_text("class X: pass\n")
     (tmp_path / "unsafe/model.safetensors").write_bytes(SAFE)
     return tmp_path
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):
-    def do(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke(list(arguments))
-        said = capfd.readouterr()
-        return status, said.out, said.err
-
-    return do
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ def test_retrained_weights_are_said_not_to_continue_the_old_ones() -> None:
 
 
 def test_weights_far_from_their_base_are_not_called_a_fine_tune_outright() -> None:
-    assert "Looks trained on from 1/model" in summary(OLD, NEW, moved(relative=0.7))
+    assert "Looks like further training of 1/model" in summary(OLD, NEW, moved(relative=0.7))
 
 
 def test_weights_that_became_nan_are_said_before_how_far_the_others_moved() -> None:

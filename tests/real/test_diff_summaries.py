@@ -111,7 +111,7 @@ PAIRS = [
         ("lpips==0.1.4", "lpips/weights/v0.0/alex.pth", "18720f55913d"),
         ("lpips==0.1.4", "lpips/weights/v0.1/alex.pth", "df73285e35b2"),
         "fine-tune", 1, "yes",
-        ("Looks trained on from v0.0/alex.pth", "All 5 shared tensors moved, typically by 71 %"),
+        ("Looks like further training of v0.0/alex.pth", "All 5 shared tensors moved, typically by 71 %"),
     ),
     Pair(
         "profanity-refit",

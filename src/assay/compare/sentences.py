@@ -140,7 +140,7 @@ def _fine_tune(was: str, weights: Weights, same: str) -> str:
         heads = heads or _resized_head(weights)
         return f"Fine-tune of {was}{' with another head' if heads else ''}{same}."
     told = f"its weights moved far and still resemble the old ones (correlation {weights.correlation:.2f})"
-    return f"Looks trained on from {was}{same}; {told}."
+    return f"Looks like further training of {was}{same}; {told}."
 
 
 def _edited(weights: Weights) -> bool:
