@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assay.errors import InvalidInput
 from assay.spec.digest import Digest
-from assay.spec.evaluation import evaluation, lower_is_better, measured, read_evaluation
+from assay.spec.evaluation import evaluation, lower_is_better, measured, read_evaluation, said_at
 from assay.spec.statement import Statement
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -136,3 +136,10 @@ def test_less_of_a_loss_an_error_or_a_latency_is_better(metric: str) -> None:
 def test_more_of_anything_else_is_better_unless_a_person_says_otherwise(metric: str) -> None:
     assert not lower_is_better(metric)
     assert lower_is_better(metric, [metric])
+
+
+def test_what_was_said_within_the_second_that_a_statement_states_keeps_its_order() -> None:
+    second = datetime(2026, 11, 1, 12, 0, 5, tzinfo=UTC)
+    said = [second.replace(microsecond=part).isoformat() for part in (0, 1, 999_999)]
+    assert [said_at(text, second).isoformat() for text in said] == said
+    assert said_at("2026-11-01T12:00:06+00:00", second) == second

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from assay.errors import InvalidInput
 from assay.spec.digest import Digest
@@ -229,7 +229,12 @@ def said_at(value: Json, known: datetime) -> datetime:
     """
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else known
-        return min(found.astimezone(UTC), known) if found.tzinfo is not None else known
+        if found.tzinfo is None:
+            return known
+        # A time in whole seconds was cut down to them: what was said within that second was not said later.
+        rest = timedelta(seconds=1, microseconds=-1) if known.microsecond == 0 else timedelta()
+        found = found.astimezone(UTC)
+        return found if found <= known + rest else known
     except (ValueError, OverflowError):
         return known
 
