@@ -199,26 +199,17 @@ def _library(before: Side, after: Side, items: Sequence[Item]) -> str:
     if before.framework == after.framework and before.framework_version and after.framework_version:
         one, other = before.framework_version, after.framework_version
         if one != other:
-            word = (
-                "a newer"
-                if _release(other) > _release(one)
-                else "an older"
-                if _release(other) < _release(one)
-                else "another"
-            )
-            return f"{word} library ({brief(after.framework)} {brief(one)} → {brief(other)})"
+            return _moved_on(after.framework or "", one, other)
     for item in items:
         if item.area is Area.DEPENDENCIES and item.effect is Effect.NOTE and isinstance(item.new, str) and item.old:
-            one, other = str(item.old), item.new
-            word = (
-                "a newer"
-                if _release(other) > _release(one)
-                else "an older"
-                if _release(other) < _release(one)
-                else "another"
-            )
-            return f"{word} library ({brief(item.path)} {brief(one)} → {brief(other)})"
+            return _moved_on(item.path, str(item.old), item.new)
     return ""
+
+
+def _moved_on(library: str, one: str, other: str) -> str:
+    before, after = _release(one), _release(other)
+    word = "a newer" if after > before else "an older" if after < before else "another"
+    return f"{word} library ({brief(library)} {brief(one)} → {brief(other)})"
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ Every blob is hashed on the way; a blob that is already there, with the right si
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from assay.errors import IntegrityError, InvalidInput, NotFound, StorageError
@@ -135,17 +135,8 @@ def copy_in(
         _copy_artifact(blobs, registry.blobs, manifest, totals, progress)
     finally:
         progress.finish()
-    statements = 0
-    for referrer in index.referrers(manifest.digest):
-        statement = read_manifest(blobs, referrer.digest)
-        _copy_artifact(blobs, registry.blobs, statement, totals, SILENT)
-        statements += registry.catalog.add_referrer(
-            manifest.digest,
-            statement.digest,
-            statement.artifact_type,
-            size=len(statement.data),
-            actor=registry.actor,
-        )
+    told = (read_manifest(blobs, referrer.digest) for referrer in index.referrers(manifest.digest))
+    statements = _take_in(blobs, registry, manifest, ((said, said.artifact_type) for said in told), totals)
     version, _ = registry.catalog.add_version(
         name, manifest.digest, size=manifest.size, entries=len(entries), actor=registry.actor
     )
@@ -194,21 +185,12 @@ def bring(source: Registry, version: Version, target: Registry, name: str, *, pr
     manifest = source.manifest(version)
     source.check_present(version, manifest.entries())
     totals = _Totals(f"assay verify {version.reference} says what is damaged and what can be done")
-    statements = 0
+    told = ((read_manifest(source.blobs, one.manifest), one.artifact_type) for one in source.referrers(manifest.digest))
     progress.start(f"copying {version.reference}", manifest.size)
     try:
         with target.blobs.hold():
             _copy_artifact(source.blobs, target.blobs, manifest, totals, progress)
-            for referrer in source.referrers(manifest.digest):
-                statement = read_manifest(source.blobs, referrer.manifest)
-                _copy_artifact(source.blobs, target.blobs, statement, totals, SILENT)
-                statements += target.catalog.add_referrer(
-                    manifest.digest,
-                    statement.digest,
-                    referrer.artifact_type,
-                    size=len(statement.data),
-                    actor=target.actor,
-                )
+            statements = _take_in(source.blobs, target, manifest, told, totals)
             placed, new = target.catalog.add_version(
                 name, manifest.digest, size=version.size, entries=version.entries, actor=target.actor
             )
@@ -287,6 +269,19 @@ def _copy_artifact(
         totals.moved += descriptor.size
     if target.renew(manifest.digest) != len(manifest.data):
         target.add(manifest.data)
+
+
+def _take_in(
+    blobs: BlobReader, target: Registry, subject: Manifest, statements: Iterable[tuple[Manifest, str]], totals: _Totals
+) -> int:
+    """Copy statements about an artifact, each with its type, and attach them; how many were not there before."""
+    taken = 0
+    for statement, artifact_type in statements:
+        _copy_artifact(blobs, target.blobs, statement, totals, SILENT)
+        taken += target.catalog.add_referrer(
+            subject.digest, statement.digest, artifact_type, size=len(statement.data), actor=target.actor
+        )
+    return taken
 
 
 def _needed(manifest: Manifest) -> Iterator[Descriptor]:
