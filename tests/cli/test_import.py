@@ -145,3 +145,14 @@ def test_a_folder_that_may_not_be_read_is_told(checkpoints: Path, run, monkeypat
         patch.setattr(Path, "is_file", refused)
         status, out, _ = run("import", checkpoints, "--json")
     assert (status, json.loads(out)["error"]["code"]) == (2, "unreadable")
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "sqlite:///nowhere.db", "http://127.0.0.1:9"])
+def test_a_source_that_is_not_there_makes_no_registry(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source
+) -> None:
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "new"))
+    assert run("import", source)[0] == 2
+    with pytest.raises(assay.AssayError):
+        assay.import_from(source)
+    assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ from assay.api.given import PathLike, warn
 from assay.service.importing import Imported, Plan, run_import
 from assay.settings import read_settings
 from assay.wiring.auditing import guard_of
-from assay.wiring.importing import Chosen, importer_of
+from assay.wiring.importing import Begun, Chosen, importer_of
 from assay.wiring.places import open_registry
 
 
@@ -52,9 +52,9 @@ def import_from(
     """
     settings = read_settings(home=home, policy=policy)
     guard = guard_of(settings, warn=warn)
-    registry = open_registry(settings, create=True)
     wanted = (models,) if isinstance(models, str) else tuple(models)
     plan = Plan(name=name, prefix=prefix, aliases=aliases)
     folders = {location: Path(folder) for location, folder in (artifacts or {}).items()}
     importer = importer_of(str(source), kind=kind, commits=commits, artifacts=folders)
-    return run_import(registry, Chosen(importer, wanted), guard=guard, plan=plan)
+    begun = Begun(Chosen(importer, wanted))
+    return run_import(open_registry(settings, create=True), begun, guard=guard, plan=plan)

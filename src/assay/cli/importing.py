@@ -13,7 +13,7 @@ from assay.errors import InvalidInput
 from assay.service.importing import Imported, Plan, run_import
 from assay.spec.json import Json
 from assay.wiring.auditing import guard_of
-from assay.wiring.importing import KINDS, Chosen, folders_of, importer_of
+from assay.wiring.importing import KINDS, Begun, Chosen, folders_of, importer_of
 
 NOT_ALL = 1
 """Exit status when something was not imported."""
@@ -66,9 +66,10 @@ def import_command(
         _tell_offered(importer, plan, as_json=as_json)
         return
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
+    begun = Begun(importer)
     registry = registry_of(context, create=True)
     done: list[Imported] = []
-    for imported in run_import(registry, importer, guard=guard, plan=plan, progress=Bar()):
+    for imported in run_import(registry, begun, guard=guard, plan=plan, progress=Bar()):
         done.append(imported)
         if not as_json:
             _tell(imported)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from assay.errors import InvalidInput, NotFound
@@ -68,6 +69,27 @@ class Chosen:
                 code="import-model-missing",
                 hint=f"it has {', '.join(sorted(seen)[:10]) or 'none'}",
             )
+
+
+class Begun:
+    """An importer that was read up to its first version: what is not there is told before a registry is made for it.
+
+    Args:
+        importer: the other one.
+
+    Raises:
+        As its ``offered``.
+    """
+
+    def __init__(self, importer: Importer) -> None:
+        self.system = importer.system
+        self.place = importer.place
+        rows = importer.offered()
+        self._rows = chain(list(islice(rows, 1)), rows)
+
+    def offered(self) -> Iterator[Offered | Unreadable]:
+        """What the other one offers; once."""
+        return self._rows
 
 
 def importer_of(
