@@ -9,8 +9,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from assay.cli.render import plain_table
+from assay.spec.statement import kind_of
 
 _STYLES = {"passed": "green", "failed": "red", "missing": "yellow", "overridden": "yellow"}
+
 _UNDOCUMENTED = (KeyError, TypeError, ValueError, AttributeError)
 """What reading evidence of another form raises."""
 
@@ -50,7 +52,8 @@ def _happened(event: Mapping[str, Any]) -> str:
         case "purged":
             return f"{digest} purged{reason}"
         case "statement-added":
-            return f"{_statement(str(data.get('artifactType', '')))} attached, {digest}"
+            said = kind_of(str(data.get("artifactType", ""))) or "statement"
+            return f"{said} attached, {digest}"
     if "number" in data:
         return f"version {data['number']} {kind.removeprefix('version-')}{reason}"
     return f"{kind.replace('-', ' ')} {digest}"
@@ -72,11 +75,3 @@ def _moved(data: Mapping[str, Any], reason: str) -> str:
     except _UNDOCUMENTED:
         said += "\n  evidence not in the form that is documented; --json shows it"
     return said
-
-
-def _statement(artifact_type: str) -> str:
-    """A statement's kind in a word, where it is one of ours."""
-    prefix, suffix = "application/vnd.assay.statement.", ".v1+json"
-    if artifact_type.startswith(prefix) and artifact_type.endswith(suffix):
-        return artifact_type[len(prefix) : -len(suffix)]
-    return "statement"

@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from assay.errors import AssayError, InvalidInput
 from assay.ports.progress import SILENT, Progress
@@ -22,7 +21,7 @@ from assay.spec.json import Json
 from assay.spec.lineage import Condition, Edge, Relation, Source
 from assay.spec.records import EventKind, Referrer, Version
 from assay.spec.reference import Reference, is_path
-from assay.spec.statement import Statement
+from assay.spec.statement import artifact_type_of
 
 _HUB = re.compile(
     r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)(?P<name>[^/?#]+/[^/?#@]+).*", re.IGNORECASE
@@ -30,7 +29,7 @@ _HUB = re.compile(
 _ONE_BY_ONE = 50
 """Artifacts whose versions are asked for one by one."""
 _WRITTEN = re.compile(r"https?://", re.IGNORECASE)
-_TYPES = {Statement(Digest.of(b""), kind, {}, datetime.now(UTC)).artifact_type: kind for kind in KINDS}
+_TYPES = {artifact_type_of(kind): kind for kind in KINDS}
 
 
 class Ancestry:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from assay.errors import AssayError, InvalidInput
 from assay.service.browse import aliases_of, stamp, version_json, versions_of
 from assay.service.registry import Registry
-from assay.spec.digest import Digest
 from assay.spec.evaluation import (
     KIND,
     PUSHED,
@@ -22,10 +21,9 @@ from assay.spec.evaluation import (
 )
 from assay.spec.json import Json
 from assay.spec.records import Referrer, Version
-from assay.spec.statement import Statement
+from assay.spec.statement import Statement, artifact_type_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TYPES = frozenset(Statement(Digest.of(b""), kind, {}, _EPOCH).artifact_type for kind in (KIND, PUSHED))
+_TYPES = frozenset(map(artifact_type_of, (KIND, PUSHED)))
 """Artifact types of the statements that hold metrics: no other is read for them."""
 
 

@@ -27,10 +27,10 @@ from assay.spec.json import Json, canonical
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
 from assay.spec.reference import check_alias, check_name
-from assay.spec.statement import Statement
+from assay.spec.statement import Statement, artifact_type_of
 
 _CHUNK = 1 << 20
-_ORIGIN = Statement(Digest.of(b""), "origin", {}, datetime.now(UTC)).artifact_type
+_ORIGIN = artifact_type_of("origin")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.manifest import Manifest
 from assay.spec.records import EventKind, Version
+from assay.spec.statement import kind_of
 from assay.streams.copying import digest_source
 
 THREADS = min(4, os.cpu_count() or 1)
@@ -146,7 +147,7 @@ def _wanted(registry: Registry, version: Version) -> Iterator[tuple[str, Digest,
     for entry in manifest.entries():
         yield (entry.path, entry.digest, entry.size)
     for referrer in registry.referrers(version.manifest):
-        kind = referrer.artifact_type.removeprefix("application/vnd.assay.statement.").removesuffix(".v1+json")
+        kind = kind_of(referrer.artifact_type) or referrer.artifact_type
         yield (f"statement {kind}", referrer.manifest, referrer.size)
         document = _document(registry, referrer.manifest)
         if document is not None:

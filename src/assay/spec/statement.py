@@ -26,6 +26,7 @@ PREDICATE_TYPE_KEY = "in-toto.io/predicate-type"
 CREATED_KEY = "org.opencontainers.image.created"
 _PREDICATE_BASE = "https://assay.dev/statement"
 _ARTIFACT_BASE = "application/vnd.assay.statement"
+_VERSION = ".v1+json"
 
 KINDS = (
     "description",
@@ -44,6 +45,25 @@ KINDS = (
     "origin",
 )
 """Kinds of statement that Assay itself writes; append-only."""
+
+
+def artifact_type_of(kind: str) -> str:
+    """The media type that registries filter referrers by, of a kind of statement.
+
+    >>> artifact_type_of("metrics"), artifact_type_of("https://example.org/of-others")
+    ('application/vnd.assay.statement.metrics.v1+json', 'application/vnd.in-toto+json')
+    """
+    return f"{_ARTIFACT_BASE}.{kind}{_VERSION}" if kind in KINDS else LAYER_TYPE
+
+
+def kind_of(artifact_type: str) -> str | None:
+    """The kind of statement that a media type stands for; None where it is none of ours.
+
+    >>> kind_of("application/vnd.assay.statement.metrics.v1+json"), kind_of("application/vnd.in-toto+json")
+    ('metrics', None)
+    """
+    named = artifact_type.startswith(f"{_ARTIFACT_BASE}.") and artifact_type.endswith(_VERSION)
+    return artifact_type[len(_ARTIFACT_BASE) + 1 : -len(_VERSION)] if named else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +90,7 @@ class Statement:
     @property
     def artifact_type(self) -> str:
         """The media type that registries filter referrers by."""
-        return f"{_ARTIFACT_BASE}.{self.kind}.v1+json" if self.kind in KINDS else LAYER_TYPE
+        return artifact_type_of(self.kind)
 
     def document(self) -> bytes:
         """The in-toto statement's canonical bytes."""
