@@ -147,7 +147,7 @@ def pull(
     version = registry.resolve(parsed)
     target = Path(parsed.name.rpartition("/")[2]) if folder is None else local_path(folder, "DEST")
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
-    admit(registry, version, guard, Gate.PULL, memory=Path(registry.place) / AUDITS, required=require_audit)
+    admit(registry, version, guard, Gate.PULL, memory=registry.state / AUDITS, required=require_audit)
     pulled = fetch.pull(registry, version, target, only=only, link=link, progress=Bar())
     if as_json:
         print_json(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -36,7 +35,7 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
         if not sys.stdin.isatty():
             raise click.UsageError("purging cannot be undone, and nobody can be asked here: add --yes")
         click.confirm(f"Remove {size(planned.freed)} of {names} for good? This cannot be undone.", abort=True, err=True)
-    done = purging.purge(registry, version, reason=reason, snapshots=Path(registry.place) / SNAPSHOTS)
+    done = purging.purge(registry, version, reason=reason, snapshots=registry.state / SNAPSHOTS)
     forget(registry, version)
     if as_json:
         print_json(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from pathlib import Path
 from posixpath import basename
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -41,6 +42,7 @@ class Registry:
         catalog: the book of names.
         actor: who is asking, as written to history.
         place: where it is, for messages.
+        state: a local folder for what is made from blobs and may be made again: snapshots, findings, sketches.
         warn: hears when what was named must not be used any more.
     """
 
@@ -48,6 +50,7 @@ class Registry:
     catalog: Catalog
     actor: str
     place: str
+    state: Path
     warn: Callable[[str], None] = _silent
 
     def resolve(self, reference: Reference) -> Version:

@@ -5,6 +5,6 @@ model stays bounded; reading past the end gives less, never an error, and never 
 """
 
 from assay.trees.tree import HEAD, Tree
-from assay.trees.window import Budget, BytesWindow, FileWindow, Source, Window
+from assay.trees.window import Budget, BytesWindow, FileWindow, Filling, Source, Window, read_into
 
-__all__ = ["HEAD", "Budget", "BytesWindow", "FileWindow", "Source", "Tree", "Window"]
+__all__ = ["HEAD", "Budget", "BytesWindow", "FileWindow", "Filling", "Source", "Tree", "Window", "read_into"]

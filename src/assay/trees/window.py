@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from assay.errors import BadFormat, LimitExceeded
 
@@ -29,6 +29,33 @@ class Source(Protocol):
             StorageError: the place failed.
         """
         ...
+
+
+@runtime_checkable
+class Filling(Source, Protocol):
+    """A source that writes into memory of the caller's: nothing is copied twice, and several threads may help."""
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written: fewer at the end of the source only.
+
+        Args:
+            offset: first byte.
+            into: writable, of bytes (format ``B``), contiguous.
+
+        Raises:
+            StorageError: the place failed.
+            IntegrityError: bytes that the place can check are damaged.
+        """
+        ...
+
+
+def read_into(source: Source, offset: int, into: memoryview) -> int:
+    """``Filling.read_into`` for any source."""
+    if isinstance(source, Filling):
+        return source.read_into(offset, into)
+    data = source.read(offset, len(into))
+    into[: len(data)] = data
+    return len(data)
 
 
 class Budget:
@@ -184,17 +211,26 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes in [offset, offset + length), cut off at the end."""
-        if self._descriptor is None:
-            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._opened()
         parts = []
         while length > 0:
-            part = os.pread(self._descriptor, min(length, 1 << 30), offset)
+            part = os.pread(descriptor, min(length, 1 << 30), offset)
             if not part:
                 break
             parts.append(part)
             offset += len(part)
             length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        descriptor, done = self._opened(), 0
+        while done < len(into):
+            count = os.preadv(descriptor, [into[done : done + (1 << 30)]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
 
     def map(self) -> mmap.mmap:
         """The whole file as a read-only memory map; the file must not be empty."""
@@ -206,6 +242,11 @@ class FileSource:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptor
 
     def __del__(self) -> None:
         self.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from assay.artifact.reader import Artifact
 from assay.compare import sketches
@@ -201,7 +200,7 @@ def forget(registry: Registry, version: Version) -> None:
         StorageError: it cannot be removed.
     """
     try:
-        sketches.forget(Path(registry.place) / SKETCHES, version.manifest)
+        sketches.forget(registry.state / SKETCHES, version.manifest)
         declared(registry).forget({str(found.manifest) for found in registry.catalog.referrers(version.manifest)})
     except OSError as error:
         raise StorageError.of(error, f"cannot forget what is remembered of {version.reference}") from error
@@ -209,7 +208,7 @@ def forget(registry: Registry, version: Version) -> None:
 
 def declared(registry: Registry) -> Declared:
     """What a home remembers of statements."""
-    return Declared(Path(registry.place) / DECLARED)
+    return Declared(registry.state / DECLARED)
 
 
 def sketch_of(registry: Registry, version: Version) -> Sketch:
@@ -218,7 +217,7 @@ def sketch_of(registry: Registry, version: Version) -> Sketch:
     Raises:
         NotFound: its bytes are not here.
     """
-    folder = Path(registry.place) / SKETCHES
+    folder = registry.state / SKETCHES
     if not version.gone and (known := remembered(folder, version.manifest)) is not None:
         return known
     with open_version(registry, version) as artifact:

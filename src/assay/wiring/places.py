@@ -42,7 +42,7 @@ def open_registry(
     """
     home = open_home(settings.home, create=create)
     catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
-    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home), warn)
+    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home), home.root, warn)
 
 
 def reindex(settings: Settings) -> int:

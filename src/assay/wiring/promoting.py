@@ -57,7 +57,7 @@ def _drop_in(registry: Registry, old: Version, new: Version) -> DropIn:
     """Whether *new* can take the place of *old*, as ``assay diff`` says."""
     before, after = version_side(registry, old), version_side(registry, new)
     with before.artifact, after.artifact:
-        options = Options(ranks=False, audit=False, memory=Path(registry.place) / TENSORS)
+        options = Options(ranks=False, audit=False, memory=registry.state / TENSORS)
         return compare(before, after, options).drop_in
 
 

@@ -83,7 +83,7 @@ def all_targets(settings: Settings) -> list[str]:
         NotFound: there is no registry.
     """
     registry = open_registry(settings)
-    forget_other_rules(Path(registry.place) / AUDITS, ruleset())
+    forget_other_rules(registry.state / AUDITS, ruleset())
     return [version.reference for version in every_version(registry)]
 
 
@@ -95,7 +95,7 @@ def _version(target: str, settings: Settings, guard: Guard, *, fresh: bool) -> S
         if isinstance(error, NotFound) and Path(target).exists():
             error.hint = f"assay scan ./{target} looks at the file or folder of that name here"
         raise
-    memory = None if fresh else Path(registry.place) / AUDITS
+    memory = None if fresh else registry.state / AUDITS
     return scan_version(registry, version, guard, memory=memory)
 
 

@@ -123,8 +123,8 @@ def laid_out(
         InvalidInput: hard links cannot be made (code ``cannot-link``).
         StorageError: the files cannot be written.
     """
-    admit(registry, version, guard, Gate.PULL, memory=Path(registry.place) / AUDITS)
-    with _scratch(Path(registry.place) / TRIALS) as scratch:
+    admit(registry, version, guard, Gate.PULL, memory=registry.state / AUDITS)
+    with _scratch(registry.state / TRIALS) as scratch:
         folder = scratch / version.name.rpartition("/")[2]
         fetch.pull(registry, version, folder, link=link, progress=progress)
         yield Trial(version, folder, registry.place)

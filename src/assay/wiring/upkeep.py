@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from assay.errors import StorageError
 from assay.policy.retention import Rule, Ruling, read_rules
@@ -50,7 +49,7 @@ class Collection:
 
 def folders_of(registry: Registry) -> Folders:
     """What in a registry's home can be made again."""
-    home = Path(registry.place)
+    home = registry.state
     memories = tuple(home / name for name in (AUDITS, DECLARED, TENSORS, SKETCHES))
     return Folders(home / SNAPSHOTS, memories, (home / SKETCHES,))
 
@@ -62,7 +61,7 @@ def rules_of(registry: Registry) -> tuple[Rule, ...]:
         InvalidInput: they cannot be understood (codes ``bad-retention``, ``bad-duration``).
         StorageError: the file cannot be read.
     """
-    file = Path(registry.place) / RETENTION
+    file = registry.state / RETENTION
     try:
         return read_rules(file.read_text("utf-8"), name=RETENTION)
     except FileNotFoundError:
@@ -113,4 +112,4 @@ def collect(
 
 def usage_of(registry: Registry) -> Usage:
     """Where the bytes of a home are."""
-    return usage.usage(registry, home=Path(registry.place), folders=folders_of(registry))
+    return usage.usage(registry, home=registry.state, folders=folders_of(registry))

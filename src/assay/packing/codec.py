@@ -1,0 +1,196 @@
+"""One block: at most a mebibyte of a segment, stored so that it can be decoded alone.
+
+    kind    1 byte: 0 plain, 1 difference to the base, 2 the same ordered by the base's exponent
+    planes  per plane: 1 byte mode (0 constant, 1 raw, 2 zstd), 4 bytes length of what is stored (little-endian)
+    bytes   what is stored of each plane, one after the other
+
+zstd is made a Huffman coder: weights hold no repeats worth looking for, and looking costs more than it finds
+(``strategy=fast`` with matches of seven bytes from a table of 64). What any zstd writes can be read.
+
+Sources: measured on real weights, see ``docs/explanation/packs.md``.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from assay.errors import BadFormat
+from assay.packing import planes
+
+BLOCK = 1 << 20
+"""Bytes of a segment per block; the last one may be shorter."""
+
+PLAIN, DELTA, ORDERED = 0, 1, 2
+_CONSTANT, _RAW, _ZSTD = 0, 1, 2
+_PLANE = struct.Struct("<BI")
+_PROBE = 16 << 10
+_FULL_BITS = 7.9
+"""Bits of entropy per byte from which on coding saves less than it costs to read back."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a segment's bytes are made of.
+
+    Args:
+        width: bytes per word: 1, 2, 4 or 8; the segment's length is a multiple of it.
+        rotate: whether words are floats whose sign goes to the bottom (8 bits of exponent or more).
+        text: whether repeats are worth looking for: documents, not numbers.
+    """
+
+    width: int = 1
+    rotate: bool = False
+    text: bool = False
+
+
+OPAQUE = Words(text=True)
+
+WORDS: dict[str, Words] = {
+    "float64": Words(8, rotate=True),
+    "complex128": Words(8, rotate=True),
+    "float32": Words(4, rotate=True),
+    "complex64": Words(4, rotate=True),
+    "bfloat16": Words(2, rotate=True),
+    "float16": Words(2),
+    "int64": Words(8),
+    "uint64": Words(8),
+    "int32": Words(4),
+    "uint32": Words(4),
+    "int16": Words(2),
+    "uint16": Words(2),
+}
+"""Words of dtypes; any other plain dtype is one of bytes."""
+
+
+class _Tools(threading.local):
+    """What each thread keeps: contexts and buffers are too dear to make per block."""
+
+    def __init__(self) -> None:
+        huffman = zstandard.ZstdCompressionParameters(
+            strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6, target_length=0, window_log=20, write_checksum=0
+        )
+        self.huffman = zstandard.ZstdCompressor(compression_params=huffman)
+        self.searching = zstandard.ZstdCompressor(level=3, write_checksum=False)
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.scratch = np.empty(2 * BLOCK, np.uint8)
+
+
+_tools = _Tools()
+
+
+def encode(raw: Bytes, words: Words, *, base: Bytes | None = None, ordered: bool = False) -> list[bytes | Bytes]:
+    """Store one block; the parts, to be written one after the other before the next block is encoded in this thread.
+
+    Args:
+        raw: the block's bytes, at most ``BLOCK``.
+        words: what they are made of.
+        base: the base's bytes in the same place; the difference to it is stored.
+        ordered: sort differences by the base's exponent first: smaller, slower.
+    """
+    width, count = words.width, len(raw) // words.width
+    kind = PLAIN if base is None else ORDERED if ordered else DELTA
+    if kind == ORDERED:
+        assert base is not None
+        places = planes.order(base, width)
+        raw = _rearranged(raw, places, width)
+        base = _rearranged(base, places, width)
+    split = _tools.scratch[: len(raw)].reshape(width, count)
+    planes.split(raw, width, rotate=words.rotate and base is None, base=base, into=split)
+    heads, bodies = [bytes([kind])], []
+    for plane in split:
+        mode, body = _encode_plane(plane, text=words.text)
+        heads.append(_PLANE.pack(mode, len(body)))
+        bodies.append(body)
+    return [b"".join(heads), *bodies]
+
+
+def decode(stored: memoryview, words: Words, into: Bytes, *, base: Bytes | None = None) -> None:
+    """Give a block's bytes back.
+
+    Args:
+        stored: exactly what was stored.
+        words: what the bytes are made of.
+        into: where they go; exactly as many as there were.
+        base: the base's bytes in the same place, where there is one.
+
+    Raises:
+        BadFormat: it is not such a block.
+    """
+    width, count = words.width, len(into) // words.width
+    kind, at = _kind(stored, base), 1 + width * _PLANE.size
+    found = []
+    for number in range(width):
+        mode, length = _PLANE.unpack_from(stored, 1 + number * _PLANE.size)
+        found.append(_decode_plane(mode, stored[at : at + length], length, count))
+        at += length
+    if at != len(stored):
+        raise BadFormat(f"a block of a pack has {len(stored)} bytes, its planes end at {at}")
+    if kind == ORDERED:
+        assert base is not None
+        places = planes.order(base, width)
+        rearranged = np.empty(len(into), np.uint8)
+        planes.join(found, width, rotate=False, base=_rearranged(base, places, width), into=rearranged)
+        unsigned = np.dtype(f"<u{width}")
+        into.view(unsigned)[places] = rearranged.view(unsigned)
+        return
+    taken = base if kind == DELTA else None
+    planes.join(found, width, rotate=words.rotate and taken is None, base=taken, into=into)
+
+
+def needs_base(stored: memoryview) -> bool:
+    """Whether a block is stored as a difference."""
+    return len(stored) > 0 and stored[0] != PLAIN
+
+
+def _kind(stored: memoryview, base: Bytes | None) -> int:
+    kind = stored[0] if len(stored) else -1
+    if kind not in (PLAIN, DELTA, ORDERED) or (kind != PLAIN and base is None):
+        raise BadFormat(f"a block of a pack is of kind {kind}" + ("" if base is None else ", and has a base"))
+    return kind
+
+
+def _rearranged(data: Bytes, places: NDArray[np.intp], width: int) -> Bytes:
+    return data.view(np.dtype(f"<u{width}"))[places].view(np.uint8)
+
+
+def _encode_plane(plane: Bytes, *, text: bool) -> tuple[int, bytes | Bytes]:
+    if len(plane) and plane[0] == plane[-1] and not np.any(plane != plane[0]):
+        return _CONSTANT, plane[:1].tobytes()
+    if not text and _entropy(plane) > _FULL_BITS:
+        return _RAW, plane
+    coder = _tools.searching if text else _tools.huffman
+    coded: bytes = coder.compress(plane.data)
+    return (_ZSTD, coded) if len(coded) < len(plane) else (_RAW, plane)
+
+
+def _entropy(plane: Bytes) -> float:
+    """Bits per byte of a sample."""
+    sample = plane[:: max(1, len(plane) // _PROBE)]
+    counts = np.bincount(sample, minlength=256)
+    shares = counts[counts > 0] / len(sample)
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _decode_plane(mode: int, stored: memoryview, length: int, count: int) -> Bytes:
+    if len(stored) != length:
+        raise BadFormat(f"a plane of a pack ends early: expected {length} bytes, found {len(stored)}")
+    if mode == _CONSTANT and length == 1:
+        return np.full(count, stored[0], np.uint8)
+    if mode == _RAW and length == count:
+        return np.frombuffer(stored, np.uint8)
+    if mode != _ZSTD:
+        raise BadFormat(f"a plane of a pack has mode {mode} and {length} bytes for {count}")
+    try:
+        if zstandard.frame_content_size(stored) != count:
+            raise BadFormat(f"a plane of a pack holds {zstandard.frame_content_size(stored)} bytes, expected {count}")
+        return np.frombuffer(_tools.decompressor.decompress(stored), np.uint8)
+    except zstandard.ZstdError as error:
+        raise BadFormat(f"a plane of a pack cannot be decoded: {error}") from error
