@@ -7,32 +7,41 @@
                 zero bytes, the magic again
 
 A pack's name is its directory's digest: the directory holds a checksum of every segment. Files are written once, and
-never changed. What other packs hold is named by its id.
+never changed. What other packs hold is named by its id. Whatever a directory says that cannot be is refused here: what
+was read adds up, within this pack.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import zstandard
 from blake3 import blake3
 
-from assay.errors import BadFormat, IntegrityError, InvalidInput
+from assay.errors import BadFormat, IntegrityError, InvalidInput, LimitExceeded
 from assay.packing.codec import Words
-from assay.packing.segments import CHECK, Segment
+from assay.packing.segments import CHECK, Segment, table_size
 from assay.spec.digest import Digest
 from assay.spec.json import canonical
 
 FORMAT = 1
 MAGIC = b"ASSAYPK" + bytes([FORMAT])
 FOOTER = struct.Struct("<QQ32s8x8s")
-MAX_DIRECTORY = 1 << 30
-"""Bytes of a directory, as JSON, that are read."""
+MAX_DIRECTORY = 256 << 20
+"""Bytes of a directory, as JSON, that are written and read."""
+MAX_BYTES = 1 << 48
+"""Bytes of a blob, or of a segment."""
+MAX_BASES = 8
+"""Bases of bases that a segment may have."""
+MAX_SAMPLE = 4 << 10
+"""Bytes of a tensor's sample."""
+_PLANE_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,11 @@ class Directory:
 
 
 def encode(directory: Directory) -> bytes:
-    """The directory as it is stored."""
+    """The directory as it is stored.
+
+    Raises:
+        LimitExceeded: it is larger than a reader accepts; the pack must hold less.
+    """
     places = {segment.id: number for number, segment in enumerate(directory.segments)}
     body = {
         "segments": [_segment(segment, directory.hints.get(segment.id)) for segment in directory.segments],
@@ -94,7 +107,12 @@ def encode(directory: Directory) -> bytes:
             for blob in directory.blobs
         ],
     }
-    return zstandard.ZstdCompressor(level=3).compress(canonical(body))
+    text = canonical(body)
+    if len(text) > MAX_DIRECTORY:
+        raise LimitExceeded(
+            f"the directory of a pack would have {len(text):,} bytes, at most {MAX_DIRECTORY:,} are read"
+        )
+    return zstandard.ZstdCompressor(level=3).compress(text)
 
 
 def footer(offset: int, stored: bytes) -> bytes:
@@ -117,31 +135,37 @@ def read_footer(data: bytes, size: int) -> tuple[int, int, bytes]:
     if data[-1] != FORMAT:
         raise BadFormat(f"a pack of format {data[-1]}, this release reads {FORMAT}", code="pack-too-new")
     offset, length, digest, _ = FOOTER.unpack(data[-FOOTER.size :])
-    if offset < len(MAGIC) or offset + length + FOOTER.size != size:
+    if offset < len(MAGIC) or offset + length + FOOTER.size != size or any(data[-16:-8]):
         raise BadFormat(f"a pack of {size} bytes says that its directory lies at {offset}, {length} bytes long")
     return offset, length, digest
 
 
-def decode(stored: bytes, digest: bytes) -> Directory:
+def decode(stored: bytes, digest: bytes, *, end: int | None = None) -> Directory:
     """Read a directory.
 
     Args:
         stored: its bytes in the pack.
         digest: as the footer or the pack's name has it.
+        end: where it begins in the pack, which is where the segments end; not compared when None.
 
     Raises:
         IntegrityError: the bytes do not match.
-        BadFormat: it is damaged in another way.
+        BadFormat: it is damaged in another way, or contradicts itself.
     """
     if blake3(stored).digest() != digest:
         raise IntegrityError("the directory of a pack does not match its digest")
     try:
         if not 0 <= zstandard.frame_content_size(stored) <= MAX_DIRECTORY:
-            raise BadFormat("the directory of a pack is too large")
-        body = json.loads(zstandard.ZstdDecompressor().decompress(stored))
-        return _directory(body)
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, IndexError, RecursionError, InvalidInput) as error:
-        raise BadFormat(f"the directory of a pack cannot be read: {error!r:.200}") from error
+            raise BadFormat("the directory of a pack is too large, or does not say how large it is")
+        text = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
+        found = _directory(json.loads(text))
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
+        raise BadFormat(f"the directory of a pack cannot be read: {error!s:.200}") from error
+    last = found.segments[-1] if found.segments else None
+    at = len(MAGIC) if last is None else last.offset + last.stored
+    if end is not None and at != end:
+        raise BadFormat(f"the segments of a pack end at {at}, its directory begins at {end}")
+    return found
 
 
 def _segment(segment: Segment, hint: Hint | None) -> dict[str, Any]:
@@ -166,41 +190,110 @@ def _segment(segment: Segment, hint: Hint | None) -> dict[str, Any]:
 
 
 def _directory(body: dict[str, Any]) -> Directory:
-    segments, hints, at = [], {}, len(MAGIC)
+    segments: dict[bytes, Segment] = {}
+    hints, at = {}, len(MAGIC)
     for one in body["segments"]:
-        base = _bytes(one["base"], 32) if "base" in one else None
-        words = Words(int(one["width"]), rotate=bool(one.get("rotate")), text=bool(one.get("text")))
-        size, stored, depth = int(one["size"]), int(one["stored"]), int(one.get("depth", 0))
-        if (
-            words.width not in (1, 2, 4, 8)
-            or size <= 0
-            or size % words.width
-            or stored <= 0
-            or (base is None) is not (depth == 0)
-        ):
-            raise ValueError(f"segment {one['id']}: width {words.width}, size {size}, stored {stored}, depth {depth}")
-        check = _bytes(one["check"], CHECK)
-        found = Segment(_bytes(one["id"], 32), size, words, base, depth, at, stored, check)
-        segments.append(found)
-        at += stored
+        found = _read_segment(one, at)
+        _check_segment(found, None if found.base is None else segments.get(found.base))
+        if segments.setdefault(found.id, found) is not found:
+            raise ValueError(f"segment {found.id.hex()[:12]} is listed twice")
+        at += found.stored
         if "name" in one:
-            hints[found.id] = Hint(str(one["name"]), str(one["dtype"]), base64.b64decode(one.get("sample", "")))
-    return Directory(tuple(segments), tuple(_blob(one, segments) for one in body["blobs"]), hints)
+            hints[found.id] = _hint(one)
+    _check_order(segments)
+    blobs: dict[Digest, PackedBlob] = {}
+    places = tuple(segments.values())
+    for one in body["blobs"]:
+        blob = _blob(one, places)
+        _check_blob(blob, segments)
+        if blobs.setdefault(blob.digest, blob) is not blob:
+            raise ValueError(f"blob {blob.digest.short} is listed twice")
+    return Directory(places, tuple(blobs.values()), hints)
+
+
+def _read_segment(one: dict[str, Any], at: int) -> Segment:
+    words = Words(_number(one["width"], 1, 8), rotate=_flag(one, "rotate"), text=_flag(one, "text"))
+    return Segment(
+        id=_bytes(one["id"], 32),
+        size=_number(one["size"], 1, MAX_BYTES),
+        words=words,
+        base=_bytes(one["base"], 32) if "base" in one else None,
+        depth=_number(one.get("depth", 0), 0, MAX_BASES),
+        offset=at,
+        stored=_number(one["stored"], 1, 2 * MAX_BYTES),
+        check=_bytes(one["check"], CHECK),
+    )
+
+
+def _check_segment(segment: Segment, base: Segment | None) -> None:
+    """Refuse what no encoder writes; *base*: the segment's, where it lies before it in this pack.
+
+    What is stored of a block is at least one byte of each plane, and at most the bytes themselves: a few bytes cannot
+    stand for terabytes, and a table of blocks cannot be larger than what is there.
+    """
+    width, called = segment.words.width, f"segment {segment.id.hex()[:12]}"
+    if width not in (1, 2, 4, 8) or segment.size % width:
+        raise ValueError(f"{called} has {segment.size} bytes in words of {width}")
+    if (segment.base is None) is not (segment.depth == 0) or segment.base == segment.id:
+        raise ValueError(f"{called} has depth {segment.depth}, and {'no' if segment.base is None else 'a'} base")
+    heads = table_size(segment.size) + segment.blocks * (1 + width * _PLANE_HEAD)
+    if not heads + segment.blocks * width <= segment.stored <= heads + segment.size:
+        raise ValueError(f"{called} has {segment.size} bytes, of which {segment.stored} are stored")
+    if base is not None and (base.size != segment.size or base.depth >= segment.depth):
+        raise ValueError(
+            f"{called} has {segment.size} bytes at depth {segment.depth}, its base {base.size} at depth {base.depth}"
+        )
+
+
+def _check_order(segments: Mapping[bytes, Segment]) -> None:
+    """Refuse bases that lie after what needs them: whoever reads a pack once, front to back, has them."""
+    seen: set[bytes] = set()
+    for segment in segments.values():
+        if segment.base in segments and segment.base not in seen:
+            raise ValueError(f"segment {segment.id.hex()[:12]} lies before its base")
+        seen.add(segment.id)
+
+
+def _hint(one: dict[str, Any]) -> Hint:
+    name, dtype, sample = one["name"], one["dtype"], one.get("sample", "")
+    if not (isinstance(name, str) and isinstance(dtype, str) and isinstance(sample, str)):
+        raise TypeError("name, dtype and sample of a tensor are texts")
+    found = base64.b64decode(sample, validate=True)
+    if len(found) > MAX_SAMPLE:
+        raise ValueError(f"a sample has {len(found)} bytes, at most {MAX_SAMPLE} are read")
+    return Hint(name, dtype, found)
 
 
 def _blob(body: dict[str, Any], segments: Sequence[Segment]) -> PackedBlob:
-    parts = tuple(_bytes(part, 32) if isinstance(part, str) else segments[_number(part)].id for part in body["parts"])
-    return PackedBlob(Digest.parse(body["digest"]), int(body["size"]), parts)
+    parts = tuple(
+        _bytes(part, 32) if isinstance(part, str) else segments[_number(part, 0, len(segments) - 1)].id
+        for part in body["parts"]
+    )
+    return PackedBlob(Digest.parse(str(body["digest"])), _number(body["size"], 0, MAX_BYTES), parts)
 
 
-def _number(part: int) -> int:
-    if part < 0:
-        raise ValueError(f"a part has number {part}")
-    return part
+def _check_blob(blob: PackedBlob, segments: Mapping[bytes, Segment]) -> None:
+    """Refuse parts that do not add up; what other packs hold is at least one byte each."""
+    here = [segments[part].size for part in blob.parts if part in segments]
+    others = len(blob.parts) - len(here)
+    if sum(here) + others > blob.size or (not others and sum(here) != blob.size):
+        raise ValueError(f"blob {blob.digest.short} has {blob.size} bytes, its parts {sum(here)}")
 
 
-def _bytes(text: str, length: int) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != length:
+def _number(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"expected a number from {least} to {most}, found {value!r:.80}")
+    return value
+
+
+def _flag(one: dict[str, Any], name: str) -> bool:
+    value = one.get(name, False)
+    if type(value) is not bool:
+        raise TypeError(f"{name} is true or false, not {value!r:.80}")
+    return value
+
+
+def _bytes(text: Any, length: int) -> bytes:
+    if not isinstance(text, str) or len(text) != 2 * length or text != text.lower():
         raise ValueError(f"expected {length} bytes in hexadecimal, found {text!r:.80}")
-    return found
+    return binascii.unhexlify(text)
