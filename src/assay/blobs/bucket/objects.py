@@ -1,0 +1,211 @@
+"""Objects in a bucket: ``assay.ports.objects`` over any store of ``obstore``.
+
+Concept: the client library signs, retries refused and broken requests with jitter, and splits uploads. What it does
+not do is done here: a body that breaks off is continued where it stopped, an answer that got lost is looked up, and
+what fails is told in our words.
+
+Not here: blobs (``store``), addresses and keys (``opening``).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+
+from assay.blobs.bucket.failing import Failure
+from assay.blobs.bucket.options import DEFAULT, Options
+from assay.errors import AssayError, NotFound, StorageError
+from assay.ports.objects import Found
+
+_T = TypeVar("_T")
+_CHUNK = 1 << 20
+_RAISED = (BaseError, OSError)
+"""What the library raises: its own errors, and ``FileNotFoundError`` and its kin."""
+
+
+class BucketObjects:
+    """Objects below one prefix.
+
+    Args:
+        reading: a store of ``obstore``, which adds the prefix.
+        writing: the same with timeouts for sending; *reading* when None.
+        place: what to call it.
+        options: how patient and how parallel to be.
+    """
+
+    def __init__(
+        self,
+        reading: Any,
+        *,
+        writing: Any = None,
+        place: str = "memory://",
+        options: Options = DEFAULT,
+    ) -> None:
+        self._reading = reading
+        self._writing = reading if writing is None else writing
+        self._place = place
+        self.options = options
+
+    @property
+    def place(self) -> str:
+        """What to call it, for people."""
+        return self._place
+
+    def head(self, key: str) -> Found | None:
+        """What is known of an object without its bytes; None when it is not there."""
+        try:
+            return self._try(f"look for {key}", lambda: _found(obstore.head(self._reading, key)))
+        except NotFound:
+            return None
+
+    def get(self, key: str) -> bytes:
+        """All bytes of a small object."""
+        return self._try(f"read {key}", lambda: bytes(obstore.get(self._reading, key).bytes()))
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length) of an object that has them."""
+        if length == 0:
+            return b""
+        buffer = bytearray(length)
+        self.read_into(key, offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, key: str, offset: int, into: memoryview) -> None:
+        """Fill *into* from the bytes at *offset*, by one request that is continued where it breaks off.
+
+        Raises:
+            NotFound: it is not there (code ``object-missing``).
+            StorageError: the place failed, or the object ends before.
+        """
+        done = 0
+        failed = 0
+        while done < len(into):
+            before = done
+            try:
+                answer = obstore.get(self._reading, key, options={"range": (offset + done, offset + len(into))})
+                for chunk in answer.stream(min_chunk_size=_CHUNK):
+                    count = min(len(chunk), len(into) - done)
+                    into[done : done + count] = memoryview(chunk)[:count]
+                    done += count
+                if done == before:
+                    raise self._short(key, offset + done)
+            except _RAISED as error:
+                # A body that makes headway may break off as often as it likes.
+                failed = 1 if done > before else failed + 1
+                self._again(error, f"read {key}", failed)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a small object, whatever is there."""
+        self._try(f"write {key}", lambda: obstore.put(self._writing, key, data, use_multipart=False))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one; whether what is there now is *data*."""
+
+        def write() -> bool:
+            try:
+                obstore.put(self._writing, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+        if self._try(f"create {key}", write):
+            return True
+        with suppress(NotFound):  # removed meanwhile
+            # The answer to a write that succeeded may have been lost, and the library has then written again.
+            return self.get(key) == data
+        return False
+
+    def put_parts(self, key: str, parts: Callable[[], Iterable[bytes]], size: int) -> None:
+        """Write a large object from its bytes in order, several parts at a time; visible only when all are there.
+
+        Args:
+            key: which.
+            parts: gives the bytes, in pieces of any size, from their beginning each time it is called.
+            size: how many bytes there will be: it decides the size of parts, of which there may be 10,000.
+
+        Raises:
+            StorageError: the place failed; nothing is visible.
+            AssayError: *parts* raised it; nothing is visible.
+        """
+        piece = max(self.options.piece, -(-size // 9_000))
+        parallel = max(1, min(self.options.parallel, (16 * self.options.piece) // piece))
+
+        def write() -> None:
+            obstore.put(self._writing, key, iter(parts()), chunk_size=piece, max_concurrency=parallel)
+
+        self._try(f"write {key}", write)
+
+    def copy(self, key: str, to: str) -> None:
+        """Copy an object within the bucket; servers do it for up to 5 GiB.
+
+        Raises:
+            NotFound: it is not there (code ``object-missing``).
+            StorageError: the place failed.
+        """
+        self._try(f"copy {key}", lambda: obstore.copy(self._writing, key, to))
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Found]:
+        """Objects whose keys begin with *prefix*, in the order of their keys, from behind *after*."""
+        failed = 0
+        while True:
+            try:
+                for page in obstore.list(self._reading, prefix or None, offset=after or None):
+                    for one in sorted(map(_found, page), key=lambda found: found.key):
+                        yield one
+                        after, failed = one.key, 0
+            except _RAISED as error:
+                failed += 1
+                if isinstance(error, FileNotFoundError) and not Failure.of(error).code:
+                    return  # a local folder that was never written to
+                self._again(error, f"list {prefix}", failed)
+            else:
+                return
+
+    def delete(self, *keys: str) -> None:
+        """Remove objects; those that are not there are no error."""
+        for key in keys:
+            with suppress(NotFound):
+                self._try(f"remove {key}", lambda key=key: obstore.delete(self._writing, key))  # type: ignore[misc]
+
+    def _try(self, doing: str, call: Callable[[], _T]) -> _T:
+        failed = 0
+        while True:
+            try:
+                return call()
+            except AssayError:
+                raise
+            except _RAISED as error:
+                failed += 1
+                self._again(error, doing, failed)
+
+    def _again(self, error: Exception, doing: str, failed: int) -> None:
+        """Wait, for another try; or raise what it means.
+
+        Raises:
+            NotFound: the object is not there (code ``object-missing``).
+            StorageError: trying again is of no use, or was tried often enough.
+        """
+        failure = Failure.of(error)
+        if isinstance(error, FileNotFoundError) and failure.code != "NoSuchBucket":
+            raise NotFound(f"no such object in {self._place}: {doing}", code="object-missing") from None
+        if not (failure.passing or failure.conflicting) or failed >= self.options.tries:
+            raise failure.error(f"cannot {doing} in {self._place}", self._place) from None
+        # Jitter: those who were refused together must not come back together.
+        time.sleep(self.options.rest * 2 ** (failed - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+    def _short(self, key: str, end: int) -> StorageError:
+        return StorageError(
+            f"cannot read {key} in {self._place}: it ends at byte {end}, before what was asked for",
+            code="bucket-failed",
+            place=self._place,
+        )
+
+
+def _found(meta: Any) -> Found:
+    return Found(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
