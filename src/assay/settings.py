@@ -1,32 +1,42 @@
 """Where things are and who is asking: an option beats the environment, that beats the project file, that the user file.
 
-    option    --home DIR
-    env       ASSAY_HOME or ASSAY_REGISTRY, ASSAY_ACTOR, ASSAY_POLICY
+    option    --home DIR|URL
+    env       ASSAY_HOME or ASSAY_REGISTRY, ASSAY_ACTOR, ASSAY_POLICY, ASSAY_CATALOG, ASSAY_STATE
     project   assay.toml in the current folder or one above it
     user      config.toml in the user's configuration folder
 
-Both files are TOML with the keys ``home`` and ``actor``; the user's also with ``policy``. The path that a command is
-given is never searched for settings: nothing inside an artifact configures us. A project file may lie in the folder of
-a model that somebody sent, so it cannot name a policy. It can hold rules for promotions (``docs/spec/promotion.md``),
-which only ever add gates; they are read where an alias is moved.
+Both files are TOML with the keys ``home`` and ``actor``; the user's also with ``policy`` and ``catalog``. The path that
+a command is given is never searched for settings: nothing inside an artifact configures us. A project file may lie in
+the folder of a model that somebody sent, so it can name neither a policy nor a database, which would be sent the user's
+password. It can hold rules for promotions (``docs/spec/promotion.md``), which only ever add gates; they are read where
+an alias is moved.
+
+A home is a folder, or a bucket by its URL. What is made from a bucket, and may be made again, lies in a local folder.
 """
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from os.path import lexists
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from platformdirs import user_config_path, user_data_path
+from platformdirs import user_config_path, user_data_path, user_state_path
 
 from assay.errors import InvalidInput
 
 _KEYS = frozenset({"home", "actor"})
-_USER_KEYS = _KEYS | {"policy"}
+_USER_KEYS = _KEYS | {"policy", "catalog"}
+_BUCKETS = ("s3", "file")
+"""Schemes of buckets; ``file`` is a folder that is used like one, for trying things out."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_DATABASES = ("postgresql",)
 _LONGEST_ACTOR = 200
 PROJECT_FILE = "assay.toml"
 PROJECT_RULES = ("promotion", "trust")
@@ -38,16 +48,38 @@ class Settings:
     """What applies to this process.
 
     Args:
-        home: the registry's folder.
+        home: the registry's folder; for a bucket the local folder for what is made from it.
         actor: who is asking, as written to history.
         policy: name of a built-in policy, or the file of one; None for the default.
         project: the project file, or None.
+        bucket: URL of the bucket that is the registry; None for a folder.
+        catalog: URL of the database that keeps the names of a bucket, perhaps with a password; None for the bucket.
     """
 
     home: Path
     actor: str
     policy: str | None = None
     project: Path | None = None
+    bucket: str | None = None
+    catalog: str | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """The registry, for messages."""
+        return self.bucket or str(self.home)
+
+    def at(self, place: str, *, environ: Mapping[str, str] | None = None) -> Settings:
+        """The same for another registry, which keeps its names itself.
+
+        Args:
+            place: a folder, or the URL of a bucket.
+            environ: the environment; the process's own when None.
+
+        Raises:
+            InvalidInput: it is neither (codes ``bad-settings``, ``bad-address``, ``remote-not-supported``).
+        """
+        home, bucket = _place(place, os.environ if environ is None else environ)
+        return replace(self, home=home, bucket=bucket, catalog=None)
 
 
 def read_settings(
@@ -66,8 +98,9 @@ def read_settings(
         folder: where to look for the project file from; the current folder when None.
 
     Raises:
-        InvalidInput: a settings file is not TOML or has an unknown key (code ``bad-settings``), or a registry is named
-            that this release cannot reach (code ``remote-not-supported``).
+        InvalidInput: a settings file is not TOML or has an unknown key (code ``bad-settings``), or a registry or a
+            database is named that this release cannot reach (codes ``remote-not-supported``, ``bad-address``,
+            ``bad-catalog``).
     """
     env = os.environ if environ is None else environ
     project, user = _project_file(folder), user_config_path("assay", appauthor=False) / "config.toml"
@@ -76,22 +109,85 @@ def read_settings(
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
     actor = _checked(env.get("ASSAY_ACTOR") or _first(stated, "actor") or "") or _user()
     rules = str(policy) if policy else env.get("ASSAY_POLICY") or _first(stated, "policy")
+    database = env.get("ASSAY_CATALOG") or _first(stated, "catalog")
     if place is None:
-        return Settings(user_data_path("assay", appauthor=False), actor, rules, project)
-    if "://" in str(place):
-        raise InvalidInput(
-            f"registry {str(place).partition('://')[0]}:// is not supported yet; expected a folder",
-            code="remote-not-supported",
-            hint="set ASSAY_HOME to a folder on a local disk",
-        )
+        return Settings(user_data_path("assay", appauthor=False), actor, rules, project, catalog=_database(database))
+    where, bucket = _place(str(place), env)
+    return Settings(where, actor, rules, project, bucket, _database(database, bucket))
+
+
+def _place(text: str, env: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The local folder of a registry, and its bucket where it has one."""
+    if "://" in text:
+        bucket = _bucket(text)
+        return _state(bucket, env), bucket
     try:
-        return Settings(Path(place).expanduser().absolute(), actor, rules, project)
+        return Path(text).expanduser().absolute(), None
     except (RuntimeError, OSError) as error:
         raise InvalidInput(
-            f"the registry's folder {str(place)!r} cannot be found from here: {error}",
+            f"the registry's folder {text!r} cannot be found from here: {error}",
             code="bad-settings",
             hint="name it with its whole path",
         ) from error
+
+
+def _bucket(text: str) -> str:
+    """The URL of a bucket in the one way it is written: without credentials, and without a slash at its end."""
+    scheme = text.partition("://")[0]
+    if scheme not in _BUCKETS:
+        raise InvalidInput(
+            f"registry {scheme}:// is not supported yet; expected a folder or s3://BUCKET/PREFIX",
+            code="remote-not-supported",
+            hint="set ASSAY_HOME to a folder on a local disk, or to a bucket",
+        )
+    try:
+        url = urlsplit(text)
+        user = url.username or url.password
+    except ValueError:
+        url, user = urlsplit(""), None
+    path = url.path.rstrip("/")
+    parts = path.split("/")[1:]
+    if user:  # not told: it may be a secret
+        raise InvalidInput(
+            f"the URL of a bucket holds no credentials: {scheme}://{url.hostname}{path}",
+            code="bad-address",
+            hint="give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or as the AWS tools do",
+        )
+    named = bool(url.netloc) if scheme == "s3" else not url.netloc and bool(parts)
+    if not named or url.query or url.fragment or any(part in {"", ".", ".."} for part in parts):
+        raise InvalidInput(
+            f"not a bucket: {text!r}", code="bad-address", hint="such as s3://models or s3://models/fraud"
+        )
+    return f"{scheme}://{url.netloc}{path}"
+
+
+def _state(bucket: str, env: Mapping[str, str]) -> Path:
+    """The local folder of a bucket: the same name at another endpoint is another bucket."""
+    base = env.get("ASSAY_STATE")
+    root = Path(base).expanduser().absolute() if base else user_state_path("assay", appauthor=False) / "buckets"
+    endpoint = next((env[name] for name in _ENDPOINTS if env.get(name)), "")
+    check = hashlib.sha256(f"{endpoint.rstrip('/')} {bucket}".encode()).hexdigest()[:10]
+    return root / f"{re.sub('[^A-Za-z0-9.]+', '-', bucket)[:80]}-{check}"
+
+
+def _database(text: str | None, bucket: str | None = None) -> str | None:
+    """The URL of the database that keeps the names, which only a bucket leaves to one."""
+    if text is None:
+        return None
+    scheme, found, _ = text.partition("://")
+    if not found or scheme not in _DATABASES:  # only the scheme is told: the rest may be a password
+        raise InvalidInput(
+            f"catalog {scheme if found else 'without ://'} is not supported; expected postgresql://USER@HOST/DATABASE",
+            code="bad-catalog",
+            hint="the password comes from PGPASSWORD or ~/.pgpass",
+        )
+    if bucket is None:
+        raise InvalidInput(
+            "a database keeps the names of a bucket; the registry is a folder, which keeps its own",
+            code="bad-catalog",
+            hint="set ASSAY_REGISTRY to s3://BUCKET/PREFIX, or unset ASSAY_CATALOG",
+        )
+    return text
 
 
 def _project_file(folder: Path | None) -> Path | None:
@@ -127,7 +223,7 @@ def _read(file: Path, keys: frozenset[str], *, apart: tuple[str, ...] = ()) -> d
             code="bad-settings",
             hint=f"remove {', '.join(unknown)} from it" if unknown else "write the values in quotes",
         )
-    if "home" in body:
+    if "home" in body and "://" not in body["home"]:
         body["home"] = str(file.parent / Path(body["home"]).expanduser())
     if body.get("policy", "").endswith(".toml"):
         body["policy"] = str(file.parent / Path(body["policy"]).expanduser())

@@ -168,7 +168,7 @@ def test_a_journal_that_lost_events_is_noticed_and_reindex_goes_on_with_what_is_
 
 
 def test_a_writer_that_waits_too_long_says_who_holds_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assay.catalog.journal.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("assay.catalog.locking.LOCK_SECONDS", 0.05)
     journal = filled(tmp_path, 1)
     with journal.lock(), pytest.raises(Conflict) as caught, FileJournal(journal.file).lock():
         pass

@@ -8,11 +8,9 @@ Rule for editors: whoever appends holds ``lock`` from before it looked at the ca
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,12 +19,10 @@ from pathlib import Path
 from threading import RLock
 from typing import Protocol
 
-from assay.errors import Conflict, InvalidInput, StorageError
+from assay.catalog.locking import alone
+from assay.errors import InvalidInput, StorageError
 from assay.spec.json import canonical
 from assay.spec.records import Event, EventKind
-
-LOCK_SECONDS = 60.0
-"""How long a writer waits for another one; a change takes milliseconds."""
 
 _CHUNK = 1 << 20
 _KINDS = frozenset(kind.value for kind in EventKind)
@@ -204,14 +200,8 @@ class FileJournal:
                 code="store-read-only",
                 hint="use a place you may write to (ASSAY_HOME), or ask its owner for the right to write",
             )
-        with self._failing("cannot lock"):
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with self._failing("cannot lock"):
-                self._wait_for(descriptor)
+        with alone(self.file):
             yield
-        finally:
-            os.close(descriptor)
 
     def end(self, after: Mark) -> int:
         """The size of the file, after a check that the line before the mark is still there."""
@@ -280,24 +270,6 @@ class FileJournal:
             code="journal-damaged",
             hint=hint,
         )
-
-    def _wait_for(self, descriptor: int) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
-        pause = 0.001
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Conflict(
-                        f"another process has been changing the catalog for {LOCK_SECONDS:.0f} seconds: {self.file}",
-                        code="catalog-busy",
-                        hint="wait until it is done, or end it, then try again",
-                    ) from None
-                time.sleep(pause)
-                pause = min(0.02, pause * 1.5)
-            else:
-                return
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
