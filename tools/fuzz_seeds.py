@@ -48,7 +48,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Inputs by target."""
     sys.path[:0] = [str(TESTS / "builders"), str(TESTS / "real")]
     found: dict[str, list[bytes]] = defaultdict(list)
-    for target, data in [*_contracts(), *_samples(), *_pickles(), *_containers(), *_documents()]:
+    for target, data in [*_contracts(), *_samples(), *_pickles(), *_containers(), *_documents(), *_packs()]:
         if len(data) <= LARGEST and data not in found[target]:
             found[target].append(data)
     for parser, formats in _SERVES.items():
@@ -196,3 +196,23 @@ def _documents() -> Iterator[tuple[str, bytes]]:
     kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
     body = {"mediaType": kind, "verificationMaterial": material, "dsseEnvelope": envelope}
     yield "signature-bundle", json.dumps(body).encode()
+
+
+def _packs() -> Iterator[tuple[str, bytes]]:
+    import numpy as np
+    from packs import Hand, by_hand
+
+    from assay.packing.codec import WORDS, encode
+    from assay.spec.json import canonical
+
+    base, tune = np.arange(40, dtype="<f4").tobytes(), np.arange(1, 41, dtype="<f4").tobytes()
+    for name, words in WORDS.items():
+        raw, other = np.frombuffer(base, np.uint8), np.frombuffer(tune, np.uint8)
+        for based, ordered in ((False, False), (True, False), (True, True)):
+            head = (words.width.bit_length() - 1) | (4 if words.rotate else 0) | (8 if based else 0)
+            stored = encode(other, words, base=raw if based else None, ordered=ordered)
+            count = len(raw) // words.width - 1
+            yield "pack-block", bytes([head]) + count.to_bytes(2, "little") + b"".join(bytes(part) for part in stored)
+        pack = by_hand([Hand(base, words), Hand(tune, words, base=0)], blobs=[[base, tune], [b""]])
+        if name in {"float32", "bfloat16", "int64"}:
+            yield "pack-directory", canonical(pack.directory)

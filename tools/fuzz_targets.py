@@ -15,6 +15,9 @@ from dataclasses import replace
 from datetime import date
 from functools import cache, partial
 
+import numpy as np
+import zstandard
+from blake3 import blake3
 from fuzz_unpickler import Unpickler
 
 from assay.containers import compressed, documents, flatbuffers, npy, sstable, tar, ubjson
@@ -26,6 +29,7 @@ from assay.errors import AssayError
 from assay.formats.registry import all_formats
 from assay.loaders.allowed import canonical_module, table
 from assay.loaders.allowed_calls import CLASSES, FUNCTIONS
+from assay.packing import codec, directory
 from assay.policy.deciding import decide
 from assay.policy.policy import DEFAULT
 from assay.policy.reading import read_policy
@@ -116,6 +120,8 @@ def targets() -> Mapping[str, Target]:
         "report": report_read,
         "signature-bundle": lambda data: f"{type(Bundle.parse(data)).__name__}",
         "manifest": lambda data: f"{type(Manifest.parse(data)).__name__}",
+        "pack-directory": pack_directory,
+        "pack-block": pack_block,
     }
 
 
@@ -291,3 +297,44 @@ def report_read(data: bytes) -> str:
     if Report.parse(found.to_json()) != found:
         raise Broken("the report does not read back as it was written")
     return f"{len(found.findings)} findings"
+
+
+def pack_directory(text: bytes) -> str:
+    """Read a directory of a pack; digests would hide everything else, so that they are made to fit."""
+    stored = zstandard.ZstdCompressor(level=1).compress(text)
+    found = directory.decode(stored, blake3(stored).digest())
+    at, depths = len(directory.MAGIC), {}
+    for segment in found.segments:
+        if segment.offset != at or segment.id in depths:
+            raise Broken(f"segment {segment.id.hex()} lies at {segment.offset}, not at {at}, or twice")
+        if segment.base is not None and segment.depth <= depths.get(segment.base, 0):
+            raise Broken(f"segment {segment.id.hex()} is not deeper than its base")
+        if segment.size > segment.stored * codec.BLOCK:
+            raise Broken(f"segment {segment.id.hex()}: {segment.stored} bytes cannot be {segment.size}")
+        at, depths[segment.id] = at + segment.stored, segment.depth
+    sizes = {segment.id: segment.size for segment in found.segments}
+    for blob in found.blobs:
+        if all(part in sizes for part in blob.parts) and sum(sizes[part] for part in blob.parts) != blob.size:
+            raise Broken(f"blob {blob.digest} does not add up")
+    again = directory.encode(found)
+    if directory.decode(again, blake3(again).digest()) != found:
+        raise Broken("a directory is not read as it was written")
+    return f"{len(found.segments)} segments, {len(found.blobs)} blobs, {len(found.hints)} hints"
+
+
+def pack_block(data: bytes) -> str:
+    """Decode a block: width and rotation, whether there is a base, number of words, then what is stored."""
+    if len(data) < 3:
+        return "short"
+    width, rotate, based = 1 << (data[0] & 3), bool(data[0] & 4) and data[0] & 3 > 0, bool(data[0] & 8)
+    count = int.from_bytes(data[1:3], "little") + 1
+    into = np.full(count * width, 0xA5, np.uint8)
+    base = np.arange(len(into), dtype=np.uint32).view(np.uint8)[: len(into)].copy() if based else None
+    words = codec.Words(width, rotate=rotate)
+    codec.decode(memoryview(data[3:]), words, into, base=base)
+    stored = b"".join(bytes(part) for part in codec.encode(into, words, base=base, ordered=data[3] == codec.ORDERED))
+    again = np.empty_like(into)
+    codec.decode(memoryview(stored), words, again, base=base)
+    if not np.array_equal(into, again):
+        raise Broken("a block is not decoded to what was encoded")
+    return f"kind {data[3]} width {width} rotate {rotate} modes {sorted(set(data[4 : 4 + 5 * width : 5]))}"

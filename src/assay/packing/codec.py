@@ -126,6 +126,8 @@ def decode(stored: memoryview, words: Words, into: Bytes, *, base: Bytes | None 
     """
     width, count = words.width, len(into) // words.width
     kind, at = _kind(stored, base), 1 + width * _PLANE.size
+    if len(stored) < at:
+        raise BadFormat(f"a block of a pack has {len(stored)} bytes, the heads of its planes {at}")
     found = []
     for number in range(width):
         mode, length = _PLANE.unpack_from(stored, 1 + number * _PLANE.size)

@@ -232,7 +232,7 @@ def _check_segment(segment: Segment, base: Segment | None) -> None:
     stand for terabytes, and a table of blocks cannot be larger than what is there.
     """
     width, called = segment.words.width, f"segment {segment.id.hex()[:12]}"
-    if width not in (1, 2, 4, 8) or segment.size % width:
+    if width not in (1, 2, 4, 8) or segment.size % width or (width == 1 and segment.words.rotate):
         raise ValueError(f"{called} has {segment.size} bytes in words of {width}")
     if (segment.base is None) is not (segment.depth == 0) or segment.base == segment.id:
         raise ValueError(f"{called} has depth {segment.depth}, and {'no' if segment.base is None else 'a'} base")
