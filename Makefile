@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := test
 
 # The CPU build of PyTorch first, so that nothing after it asks for a larger one.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml hatch_build.py src/assay/packing/_planes.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"

@@ -5,9 +5,10 @@
     bytes   what is stored of each plane, one after the other
 
 zstd is made a Huffman coder: weights hold no repeats worth looking for, and looking costs more than it finds
-(``strategy=fast`` with matches of seven bytes from a table of 64). What any zstd writes can be read.
+(``strategy=fast`` with matches of seven bytes from a table of 64). What any zstd writes can be read. Planes that look
+random in a sample are stored as they are, which is most of what there is of weights.
 
-Sources: measured on real weights, see ``docs/explanation/packs.md``.
+How it works, why, and what was measured: ``docs/explanation/packs.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from assay.errors import BadFormat
-from assay.packing import planes
+from assay.packing import native
+from assay.packing.planes import SAMPLE_LENGTH, SAMPLE_RUNS
 
 BLOCK = 1 << 20
 """Bytes of a segment per block; the last one may be shorter."""
@@ -29,11 +31,13 @@ BLOCK = 1 << 20
 PLAIN, DELTA, ORDERED = 0, 1, 2
 _CONSTANT, _RAW, _ZSTD = 0, 1, 2
 _PLANE = struct.Struct("<BI")
-_PROBE = 16 << 10
 _FULL_BITS = 7.9
 """Bits of entropy per byte from which on coding saves less than it costs to read back."""
 
 Bytes = NDArray[np.uint8]
+kernels = native.kernels()
+_sampled = np.arange(SAMPLE_RUNS * SAMPLE_LENGTH * 2 + 1, dtype=np.float64)
+_sampled[1:] *= np.log2(_sampled[1:])  # c * log2(c) for each count that a sample can give
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class _Tools(threading.local):
         self.huffman = zstandard.ZstdCompressor(compression_params=huffman)
         self.searching = zstandard.ZstdCompressor(level=3, write_checksum=False)
         self.decompressor = zstandard.ZstdDecompressor()
-        self.scratch = np.empty(2 * BLOCK, np.uint8)
+        self.split = np.empty(BLOCK, np.uint8)
+        self.joined = np.empty(BLOCK, np.uint8)
 
 
 _tools = _Tools()
@@ -90,23 +95,25 @@ def encode(raw: Bytes, words: Words, *, base: Bytes | None = None, ordered: bool
     """Store one block; the parts, to be written one after the other before the next block is encoded in this thread.
 
     Args:
-        raw: the block's bytes, at most ``BLOCK``.
+        raw: the block's bytes, at most ``BLOCK`` and a multiple of the words' width.
         words: what they are made of.
         base: the base's bytes in the same place; the difference to it is stored.
         ordered: sort differences by the base's exponent first: smaller, slower.
     """
     width, count = words.width, len(raw) // words.width
-    kind = PLAIN if base is None else ORDERED if ordered else DELTA
-    if kind == ORDERED:
-        assert base is not None
-        places = planes.order(base, width)
-        raw = _rearranged(raw, places, width)
-        base = _rearranged(base, places, width)
-    split = _tools.scratch[: len(raw)].reshape(width, count)
-    planes.split(raw, width, rotate=words.rotate and base is None, base=base, into=split)
-    heads, bodies = [bytes([kind])], []
-    for plane in split:
-        mode, body = _encode_plane(plane, text=words.text)
+    if width == 1 and base is None:
+        split = raw.reshape(1, count)
+    else:
+        split = _tools.split[: len(raw)].reshape(width, count)
+        kernels.split(raw, width, rotate=words.rotate and base is None, base=base, ordered=ordered, into=split)
+    constant, counts = kernels.survey(split)
+    full = _full(counts)
+    heads, bodies = [bytes([PLAIN if base is None else ORDERED if ordered else DELTA])], []
+    for number, plane in enumerate(split):
+        if constant >> number & 1:
+            mode, body = _CONSTANT, plane[:1].tobytes()
+        else:
+            mode, body = _encode_plane(plane, text=words.text, full=bool(full[number]))
         heads.append(_PLANE.pack(mode, len(body)))
         bodies.append(body)
     return [b"".join(heads), *bodies]
@@ -116,35 +123,29 @@ def decode(stored: memoryview, words: Words, into: Bytes, *, base: Bytes | None 
     """Give a block's bytes back.
 
     Args:
-        stored: exactly what was stored.
+        stored: exactly what was stored; read-only or not, as long as nobody changes it meanwhile.
         words: what the bytes are made of.
         into: where they go; exactly as many as there were.
-        base: the base's bytes in the same place, where there is one.
+        base: the base's bytes in the same place, where there is one; may be *into*, which then holds them.
 
     Raises:
         BadFormat: it is not such a block.
     """
     width, count = words.width, len(into) // words.width
     kind, at = _kind(stored, base), 1 + width * _PLANE.size
-    if len(stored) < at:
-        raise BadFormat(f"a block of a pack has {len(stored)} bytes, the heads of its planes {at}")
+    if len(stored) < at or count * width != len(into) or len(into) > BLOCK:
+        raise BadFormat(f"a block of a pack has {len(stored)} bytes for {len(into)} in words of {width}")
+    scratch = _tools.joined[: len(into)].reshape(width, count)
     found = []
     for number in range(width):
         mode, length = _PLANE.unpack_from(stored, 1 + number * _PLANE.size)
-        found.append(_decode_plane(mode, stored[at : at + length], length, count))
+        found.append(_decode_plane(mode, stored[at : at + length], length, scratch[number]))
         at += length
     if at != len(stored):
         raise BadFormat(f"a block of a pack has {len(stored)} bytes, its planes end at {at}")
-    if kind == ORDERED:
-        assert base is not None
-        places = planes.order(base, width)
-        rearranged = np.empty(len(into), np.uint8)
-        planes.join(found, width, rotate=False, base=_rearranged(base, places, width), into=rearranged)
-        unsigned = np.dtype(f"<u{width}")
-        into.view(unsigned)[places] = rearranged.view(unsigned)
-        return
-    taken = base if kind == DELTA else None
-    planes.join(found, width, rotate=words.rotate and taken is None, base=taken, into=into)
+    taken = base if kind != PLAIN else None
+    rotate = words.rotate and taken is None
+    kernels.join(found, width, rotate=rotate, base=taken, ordered=kind == ORDERED, into=into)
 
 
 def needs_base(stored: memoryview) -> bool:
@@ -159,33 +160,29 @@ def _kind(stored: memoryview, base: Bytes | None) -> int:
     return kind
 
 
-def _rearranged(data: Bytes, places: NDArray[np.intp], width: int) -> Bytes:
-    return data.view(np.dtype(f"<u{width}"))[places].view(np.uint8)
+def _full(counts: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Which planes have so much entropy in their samples that they are stored as they are."""
+    sizes = np.maximum(counts.sum(axis=1), 1)
+    bits = np.log2(sizes) - _sampled[counts].sum(axis=1) / sizes
+    return bits > _FULL_BITS
 
 
-def _encode_plane(plane: Bytes, *, text: bool) -> tuple[int, bytes | Bytes]:
-    if len(plane) and plane[0] == plane[-1] and not np.any(plane != plane[0]):
-        return _CONSTANT, plane[:1].tobytes()
-    if not text and _entropy(plane) > _FULL_BITS:
+def _encode_plane(plane: Bytes, *, text: bool, full: bool) -> tuple[int, bytes | Bytes]:
+    if full:
         return _RAW, plane
     coder = _tools.searching if text else _tools.huffman
     coded: bytes = coder.compress(plane.data)
     return (_ZSTD, coded) if len(coded) < len(plane) else (_RAW, plane)
 
 
-def _entropy(plane: Bytes) -> float:
-    """Bits per byte of a sample."""
-    sample = plane[:: max(1, len(plane) // _PROBE)]
-    counts = np.bincount(sample, minlength=256)
-    shares = counts[counts > 0] / len(sample)
-    return float(-(shares * np.log2(shares)).sum())
-
-
-def _decode_plane(mode: int, stored: memoryview, length: int, count: int) -> Bytes:
+def _decode_plane(mode: int, stored: memoryview, length: int, scratch: Bytes) -> Bytes:
+    """The plane's bytes: where they are stored, or put into *scratch*, which has exactly their length."""
+    count = len(scratch)
     if len(stored) != length:
         raise BadFormat(f"a plane of a pack ends early: expected {length} bytes, found {len(stored)}")
     if mode == _CONSTANT and length == 1:
-        return np.full(count, stored[0], np.uint8)
+        scratch.fill(stored[0])
+        return scratch
     if mode == _RAW and length == count:
         return np.frombuffer(stored, np.uint8)
     if mode != _ZSTD:
@@ -193,6 +190,11 @@ def _decode_plane(mode: int, stored: memoryview, length: int, count: int) -> Byt
     try:
         if zstandard.frame_content_size(stored) != count:
             raise BadFormat(f"a plane of a pack holds {zstandard.frame_content_size(stored)} bytes, expected {count}")
-        return np.frombuffer(_tools.decompressor.decompress(stored), np.uint8)
+        # The reader decodes a frame that lies whole before it straight into our memory.
+        with _tools.decompressor.stream_reader(stored) as reader:
+            filled = reader.readinto(scratch)
     except zstandard.ZstdError as error:
         raise BadFormat(f"a plane of a pack cannot be decoded: {error}") from error
+    if filled != count:
+        raise BadFormat(f"a plane of a pack ends after {filled} bytes, expected {count}")
+    return scratch
