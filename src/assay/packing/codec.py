@@ -108,12 +108,11 @@ def encode(raw: Bytes, words: Words, *, base: Bytes | None = None, ordered: bool
         kernels.split(raw, width, rotate=words.rotate and base is None, base=base, ordered=ordered, into=split)
     constant, counts = kernels.survey(split)
     full = _full(counts)
-    heads, bodies = [bytes([PLAIN if base is None else ORDERED if ordered else DELTA])], []
+    heads = [bytes([PLAIN if base is None else ORDERED if ordered else DELTA])]
+    bodies: list[bytes | Bytes] = []
     for number, plane in enumerate(split):
-        if constant >> number & 1:
-            mode, body = _CONSTANT, plane[:1].tobytes()
-        else:
-            mode, body = _encode_plane(plane, text=words.text, full=bool(full[number]))
+        same = bool(constant >> number & 1)
+        mode, body = _encode_plane(plane, text=words.text, same=same, full=bool(full[number]))
         heads.append(_PLANE.pack(mode, len(body)))
         bodies.append(body)
     return [b"".join(heads), *bodies]
@@ -164,10 +163,12 @@ def _full(counts: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Which planes have so much entropy in their samples that they are stored as they are."""
     sizes = np.maximum(counts.sum(axis=1), 1)
     bits = np.log2(sizes) - _sampled[counts].sum(axis=1) / sizes
-    return bits > _FULL_BITS
+    return np.asarray(bits > _FULL_BITS)
 
 
-def _encode_plane(plane: Bytes, *, text: bool, full: bool) -> tuple[int, bytes | Bytes]:
+def _encode_plane(plane: Bytes, *, text: bool, same: bool, full: bool) -> tuple[int, bytes | Bytes]:
+    if same:
+        return _CONSTANT, plane[:1].tobytes()
     if full:
         return _RAW, plane
     coder = _tools.searching if text else _tools.huffman

@@ -1,4 +1,4 @@
-"""The functions of ``planes`` compiled (``_planes.c``): the same bytes, five to ten times as fast, without Python's lock.
+"""The functions of ``planes``, compiled (``_planes.c``): the same bytes, about five times as fast.
 
 The library is built when the package is installed where there is a C compiler (``hatch_build.py``), and is not missed
 otherwise. ``ASSAY_NATIVE=0`` in the environment leaves it alone: for comparisons, and to be sure where it is suspected.
