@@ -19,14 +19,17 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from assay.blobs.known import KnownBlobs
+from assay.blobs.receiving import receive
 from assay.blobs.sources import Stamp, open_source
 from assay.blobs.staging import HOLD, Staged, Staging
 from assay.blobs.sweeping import DirectorySweep, Gate, Holds, moment
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.blobs import Leftover, Stored
+from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_descriptor, digest_file, store_copy
@@ -220,6 +223,22 @@ class DirectoryStore:
             if stored:
                 self._flush_folder(stored[0][0])
         return stored
+
+    def receive(
+        self, digest: Digest, source: Source, *, file: Path | None = None, progress: Progress = SILENT
+    ) -> Received:
+        """Keep the bytes of *source*: see ``assay.ports.places.Receiver``.
+
+        Raises:
+            IntegrityError: they do not match the digest; nothing is kept.
+            StorageError: source or disk failed; of a large blob what came so far is kept for the next time.
+        """
+        with self._writing(f"blob {digest.short}"):
+            show = partial(self._show, digest=digest)
+            received = receive(self.staging, show, digest, source, file=file, progress=progress)
+            self._known.learn(digest, received.size)
+            self._flush_folder(digest)
+        return received
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob, and what was set aside under its digest; whether it was here.

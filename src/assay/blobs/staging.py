@@ -2,9 +2,10 @@
 
     staging/<random>          written here, flushed, then renamed to its place
     staging/hold-<random>     empty; somebody adds blobs that nothing names yet (``sweeping``)
+    staging/part-<hex>        the beginning of a large blob that is being copied here; the next copy goes on from it
 
 Rule for editors: a writer keeps the lock (``flock``, gone with the process) on its file until the file has left. So
-what can be locked by somebody else belongs to nobody, and only that is removed.
+what can be locked by somebody else belongs to nobody, and only that is removed; the beginning of a blob after a week.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ from pathlib import Path
 
 HOLD = "hold-"
 """How the names of holds begin."""
+
+PART = "part-"
+"""How the names of beginnings of blobs begin."""
+
+PART_KEPT = 7 * 86400
+"""Seconds for which a beginning is kept that nobody goes on with."""
 
 READ_ONLY = 0o444
 """Mode of stored blobs, less what the umask takes away."""
@@ -65,6 +73,28 @@ class Staging:
         yield from self._hold(path, descriptor)
 
     @contextmanager
+    def part(self, name: str) -> Iterator[Staged | None]:
+        """The file of that name, with what an earlier writer left in it; it stays at the end unless it was renamed away.
+
+        None when a living writer has it.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._sweep_once()
+        path = self.folder / f"{PART}{name}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            yield Staged(path, descriptor) if _is(path, descriptor) else None
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def link(self, source: Path) -> Iterator[Staged | None]:
         """A read-only hard link to *source*; None where that cannot be (other file system, other owner, more links).
 
@@ -92,14 +122,14 @@ class Staging:
         removed = 0
         for path in self._files():
             with suppress(OSError):
-                removed += _remove_dead(path)
+                removed += not _is_kept(path) and _remove_dead(path)
         return removed
 
     def dead(self) -> Iterator[tuple[Path, os.stat_result]]:
         """What dead writers left."""
         for path in self._files():
             with suppress(OSError):
-                if not _is_held(path):
+                if not _is_kept(path) and not _is_held(path):
                     yield path, path.lstat()
 
     def held_since(self) -> int | None:
@@ -131,6 +161,11 @@ def _is(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether it is the beginning of a blob that somebody may go on with."""
+    return path.name.startswith(PART) and time.time() - path.lstat().st_mtime < PART_KEPT
 
 
 def _is_held(path: Path) -> bool:

@@ -21,7 +21,8 @@ from assay.errors import BadFormat, Conflict, InvalidInput, NotFound, StorageErr
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.json import Json
-from assay.spec.manifest import Manifest
+from assay.spec.manifest import MANIFEST_TYPE, Manifest
+from assay.spec.statement import CREATED_KEY
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -34,12 +35,14 @@ class OciLayoutIndex:
 
     Args:
         root: the layout's folder; made on the first ``put``.
-        read: gives the bytes of a manifest blob, to find whose subject is whose.
+        read: gives the bytes of a manifest blob, compared with its digest.
+        add: keeps the bytes of a manifest as a blob.
     """
 
-    def __init__(self, root: Path, read: Callable[[Digest], bytes]) -> None:
+    def __init__(self, root: Path, read: Callable[[Digest], bytes], add: Callable[[bytes], Digest]) -> None:
         self._root = root
         self._read = read
+        self._add = add
 
     @property
     def place(self) -> str:
@@ -72,6 +75,15 @@ class OciLayoutIndex:
             if REF_NAME in descriptor.annotations
         }
 
+    def read(self, descriptor: Descriptor) -> Manifest:
+        """A manifest of the layout.
+
+        Raises:
+            NotFound: its blob is not here (code ``blob-missing``).
+            IntegrityError: its bytes do not match.
+        """
+        return Manifest.parse(self._read(descriptor.digest))
+
     def referrers(self, subject: Digest) -> Sequence[Descriptor]:
         """Manifests in the layout whose subject is *subject*."""
         found = []
@@ -84,8 +96,10 @@ class OciLayoutIndex:
                 found.append(descriptor)
         return found
 
-    def put(self, descriptor: Descriptor, *, tag: str | None = None) -> None:
-        """List a manifest, under a tag or without one."""
+    def put(self, manifest: Manifest, *, tag: str | None = None) -> None:
+        """Keep a manifest and list it, under a tag or without one."""
+        self._add(manifest.data)
+        descriptor = listed_as(manifest)
         annotations = {**descriptor.annotations, **({REF_NAME: tag} if tag else {})}
         wanted = Descriptor(
             descriptor.media_type, descriptor.digest, descriptor.size, annotations, descriptor.artifact_type
@@ -149,3 +163,10 @@ class OciLayoutIndex:
             yield
         finally:
             os.close(descriptor)
+
+
+def listed_as(manifest: Manifest) -> Descriptor:
+    """How an index lists a manifest: with its type, and with when it was said, where it says that."""
+    created = manifest.annotations.get(CREATED_KEY)
+    annotations = {CREATED_KEY: created} if created else {}
+    return Descriptor(MANIFEST_TYPE, manifest.digest, len(manifest.data), annotations, manifest.artifact_type)

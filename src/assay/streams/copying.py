@@ -119,7 +119,7 @@ def store_copy(source: int, target: int, size: int, *, progress: Progress = SILE
         digest = digest_descriptor(target, progress=progress)
         os.fsync(target)
         return digest, os.fstat(target).st_size
-    return _store_blocks(source, target, _Output(target, direct=size >= DIRECT), progress)
+    return _store_blocks(source, target, Output(target, direct=size >= DIRECT), progress)
 
 
 def _copy_small(source: int, target: int) -> int:
@@ -136,7 +136,7 @@ def _write_all(target: int, data: bytes | memoryview, offset: int) -> int:
     return written
 
 
-def _store_blocks(source: int, target: int, output: _Output, progress: Progress) -> tuple[Digest, int]:
+def _store_blocks(source: int, target: int, output: Output, progress: Progress) -> tuple[Digest, int]:
     buffers = [memoryview(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(BUFFERS)]
     busy: list[Future[None] | None] = [None] * BUFFERS
     hasher = hashlib.sha256()
@@ -175,8 +175,13 @@ def _fill(source: int, buffer: memoryview, offset: int) -> int:
     return filled
 
 
-class _Output:
-    """A file that is written block by block, past the page cache while that is possible."""
+class Output:
+    """A file that is written block by block, past the page cache while that is possible.
+
+    Args:
+        target: descriptor of the file.
+        direct: whether to write past the page cache.
+    """
 
     def __init__(self, target: int, *, direct: bool) -> None:
         self._target = target
@@ -184,7 +189,11 @@ class _Output:
         self._sent = 0
 
     def write(self, block: memoryview, offset: int) -> None:
-        """Write a block; only the last one may be shorter than ``STEP``."""
+        """Write a block; only the last one may be shorter than ``STEP``.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         written = 0
         if self._direct and len(block) == STEP:
             try:

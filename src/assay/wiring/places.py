@@ -83,7 +83,7 @@ def open_layout(folder: Path) -> tuple[DirectoryStore, OciLayoutIndex]:
     def read(digest: Digest) -> bytes:
         return read_small(store, digest, MAX_MANIFEST)
 
-    return store, OciLayoutIndex(folder, read)
+    return store, OciLayoutIndex(folder, read, store.add)
 
 
 def parse_layout(text: str) -> tuple[Path, str | None]:
