@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,18 @@ def real_folder() -> Callable[..., Path]:
             _unavailable(error)
 
     return get
+
+
+@pytest.fixture(scope="session")
+def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Settings of a real S3 server with the bucket ``buckets.BUCKET``: one that runs (AWS_ENDPOINT_URL), or our own."""
+    from buckets import start_server, stop_server
+
+    folder = tmp_path_factory.mktemp("ceph")
+    try:
+        yield start_server(folder)
+    finally:
+        stop_server(folder)
 
 
 def _unavailable(error: Unavailable) -> None:

@@ -29,13 +29,14 @@ from assay.ports.blobs import BlobStore
 from assay.spec.digest import EMPTY, Digest
 
 _QUICK = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-_SLACK = timedelta(milliseconds=40)
-"""How far a file system's clock may lie behind: it ticks in steps."""
 _ABSENT = Digest.of(b"never stored")
 
 
 class BlobStoreContract:
     """Tests that hold for every blob store."""
+
+    slack = timedelta(milliseconds=40)
+    """How far the store's clock may lie behind: a file system's ticks in steps, a bucket's may tell whole seconds."""
 
     def fresh_store(self, folder: Path) -> BlobStore:
         """An empty store; *folder* is an empty folder that it may use."""
@@ -206,14 +207,14 @@ class BlobStoreContract:
     ) -> None:
         old = 1_000_000_000
         os.utime(file, (old, old))
-        before = datetime.now(UTC) - _SLACK
+        before = datetime.now(UTC) - self.slack
         expected = {store.add(b"weights"): 7, store.add_file(file)[0]: file.stat().st_size}
         expected[store.add_files([_written(file.with_name("other"), old)], link=True)[0][0]] = 5
 
         found = list(store.inventory())
 
         assert {one.digest: one.size for one in found} == expected
-        assert all(before <= one.added <= datetime.now(UTC) + _SLACK for one in found)
+        assert all(before <= one.added <= datetime.now(UTC) + self.slack for one in found)
 
     def test_whatever_adds_or_renews_a_blob_that_is_here_counts_as_adding_it_now(
         self, store: BlobStore, tmp_path: Path
@@ -224,7 +225,7 @@ class BlobStoreContract:
 
         def in_the_store(data: bytes, renew: Callable[[], object]) -> None:
             digest = store.add(data)
-            before = _later_than_all(store)
+            before = _later_than_all(store, self.slack)
             renew()
             with store.sweep() as sweep:
                 assert sweep.idle(digest)
@@ -258,7 +259,7 @@ class BlobStoreContract:
 
     def test_what_is_added_under_a_hold_is_not_idle_until_the_last_hold_ends(self, store: BlobStore) -> None:
         before, again = store.add(b"before"), store.add(b"again")
-        _later_than_all(store)
+        _later_than_all(store, self.slack)
         with store.hold():
             added = store.add(b"weights")
             store.renew(again)
@@ -316,12 +317,12 @@ def _written(file: Path, modified: int) -> Path:
     return file
 
 
-def _later_than_all(store: BlobStore) -> datetime:
+def _later_than_all(store: BlobStore, slack: timedelta) -> datetime:
     """A time that every blob is older than, once the store's clock has moved on."""
     latest = max(one.added for one in store.inventory())
-    while (now := datetime.now(UTC)) <= latest + _SLACK:
+    while (now := datetime.now(UTC)) <= latest + slack:
         time.sleep(0.001)
-    return now - _SLACK / 2
+    return now - slack / 2
 
 
 class Counter:

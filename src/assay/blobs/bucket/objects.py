@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
+from threading import Lock
 from typing import Any, TypeVar
 
 import obstore
@@ -25,6 +26,8 @@ from assay.ports.objects import Found
 
 _T = TypeVar("_T")
 _CHUNK = 1 << 20
+_CALM = 30.0
+"""Seconds without trouble after which requests go side by side again."""
 _RAISED = (BaseError, OSError)
 """What the library raises: its own errors, and ``FileNotFoundError`` and its kin."""
 
@@ -37,6 +40,7 @@ class BucketObjects:
         writing: the same with timeouts for sending; *reading* when None.
         place: what to call it.
         options: how patient and how parallel to be.
+        ordered: whether the store lists by key, as buckets do and folders do not.
     """
 
     def __init__(
@@ -46,7 +50,11 @@ class BucketObjects:
         writing: Any = None,
         place: str = "memory://",
         options: Options = DEFAULT,
+        ordered: bool = True,
     ) -> None:
+        self._ordered = ordered
+        self._troubled = -_CALM
+        self._alone = Lock()
         self._reading = reading
         self._writing = reading if writing is None else writing
         self._place = place
@@ -88,11 +96,12 @@ class BucketObjects:
         while done < len(into):
             before = done
             try:
-                answer = obstore.get(self._reading, key, options={"range": (offset + done, offset + len(into))})
-                for chunk in answer.stream(min_chunk_size=_CHUNK):
-                    count = min(len(chunk), len(into) - done)
-                    into[done : done + count] = memoryview(chunk)[:count]
-                    done += count
+                with self._pace():
+                    answer = obstore.get(self._reading, key, options={"range": (offset + done, offset + len(into))})
+                    for chunk in answer.stream(min_chunk_size=_CHUNK):
+                        count = min(len(chunk), len(into) - done)
+                        into[done : done + count] = memoryview(chunk)[:count]
+                        done += count
                 if done == before:
                     raise self._short(key, offset + done)
             except _RAISED as error:
@@ -137,7 +146,8 @@ class BucketObjects:
         parallel = max(1, min(self.options.parallel, (16 * self.options.piece) // piece))
 
         def write() -> None:
-            obstore.put(self._writing, key, iter(parts()), chunk_size=piece, max_concurrency=parallel)
+            atonce = 1 if self._is_troubled() else parallel
+            obstore.put(self._writing, key, iter(parts()), chunk_size=piece, max_concurrency=atonce)
 
         self._try(f"write {key}", write)
 
@@ -155,10 +165,9 @@ class BucketObjects:
         failed = 0
         while True:
             try:
-                for page in obstore.list(self._reading, prefix or None, offset=after or None):
-                    for one in sorted(map(_found, page), key=lambda found: found.key):
-                        yield one
-                        after, failed = one.key, 0
+                for one in self._pages(prefix, after):
+                    yield one
+                    after, failed = one.key, 0
             except _RAISED as error:
                 failed += 1
                 if isinstance(error, FileNotFoundError) and not Failure.of(error).code:
@@ -172,6 +181,20 @@ class BucketObjects:
         for key in keys:
             with suppress(NotFound):
                 self._try(f"remove {key}", lambda key=key: obstore.delete(self._writing, key))  # type: ignore[misc]
+
+    def _pages(self, prefix: str, after: str) -> Iterator[Found]:
+        pages = obstore.list(self._reading, prefix or None, offset=after or None)
+        found = (_found(one) for page in pages for one in page)
+        return found if self._ordered else iter(sorted(found, key=lambda one: one.key))
+
+    def _is_troubled(self) -> bool:
+        return time.monotonic() - self._troubled < _CALM
+
+    @contextmanager
+    def _pace(self) -> Iterator[None]:
+        """Requests side by side; one after the other for a while after something went wrong."""
+        with self._alone if self._is_troubled() else nullcontext():
+            yield
 
     def _try(self, doing: str, call: Callable[[], _T]) -> _T:
         failed = 0
@@ -196,6 +219,7 @@ class BucketObjects:
             raise NotFound(f"no such object in {self._place}: {doing}", code="object-missing") from None
         if not (failure.passing or failure.conflicting) or failed >= self.options.tries:
             raise failure.error(f"cannot {doing} in {self._place}", self._place) from None
+        self._troubled = time.monotonic()
         # Jitter: those who were refused together must not come back together.
         time.sleep(self.options.rest * 2 ** (failed - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 

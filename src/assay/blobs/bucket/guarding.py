@@ -1,0 +1,202 @@
+"""Keeping writers and garbage collection apart in a bucket, which has no locks.
+
+    holds/<random>/began    somebody adds blobs that nothing names yet; written once
+    holds/<random>/alive    the same one still lives; written every minute
+    sweeps/<random>         somebody deletes garbage; written again every minute
+
+Whoever holds writes that first and then looks for sweeps; whoever sweeps writes that first and then looks for holds.
+Buckets are strongly consistent, so of two that meet at least one sees the other: the holder waits for the sweep to end,
+the sweep spares what was added since the oldest hold began. All times are the server's: the clocks of the machines do
+not matter. A process that dies leaves its mark behind, which counts for ``LEASE`` more.
+
+What this does not cover: who adds blobs without a hold, in another process than the sweep, is protected by the sweep's
+grace period only; so is a machine that is suspended for longer than ``LEASE`` in the middle of an upload.
+
+Within one process, adding and sweeping exclude each other (``Turns``), hold or no hold.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from threading import Condition, Event, Thread
+
+from assay.blobs.bucket.objects import BucketObjects
+from assay.errors import StorageError
+from assay.ports.blobs import Leftover
+
+LEASE = timedelta(minutes=15)
+"""So long a mark counts after it was last written."""
+BEAT = 60.0
+"""Seconds between two signs of life."""
+_HOLDS, _SWEEPS = "holds/", "sweeps/"
+_LOOK = 0.5
+
+
+class Turns:
+    """Adding, by many threads at once, and sweeping, by one of them alone."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._adding = 0
+        self._sweeping = False
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """No sweep runs meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._sweeping)
+            self._adding += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._adding -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def sweeping(self) -> Iterator[None]:
+        """Nobody adds meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._sweeping)
+            self._sweeping = True
+            self._changed.wait_for(lambda: not self._adding)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sweeping = False
+                self._changed.notify_all()
+
+
+class Watch:
+    """A sweep's right to delete, as long as its mark counts.
+
+    Args:
+        objects: the bucket.
+        key: of its mark.
+        since: when the oldest living hold began; None: there is none.
+    """
+
+    def __init__(self, objects: BucketObjects, key: str, since: datetime | None) -> None:
+        self._objects = objects
+        self._key = key
+        self._written = time.monotonic()
+        self.since = since
+
+    def check(self) -> None:
+        """Write the mark again when it is due.
+
+        Raises:
+            StorageError: it has not counted for a while (code ``sweep-lapsed``).
+        """
+        age = time.monotonic() - self._written
+        if age > LEASE.total_seconds() / 2:
+            raise StorageError(
+                "this machine stood still while garbage was deleted; nothing more is",
+                code="sweep-lapsed",
+                hint="run it again",
+            )
+        if age > BEAT:
+            began = time.monotonic()
+            self._objects.put(self._key, b"")
+            self._written = began
+
+
+@contextmanager
+def hold(objects: BucketObjects) -> Iterator[None]:
+    """Until the end, no sweep deletes what is added or renewed from here on.
+
+    Raises:
+        StorageError: the bucket cannot be written.
+    """
+    folder = f"{_HOLDS}{secrets.token_hex(8)}"
+    ended = Event()
+    try:
+        objects.put(f"{folder}/began", b"")
+        _wait_for_sweeps(objects, f"{folder}/began")
+        Thread(target=_beat, args=(objects, f"{folder}/alive", ended), name="assay-hold", daemon=True).start()
+        yield
+    finally:
+        ended.set()
+        with suppress(StorageError):  # it then counts a little longer
+            objects.delete(f"{folder}/began", f"{folder}/alive")
+
+
+@contextmanager
+def sweep(objects: BucketObjects) -> Iterator[Watch]:
+    """The right to delete, and since when what was added is to be spared.
+
+    Raises:
+        StorageError: the bucket cannot be written.
+    """
+    key = f"{_SWEEPS}{secrets.token_hex(8)}"
+    began = time.monotonic()
+    objects.put(key, b"")
+    try:
+        mark = objects.head(key)
+        now = mark.modified if mark else datetime.now().astimezone()
+        living = [start for start, last in _holds(objects).values() if now - last < LEASE]
+        watch = Watch(objects, key, min(living, default=None))
+        if time.monotonic() - began > BEAT:
+            watch.check()
+        yield watch
+    finally:
+        with suppress(StorageError):
+            objects.delete(key)
+
+
+def dead(objects: BucketObjects, *, clear: bool) -> list[Leftover]:
+    """Marks that no longer count; with *clear* they are removed."""
+    found = []
+    marks = [one for folder in (_HOLDS, _SWEEPS) for one in objects.list(folder)]
+    if not marks:
+        return []
+    now = _server_time(objects)
+    alive = {name for name, (_, last) in _holds(objects).items() if now - last < LEASE}
+    for one in marks:
+        if now - one.modified >= LEASE and one.key.split("/")[1] not in alive:
+            found.append(Leftover(one.key, one.size, one.modified))
+            if clear:
+                objects.delete(one.key)
+    return found
+
+
+def _holds(objects: BucketObjects) -> dict[str, tuple[datetime, datetime]]:
+    """Hold to when it began and when it last gave a sign of life."""
+    found: dict[str, tuple[datetime, datetime]] = {}
+    for one in objects.list(_HOLDS):
+        name = one.key.split("/")[1]
+        began, last = found.get(name, (one.modified, one.modified))
+        found[name] = (min(began, one.modified), max(last, one.modified))
+    return found
+
+
+def _wait_for_sweeps(objects: BucketObjects, own: str) -> None:
+    while sweeps := list(objects.list(_SWEEPS)):
+        objects.put(own, b"")  # for the server's time; the hold begins when the wait ends
+        now = objects.head(own)
+        if now is None or all(now.modified - one.modified >= LEASE for one in sweeps):
+            return
+        time.sleep(_LOOK)
+
+
+def _server_time(objects: BucketObjects) -> datetime:
+    key = f"{_SWEEPS}{secrets.token_hex(8)}-clock"
+    objects.put(key, b"")
+    try:
+        found = objects.head(key)
+    finally:
+        objects.delete(key)
+    return found.modified if found else datetime.now().astimezone()
+
+
+def _beat(objects: BucketObjects, key: str, ended: Event) -> None:
+    while not ended.wait(BEAT):
+        with suppress(StorageError):  # the next one may succeed
+            objects.put(key, b"")
+            if ended.is_set():
+                objects.delete(key)

@@ -1,0 +1,284 @@
+"""Blobs in a bucket: ``assay.ports.blobs.BlobStore`` over objects named by the digest of their bytes.
+
+What is large is hashed first, so that what is there already is not sent, and hashed again while it is sent, so that
+what becomes visible is what the name says. What is there already is taken for good when its length is right:
+``assay verify`` is who reads it.
+
+Times are the server's, to the second. A blob's time is that of its object or of its ``touched/`` object, whichever is
+later: an object in a bucket can only be written anew as a whole, and one that was sent in parts counts from when the
+sending began.
+
+Not here: guarding against sweeps (``guarding``), requests (``objects``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+
+from assay.blobs.bucket import guarding
+from assay.blobs.bucket.objects import BucketObjects
+from assay.blobs.bucket.reading import BucketSource
+from assay.blobs.bucket.uploading import Upload, read_whole
+from assay.blobs.sources import Stamp, open_source
+from assay.errors import InvalidInput, NotFound, StorageError
+from assay.ports.blobs import Leftover, Stored
+from assay.ports.objects import Found
+from assay.ports.progress import SILENT, Progress
+from assay.spec.digest import Digest
+from assay.streams.copying import digest_descriptor
+from assay.trees import Source
+
+_BLOBS, _TOUCHED = "blobs/", "touched/"
+_LOOK_FIRST = 256 << 10
+"""Smaller blobs are sent without asking whether they are there: that is one request either way."""
+_TICK = timedelta(seconds=1)
+
+
+class BucketStore:
+    """Blobs below a prefix of a bucket; safe for several threads, processes and machines (``guarding`` says how far).
+
+    Args:
+        objects: the bucket.
+    """
+
+    def __init__(self, objects: BucketObjects) -> None:
+        self.objects = objects
+        self._turns = guarding.Turns()
+        self._pool = ThreadPoolExecutor(objects.options.parallel, thread_name_prefix="assay-bucket")
+
+    def size(self, digest: Digest) -> int | None:
+        """Length of a blob in bytes, or None when it is not here."""
+        found = self.objects.head(_key(digest))
+        return None if found is None else found.size
+
+    def open(self, digest: Digest) -> Source:
+        """The blob's bytes, readable at any offset.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+        """
+        size = self.size(digest)
+        if size is None:
+            raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest))
+        return BucketSource(self.objects, _key(digest), size, self._pool)
+
+    def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
+        """None: nothing lies in a file; a cache in front of this store has files."""
+        return None
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob, by digest; objects that are no blobs are left out."""
+        for one in self.objects.list(_BLOBS):
+            digest = _digest(one.key)
+            if digest is not None:
+                yield digest
+
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added, by digest."""
+        touched = self.objects.list(_TOUCHED)
+        mark = next(touched, None)
+        for one in self.objects.list(_BLOBS):
+            digest = _digest(one.key)
+            if digest is None:
+                continue
+            name = one.key.removeprefix(_BLOBS)
+            while mark is not None and mark.key.removeprefix(_TOUCHED) < name:
+                mark = next(touched, None)
+            renewed = mark if mark is not None and mark.key.removeprefix(_TOUCHED) == name else one
+            yield Stored(digest, one.size, max(one.modified, renewed.modified))
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Until the end, no sweep deletes what is added or renewed from here on."""
+        with guarding.hold(self.objects):
+            yield
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now: its length, or None when it is not here."""
+        with self._turns.adding():
+            found = self.objects.head(_key(digest))
+            if found is None:
+                return None
+            self.objects.put(_touched(digest), b"")
+            return found.size
+
+    def add(self, data: bytes) -> Digest:
+        """Keep small bytes; what is there already is replaced by the same."""
+        digest = Digest.of(data)
+        with self._turns.adding():
+            self.objects.put(_key(digest), data)
+        return digest
+
+    def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
+        """Keep the bytes of a file; returns digest and size.
+
+        Raises:
+            Conflict: the file changed while it was read (code ``source-changed``); nothing is kept.
+            NotFound: the file is not there.
+            InvalidInput: it is no regular file (code ``not-a-file``) or may not be read (``source-unreadable``).
+            StorageError: nothing is kept.
+        """
+        stored = self._add_one(file, progress)
+        if move:
+            _remove_original(file)
+        return stored
+
+    def add_files(
+        self,
+        files: Sequence[Path],
+        *,
+        link: bool = False,  # noqa: ARG002 - nothing is taken over by a link
+        progress: Progress = SILENT,
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files, several at a time; digests and sizes in the order of *files*.
+
+        Raises:
+            AssayError: as ``add_file``.
+        """
+        workers = max(1, min(self.objects.options.parallel, len(files)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="assay-add") as pool:
+            jobs = [pool.submit(self._add_one, file, progress) for file in files]
+            try:
+                return [job.result() for job in jobs]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob; whether it was here."""
+        if self.size(digest) is None:
+            return False
+        self.objects.delete(_key(digest), _touched(digest))
+        return True
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a damaged blob out of use; a copy stays in ``damaged/`` where the server can make one (up to 5 GiB).
+
+        Returns:
+            None: no file holds it.
+        """
+        if self.size(digest) is None:
+            return None
+        with suppress(StorageError):
+            self.objects.copy(_key(digest), f"damaged/{digest.hex}-{token_hex(4)}")
+        self.objects.delete(_key(digest), _touched(digest))
+        return None
+
+    @contextmanager
+    def sweep(self) -> Iterator[BucketSweep]:
+        """Hold off whoever adds or renews blobs: here all, elsewhere those who hold (``guarding``)."""
+        with self._turns.sweeping(), guarding.sweep(self.objects) as watch:
+            yield BucketSweep(self.objects, watch)
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
+        """Marks of processes that died; parts of unfinished uploads cannot be listed (``docs/how-to/buckets.md``)."""
+        return guarding.dead(self.objects, clear=clear)
+
+    def _add_one(self, file: Path, progress: Progress) -> tuple[Digest, int]:
+        try:
+            with open_source(file) as source:
+                before = Stamp.of(source)
+                if before.size <= self.objects.options.piece:
+                    return self._add_small(file, source, before, progress)
+                return self._add_large(file, source, before, progress)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read {file}", path=str(file)) from error
+
+    def _add_small(self, file: Path, source: int, before: Stamp, progress: Progress) -> tuple[Digest, int]:
+        data = read_whole(source, before.size)
+        before.check_unchanged(source, file)
+        digest = Digest.of(data)
+        with self._turns.adding():
+            if len(data) < _LOOK_FIRST or not self._renewed(digest, len(data)):
+                self.objects.put(_key(digest), data)
+        progress.advance(len(data))
+        return digest, len(data)
+
+    def _add_large(self, file: Path, source: int, before: Stamp, progress: Progress) -> tuple[Digest, int]:
+        digest = digest_descriptor(source)
+        before.check_unchanged(source, file)
+        with self._turns.adding():
+            there = self._renewed(digest, before.size)
+        while not there:
+            upload = Upload(source, before.size, digest, partial(before.check_unchanged, source, file), progress)
+            self.objects.put_parts(_key(digest), upload.parts, before.size)
+            progress = SILENT  # heard of every byte already
+            with self._turns.adding():  # a sweep may have come between, and have taken it for garbage
+                there = self._renewed(digest, before.size)
+        progress.advance(0 if progress is SILENT else before.size)
+        return digest, before.size
+
+    def _renewed(self, digest: Digest, size: int) -> bool:
+        found = self.objects.head(_key(digest))
+        if found is None or found.size != size:
+            return False
+        self.objects.put(_touched(digest), b"")
+        return True
+
+
+class BucketSweep:
+    """The right to delete, over objects.
+
+    Args:
+        objects: the bucket.
+        watch: the mark that keeps others away.
+    """
+
+    def __init__(self, objects: BucketObjects, watch: guarding.Watch) -> None:
+        self._objects = objects
+        self._watch = watch
+
+    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
+        """Whether a blob is here that nobody under way has added."""
+        self._watch.check()
+        found = self._objects.head(_key(digest))
+        if found is None:
+            return False
+        mark = self._objects.head(_touched(digest))
+        added = max(_at_latest(found), _at_latest(mark or found))
+        if self._watch.since is not None and added >= self._watch.since:
+            return False
+        return before is None or added < before
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; its bytes, or 0 when it was not here."""
+        self._watch.check()
+        found = self._objects.head(_key(digest))
+        if found is None:
+            return 0
+        self._objects.delete(_key(digest), _touched(digest))
+        return found.size
+
+
+def _key(digest: Digest) -> str:
+    return f"{_BLOBS}{digest.algorithm}/{digest.hex}"
+
+
+def _touched(digest: Digest) -> str:
+    return f"{_TOUCHED}{digest.algorithm}/{digest.hex}"
+
+
+def _digest(key: str) -> Digest | None:
+    algorithm, _, name = key.removeprefix(_BLOBS).partition("/")
+    try:
+        return Digest(algorithm, name)
+    except InvalidInput:
+        return None
+
+
+def _at_latest(found: Found) -> datetime:
+    """When an object was written at the latest: HTTP's times have no fractions of a second."""
+    return found.modified if found.modified.microsecond else found.modified + _TICK
+
+
+def _remove_original(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError.of(error, f"{file} is stored, but the original cannot be removed", path=str(file)) from error
