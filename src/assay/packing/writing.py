@@ -1,44 +1,43 @@
-"""Writing a pack: blobs are cut, known segments named, new ones encoded, everything compared before it counts."""
+"""Writing a pack: blobs are cut, known segments named, new ones encoded, everything compared before it counts.
+
+Every byte is read once, hashed while it is at hand, and encoded only if its segment is known nowhere. Memory stays the
+same whatever the blobs' size: segments of up to ``HELD`` bytes are held until their id is known; of longer ones, those
+of which a sample says that they are nowhere yet are encoded as they are read, the others are hashed first, and read
+again if they are new after all.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import IO, Protocol
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import IO
 
-import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
-from assay.errors import IntegrityError
-from assay.packing import codec, directory, kin
-from assay.packing.codec import Words
+from assay.packing import directory
+from assay.packing.bases import Candidate, Kinship, Stock
 from assay.packing.cutting import Piece, cut
 from assay.packing.directory import Directory, Hint, PackedBlob
-from assay.packing.reading import Shelf
-from assay.packing.segments import CHECK, Segment, block_digest, segment_id, spans, write_table
+from assay.packing.jobs import HELD, Bundle, Entry, Long, Ready, Work
+from assay.packing.output import Output
+from assay.packing.pipeline import Crew, Line
+from assay.packing.reading import Decoder
+from assay.packing.segments import Segment
 from assay.ports.packs import Effort, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
-from assay.trees import Source, read_into
+from assay.trees import Source
 
-Bytes = NDArray[np.uint8]
+__all__ = ["LIMIT", "Stock", "Written", "write_pack"]
 
+LIMIT = 1 << 30
+"""Stored bytes after which a pack takes no further blob."""
 
-class Stock(Shelf, Protocol):
-    """Segments that are there already, and may be bases."""
-
-    def alike(self, size: int, words: Words, hint: Hint, near: Sequence[Digest]) -> Sequence[tuple[bytes, Hint, int]]:
-        """Tensors of the same length and words that may be close: id, hint and depth of each; likeliest first.
-
-        Args:
-            size: bytes.
-            words: what they are made of.
-            hint: of the tensor that is to be stored.
-            near: blobs to prefer.
-        """
-        ...
+BUNDLED = 1 << 20
+"""Bytes of small pieces that go through the threads together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,11 @@ class Written:
         directory: what it holds.
         name: the directory's digest (32 bytes), by which the pack is called.
         size: bytes of the file.
-        damaged: blobs that did not match their digest; the directory does not name them.
+        damaged: blobs that did not match their digest; the directory does not name them. Segments that only they need
+            are in the pack all the same, as dead weight: compaction drops them.
         same: bytes of segments that were there already, here or in other packs.
         differing: bytes of segments stored as differences.
+        left: blobs that were not begun, because the pack is full: they belong into the next one, in this order.
     """
 
     directory: Directory
@@ -60,6 +61,7 @@ class Written:
     damaged: tuple[Digest, ...]
     same: int
     differing: int
+    left: tuple[Digest, ...] = ()
 
 
 def write_pack(
@@ -69,79 +71,187 @@ def write_pack(
     *,
     effort: Effort = Effort.DEFAULT,
     progress: Progress = SILENT,
+    limit: int = LIMIT,
 ) -> Written:
     """Write blobs into a new pack file, from its first byte; the caller makes it durable and visible.
 
     Every block that was encoded is decoded again and compared. A blob whose bytes do not match its digest is left out
-    of the directory.
+    of the directory. Once the pack has *limit* bytes no other blob is begun, and ``Written.left`` names the rest, for
+    the caller's next pack: so a pack has at most *limit* bytes and one blob more.
+
+    Whatever goes wrong, the file's content is then worth nothing, and no thread is left running.
 
     Args:
-        file: empty, writable and readable (a later tensor may be the difference to one that was just written).
-        blobs: which, each with its bytes.
+        file: empty, writable.
+        blobs: which, each with its bytes; their sources are read from several threads, and must not change.
         stock: what other packs hold.
         effort: how hard to try.
         progress: hears of raw bytes.
+        limit: stored bytes from which on no blob is begun.
+
+    Raises:
+        IntegrityError: a blob changed meanwhile, or a block does not decode to what was encoded.
+        StorageError: from a source or the stock.
+        OSError: from the file.
     """
-    return _Writer(file, stock, effort, progress).run(blobs)
+    with Crew() as crew:
+        return _Writer(file, stock, Work(crew, Decoder(stock), effort), progress).run(blobs, limit)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the directory will say."""
+
+    segments: list[Segment] = field(default_factory=list)
+    hints: dict[bytes, Hint] = field(default_factory=dict)
+    known: set[bytes] = field(default_factory=set)
+    same: int = 0
+    differing: int = 0
 
 
 class _Writer:
-    def __init__(self, file: IO[bytes], stock: Stock, effort: Effort, progress: Progress) -> None:
-        self._file, self._stock, self._effort, self._progress = file, stock, effort, progress
-        self._segments: dict[bytes, Segment] = {}
-        self._hints: dict[bytes, Hint] = {}
-        self._same = self._differing = 0
+    """Decides what becomes of jobs (``jobs.Office``)."""
 
-    def run(self, blobs: Sequence[tuple[ToPack, Source]]) -> Written:
-        self._at = self._file.write(directory.MAGIC)
-        whole: list[tuple[ToPack, PackedBlob]] = []
-        damaged: list[tuple[ToPack, PackedBlob]] = []
-        for wanted, source in blobs:
-            packed = self._blob(wanted, source)
-            (whole if packed.digest == wanted.digest else damaged).append((wanted, packed))
-        held = Directory(tuple(self._segments.values()), tuple(blob for _, blob in whole), self._hints)
+    def __init__(self, file: IO[bytes], stock: Stock, work: Work, progress: Progress) -> None:
+        self._output, self._stock, self._work, self._progress = Output(file), stock, work, progress
+        self._line, self._kinship, self._found = Line(work.crew.workers), Kinship(stock), _Found()
+        self._longs: dict[int, list[Hint]] = {}
+        self._again: deque[Long] = deque()
+
+    def run(self, blobs: Sequence[tuple[ToPack, Source]], limit: int) -> Written:
+        self._output.write(directory.MAGIC)
+        waiting = deque({wanted.digest: (wanted, source) for wanted, source in blobs}.values())
+        entries: list[tuple[Entry, Future[str]]] = []
+        raw = 0
+        while waiting and not (entries and self._full(raw, limit)):
+            wanted, source = waiting.popleft()
+            entry = Entry(wanted, source, hashlib.new(wanted.digest.algorithm))
+            self._blob(entry)
+            entries.append((entry, self._work.crew.add_up(entry.state.hexdigest)))
+            raw += source.size
+        self._drain()
+        return self._written(entries, tuple(wanted.digest for wanted, _ in waiting))
+
+    def _full(self, raw: int, limit: int) -> bool:
+        if raw < limit:
+            return False
+        self._drain()
+        return self._output.at >= limit
+
+    def _written(self, entries: Sequence[tuple[Entry, Future[str]]], left: tuple[Digest, ...]) -> Written:
+        whole, damaged = [], []
+        for entry, digest in entries:
+            if entry.short or digest.result() != entry.wanted.digest.hex:
+                damaged.append(entry.wanted.digest)
+            else:
+                whole.append(PackedBlob(entry.wanted.digest, entry.source.size, tuple(entry.parts)))
+        found = self._found
+        held = Directory(tuple(found.segments), tuple(whole), found.hints)
         stored = directory.encode(held)
-        end = self._file.write(stored) + self._file.write(directory.footer(self._at, stored))
-        return Written(
-            held,
-            blake3(stored).digest(),
-            self._at + end,
-            tuple(wanted.digest for wanted, _ in damaged),
-            self._same,
-            self._differing,
-        )
+        end = directory.footer(self._output.at, stored)
+        self._output.write(stored)
+        self._output.write(end)
+        name = blake3(stored).digest()
+        return Written(held, name, self._output.at, tuple(damaged), found.same, found.differing, left)
 
-    def _blob(self, wanted: ToPack, source: Source) -> PackedBlob:
-        parts, state = [], hashlib.new(wanted.digest.algorithm)
-        for piece in cut(source.size, wanted.tensors):
-            raw = np.empty(piece.length, np.uint8)
-            read_into(source, piece.offset, raw.data)
-            state.update(raw.data)
-            parts.append(self._piece(piece, raw))
-            self._progress.advance(piece.length)
-        return PackedBlob(Digest(wanted.digest.algorithm, state.hexdigest()), source.size, tuple(parts))
+    def _blob(self, entry: Entry) -> None:
+        for pieces in _bundled(cut(entry.source, entry.wanted.tensors), entry, self._work):
+            if isinstance(pieces, Bundle):
+                self._line.put(pieces.begin(self))
+            else:
+                self._long(entry, pieces)
+            self._repeat()
 
-    def _piece(self, piece: Piece, raw: Bytes) -> bytes:
-        digests = [block_digest(raw[start:stop]) for start, stop in spans(len(raw))]
-        found = segment_id(digests)
-        if found in self._segments or self._stock.find(found) is not None:
-            self._same += len(raw)
-            return found
-        table, check, stored = [], blake3(), 0
-        for digest, (start, stop) in zip(digests, spans(len(raw)), strict=True):
-            block = b"".join(bytes(part) for part in codec.encode(raw[start:stop], piece.words))
-            again = np.empty(stop - start, np.uint8)
-            codec.decode(memoryview(block), piece.words, again)
-            if not np.array_equal(again, raw[start:stop]):
-                raise IntegrityError("a block does not decode to what was encoded: this is a defect of the codec")
-            table.append((digest, len(block)))
-            check.update(block)
-            stored += self._file.write(block)
-        last = write_table(table)
-        check.update(last)
-        stored += self._file.write(last)
-        self._segments[found] = Segment(found, len(raw), piece.words, None, 0, self._at, stored, check.digest()[:CHECK])
+    def _long(self, entry: Entry, piece: Piece) -> None:
+        self._line.settle()  # so that what is known by now does not depend on the threads
+        self._repeat()
+        long = Long.of(entry, piece)
+        candidates = self._kinship.candidates(piece, long.hint, entry.wanted.near)
+        before = self._longs.setdefault(piece.length, [])
+        alike = [one.hint for one in candidates] + before
+        if any(one.sample == long.hint.sample or one.dtype != long.hint.dtype for one in alike):
+            long.hash_only()
+        else:
+            long.prepare(self._work, candidates)
+        before.append(long.hint)
+        for slab in long.slabs(self._work):
+            self._line.put(slab.begin(self))
+
+    def _repeat(self) -> None:
+        while self._again:
+            long = self._again.popleft()
+            long.prepare(self._work, self._kinship.candidates(long.piece, long.hint, long.entry.wanted.near))
+            self.expect(long.entry, long.piece, long.candidate())
+            for slab in long.slabs(self._work):
+                self._line.put(slab.begin(self))
+
+    def _drain(self) -> None:
+        self._line.drain()
+        while self._again:
+            self._repeat()
+            self._line.drain()
+
+    def known(self, segment: bytes) -> bool:
+        """Whether a segment is in this pack, or will be, or in another one."""
+        return segment in self._found.known or self._stock.find(segment) is not None
+
+    def repeated(self, size: int) -> None:
+        """So many bytes were there already."""
+        self._found.same += size
+
+    def expect(self, entry: Entry, piece: Piece, candidate: Candidate) -> None:
+        """A segment is going to be written."""
+        self._found.known.add(candidate.id)
         if piece.hint is not None:
-            self._hints[found] = replace(piece.hint, sample=kin.sample(raw, piece.words))
-        self._at += stored
-        return found
+            self._found.hints[candidate.id] = candidate.hint
+            self._kinship.add(piece, candidate, entry.wanted.digest)
+
+    def candidates(self, entry: Entry, piece: Piece, hint: Hint) -> list[Candidate]:
+        """What a piece may be stored as the difference to."""
+        return self._kinship.candidates(piece, hint, entry.wanted.near)
+
+    def again(self, long: Long) -> None:
+        """A long piece that was only hashed is new after all."""
+        self._found.known.add(long.id)
+        self._again.append(long)
+
+    def write(self, ready: Ready) -> None:
+        """Write what was encoded."""
+        at = self._output.at
+        for stored in ready.segments:
+            base = stored.base
+            depth = 0 if base is None else base.depth + 1
+            self._found.segments.append(
+                Segment(
+                    stored.id,
+                    stored.piece.length,
+                    stored.piece.words,
+                    None if base is None else base.id,
+                    depth,
+                    at + stored.start,
+                    stored.size,
+                    stored.check,
+                )
+            )
+            if base is not None:
+                self._found.differing += stored.piece.length
+        self._output.write(ready.data)
+
+    def advance(self, count: int) -> None:
+        """So many raw bytes are done."""
+        self._progress.advance(count)
+
+
+def _bundled(pieces: Iterator[Piece], entry: Entry, work: Work) -> Iterator[Bundle | Piece]:
+    """Pieces in bundles of about ``BUNDLED`` bytes; those that are not held each alone."""
+    bundle = Bundle(entry, work)
+    for piece in pieces:
+        if bundle.size and bundle.size + piece.length > BUNDLED:
+            yield bundle
+            bundle = Bundle(entry, work)
+        if piece.length > HELD:
+            yield piece
+        else:
+            bundle.add(piece)
+    if bundle.size:
+        yield bundle
