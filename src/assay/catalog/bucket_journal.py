@@ -164,6 +164,10 @@ class BucketJournal:
                 raise self._conflict(first)
         self._objects.delete(*(one.key for one in within if (one.first, one.last) != (first, last)))
 
+    def last(self, known: int = 0) -> int:
+        """The number of the newest event; *known* when there is none behind that."""
+        return max((one.last for one in self._listed(known + 1)), default=known)
+
     def cover(self, sequence: int) -> list[Segment]:
         """The objects that hold the event with this number, and all behind it, in order.
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, select
 
 from assay.catalog.tables import aliases, event_names, events, models, referrers, versions
+from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
 
@@ -94,6 +95,14 @@ class SqlRows:
             query = query.where(event_names.c.name == name).order_by(event_names.c.sequence.desc())
         if kinds:
             query = query.where(events.c.kind.in_([kind.value for kind in kinds]))
+        return self.chosen(query)
+
+    def chosen(self, query: Select[Any]) -> list[Event]:
+        """The events that a query of their table gives.
+
+        Raises:
+            StorageError: one is of a kind that this release does not know (code ``journal-too-new``).
+        """
         return [_event(row) for row in self._connection.execute(query)]
 
 
@@ -118,4 +127,12 @@ def _alias(row: Row[Any]) -> Alias:
 
 
 def _event(row: Row[Any]) -> Event:
-    return Event(row.sequence, EventKind(row.kind), row.name, row.at, row.actor, json.loads(row.data))
+    try:
+        kind = EventKind(row.kind)
+    except ValueError:
+        raise StorageError(
+            f"the journal holds an event of a kind that this release does not know: {row.kind!r:.60}",
+            code="journal-too-new",
+            hint="upgrade: pip install --upgrade assay",
+        ) from None
+    return Event(row.sequence, kind, row.name, row.at, row.actor, json.loads(row.data))

@@ -80,10 +80,19 @@ def apply(connection: Connection, event: Event) -> None:
         connection.execute(insert(event_names), [{"name": name, "sequence": event.sequence} for name in names])
 
 
-def dump(connection: Connection, book: Book, mark: Mark) -> None:
-    """Replace every row by those of a book."""
+def dump(connection: Connection, book: Book, mark: Mark, *, keep_events: bool = False) -> None:
+    """Replace every row by those of a book.
+
+    Args:
+        connection: in a transaction.
+        book: what the rows are to say.
+        mark: how far that is.
+        keep_events: the events are there already, and stay: where they are the journal.
+    """
+    kept = {events} if keep_events else set()
     for table in (aliases, referrers, event_names, events, versions, models, applied):
-        connection.execute(delete(table))
+        if table not in kept:
+            connection.execute(delete(table))
     every = book.all_versions
     _insert(connection, models, ({"name": name, "versions": len(line)} for name, line in every.items()))
     _insert(connection, versions, (_version_row(version) for line in every.values() for version in line))
@@ -93,7 +102,8 @@ def dump(connection: Connection, book: Book, mark: Mark) -> None:
         referrers,
         (_referrer_row(referrer, place) for line in book.all_referrers.values() for place, referrer in enumerate(line)),
     )
-    _insert(connection, events, (_event_row(event) for event, _ in book.all_events))
+    if not keep_events:
+        _insert(connection, events, (_event_row(event) for event, _ in book.all_events))
     _insert(
         connection,
         event_names,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -26,14 +26,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from assay.catalog.book import Book, damaged
 from assay.catalog.journal import START, Journal, Mark
 from assay.catalog.queries import SqlRows
+from assay.catalog.reading import SqlReading
 from assay.catalog.rows import applied_mark, apply, dump, set_mark
 from assay.catalog.rules import JournaledCatalog, now
 from assay.catalog.tables import applied, metadata
 from assay.errors import AssayError, InvalidInput, StorageError
 from assay.ports.catalog import CatalogReader
-from assay.spec.digest import Digest
 from assay.spec.json import Json
-from assay.spec.records import Alias, Event, EventKind, Model, Referrer, Version
+from assay.spec.records import Event, EventKind
 
 BUSY_SECONDS = 30
 """How long to wait for another process's transaction."""
@@ -42,7 +42,7 @@ REBUILD_BEYOND = 256 << 10
 """Bytes of journal behind the rows from which making all rows again is faster than applying event by event."""
 
 
-class SqlCatalog(JournaledCatalog):
+class SqlCatalog(SqlReading, JournaledCatalog):
     """Rows in SQLite beside a journal; safe for several threads and processes of one machine at once.
 
     Args:
@@ -71,48 +71,6 @@ class SqlCatalog(JournaledCatalog):
     def close(self) -> None:
         """Give the connections back; a later call opens new ones."""
         self._engine.dispose()
-
-    def models(self, *, prefix: str = "", limit: int | None = None) -> Sequence[Model]:
-        """Models whose name starts with *prefix*, by name."""
-        with self._reading() as rows:
-            return rows.models(prefix=prefix, limit=limit)
-
-    def versions(self, name: str, *, limit: int | None = None) -> Sequence[Version]:
-        """Versions of a model, newest first."""
-        with self._reading() as rows:
-            return rows.versions(name, limit=limit)
-
-    def version(self, name: str, number: int | None = None) -> Version | None:
-        """One version, or the newest when no number is given."""
-        with self._reading() as rows:
-            return rows.version(name, number)
-
-    def by_manifest(self, manifest: Digest, *, name: str | None = None) -> Sequence[Version]:
-        """Versions that are this artifact, by name and number."""
-        with self._reading() as rows:
-            return rows.by_manifest(manifest, name=name)
-
-    def alias(self, name: str, alias: str) -> Alias | None:
-        """Where an alias points."""
-        with self._reading() as rows:
-            return rows.alias(name, alias)
-
-    def aliases(self, name: str) -> Sequence[Alias]:
-        """All aliases of a model, by alias."""
-        with self._reading() as rows:
-            return rows.aliases(name)
-
-    def referrers(self, subject: Digest) -> Sequence[Referrer]:
-        """Statements about an artifact, oldest first."""
-        with self._reading() as rows:
-            return rows.referrers(subject)
-
-    def events(
-        self, *, name: str | None = None, kinds: Sequence[EventKind] = (), limit: int | None = None
-    ) -> Sequence[Event]:
-        """What happened, newest first."""
-        with self._reading() as rows:
-            return rows.events(name=name, kinds=kinds, limit=limit)
 
     def catch_up(self) -> None:
         """Apply what a writer journalled that died before its rows were committed; waits for one that lives."""

@@ -1,7 +1,7 @@
 """The rows of a catalog in SQL: plain types, so that any database can hold them. All of it is rebuilt from the journal.
 
 Times are whole microseconds since 1970, UTC. Text is compared by code point where order matters (names and aliases are
-ASCII), which is SQLite's default.
+ASCII), which is SQLite's default, and PostgreSQL's collation "C".
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ class Utc(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
+_NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
+
 metadata = MetaData()
 
 models = Table(
     "models",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", _NAME, primary_key=True),
     Column("versions", Integer, nullable=False, comment="how many; also the newest number"),
 )
 
 versions = Table(
     "versions",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", _NAME, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("manifest", String(140), nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -62,8 +64,8 @@ versions = Table(
 aliases = Table(
     "aliases",
     metadata,
-    Column("name", String(255), primary_key=True),
-    Column("alias", String(255), primary_key=True),
+    Column("name", _NAME, primary_key=True),
+    Column("alias", _NAME, primary_key=True),
     Column("number", Integer, nullable=False),
     Column("moved", Utc, nullable=False),
     Column("actor", Text, nullable=False),
@@ -87,7 +89,7 @@ events = Table(
     metadata,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", String(40), nullable=False),
-    Column("name", String(255), nullable=False),
+    Column("name", _NAME, nullable=False),
     Column("at", Utc, nullable=False),
     Column("actor", Text, nullable=False),
     Column("data", Text, nullable=False, comment="canonical JSON"),
@@ -97,7 +99,7 @@ events = Table(
 event_names = Table(
     "event_names",
     metadata,
-    Column("name", String(255), primary_key=True, comment="a model in whose history the event belongs"),
+    Column("name", _NAME, primary_key=True, comment="a model in whose history the event belongs"),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
 )
 

@@ -39,6 +39,7 @@ _COMMANDS = {
     "key": "sign",
     "lineage": "lineage",
     "ls": "browse",
+    "pack-store": "pack_store:pack_store",
     "pin": "pin",
     "promote": "promote",
     "pull": "moving",
@@ -52,6 +53,7 @@ _COMMANDS = {
     "show": "browse",
     "sign": "sign",
     "unalias": "promote",
+    "unpack": "pack_store",
     "unpin": "pin",
     "verify": "verify",
     "vulns": "bom",
@@ -83,7 +85,9 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--home", metavar="DIR", help="The registry's folder (else ASSAY_HOME, assay.toml, your user folder).")
+@click.option(
+    "--home", metavar="DIR|URL", help="The registry: a folder or s3://BUCKET/PREFIX (else ASSAY_HOME, your settings)."
+)
 @click.version_option(installed_version("assay"), message="assay %(version)s")
 @click.pass_context
 def main(context: click.Context, home: str | None) -> None:

@@ -10,8 +10,9 @@ from assay.cli.console import json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, registry_of, settings_of
 from assay.cli.text import plural, size
 from assay.service import purge as purging
+from assay.settings import Settings
 from assay.spec.reference import Reference
-from assay.wiring import places
+from assay.wiring import buckets, places
 from assay.wiring.lineage import forget
 from assay.wiring.places import SNAPSHOTS
 
@@ -63,12 +64,32 @@ def purge(context: click.Context, reference: str, reason: str, *, yes: bool, as_
 
 
 @click.command()
+@click.option("--take-over", is_flag=True, help="Become the writer of a bucket whose writer is gone, first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_context
-def reindex(context: click.Context, *, as_json: bool) -> None:
+def reindex(context: click.Context, *, take_over: bool, yes: bool, as_json: bool) -> None:
     """Rebuild the catalog from the journal."""
-    events = places.reindex(settings_of(context))
+    settings = settings_of(context)
+    if take_over:
+        _take_over(settings, yes=yes)
+    events = places.reindex(settings)
     if as_json:
-        print_json({"events": events})
+        print_json({"events": events, "tookOver": take_over})
     else:
         talk().print(f"catalog rebuilt from {plural(events, 'event')}")
+
+
+def _take_over(settings: Settings, *, yes: bool) -> None:
+    if settings.bucket is None:
+        raise click.UsageError(
+            f"{settings.place} is a folder: whoever may write there writes; --take-over is for buckets"
+        )
+    writer = buckets.writer_of(settings)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("whoever writes now cannot write any more, and nobody can be asked here: add --yes")
+        now = f"{writer} writes now" if writer else "nobody writes yet"
+        new = "this machine" if settings.catalog is None else "the database in ASSAY_CATALOG"
+        click.confirm(f"{settings.place}: {now}. Make {new} the writer instead?", abort=True, err=True)
+    buckets.take_over(settings)

@@ -14,6 +14,7 @@ from assay.policy.trust import NO_TRUST, Trust
 from assay.service.gate import Guard
 from assay.settings import Settings
 from assay.wiring.auditors import auditing
+from assay.wiring.buckets import rules_folder
 from assay.wiring.promoting import promoting_of
 from assay.wiring.signing import judge_signed
 
@@ -43,6 +44,7 @@ def policies_of(settings: Settings) -> tuple[Policy, ...]:
     Raises:
         As ``guard_of``.
     """
+    rules_folder(settings)
     chosen = () if settings.policy is None else (named_policy(settings.policy),)
     return (*chosen, *_registry_policy(settings)) or (DEFAULT,)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from assay.errors import Conflict, InvalidInput, Refused
 from assay.ports.progress import SILENT, Progress
@@ -41,32 +41,38 @@ class MovedAlias:
 
 
 def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry, Settings]:
-    """The registry that ``home:DIR`` names, made when it is not there, and what applies in it.
+    """The registry that ``home:DIR`` or ``home:URL`` names, made when it is not there, and what applies in it.
 
     Raises:
         InvalidInput: there is no folder, or it is this registry's own (codes ``invalid-reference``, ``same-home``,
             ``nested-home``).
         StorageError: it cannot be opened.
     """
-    folder = text.removeprefix(HOME_SCHEME)
-    if not folder:
-        raise InvalidInput("home: needs a folder: home:DIR", code="invalid-reference")
-    home = Path(folder).expanduser().absolute()
-    if home.resolve() == Path(here.place).resolve():
+    place = text.removeprefix(HOME_SCHEME)
+    if not place:
+        raise InvalidInput(
+            "home: needs a folder or a bucket: home:DIR, home:s3://BUCKET/PREFIX", code="invalid-reference"
+        )
+    there = settings.at(place)
+    inner, outer = sorted((_where(there.place), _where(here.place)), key=lambda path: len(path.parts), reverse=True)
+    if inner == outer:
         raise InvalidInput(
             f"{text} is the registry that is copied from",
             code="same-home",
             hint="name another folder; assay promote gives a version one more name",
         )
-    inner, outer = sorted((home.resolve(), Path(here.place).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inner.is_relative_to(outer):
         raise InvalidInput(
             f"{text} and the registry that is copied from lie one in the other",
             code="nested-home",
             hint="name a folder beside it: what lies in a registry's folder may be taken for its own",
         )
-    there = replace(settings, home=home)
     return open_registry(there, create=True), there
+
+
+def _where(place: str) -> PurePath:
+    """A registry's place, so that one within another is seen: a folder without links, or the parts of a URL."""
+    return PurePath(place) if "://" in place else Path(place).resolve()
 
 
 def chosen(here: Registry, version: Version, *, every: bool) -> list[Version]:

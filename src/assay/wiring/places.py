@@ -16,6 +16,7 @@ from assay.service.registry import Registry, read_small
 from assay.settings import Settings
 from assay.spec.digest import Digest
 from assay.spec.manifest import MAX_MANIFEST
+from assay.wiring.buckets import ROWS, open_bucket_registry
 
 SNAPSHOTS = "snapshots"
 """Folder in a home for what frameworks load from."""
@@ -38,8 +39,11 @@ def open_registry(
 
     Raises:
         NotFound: it is not there (code ``home-missing``).
+        Conflict: it is made or written to, and somebody else writes it (code ``bucket-has-writer``).
         StorageError: it cannot be made or read, was made by a newer release, or lies on a network file system.
     """
+    if settings.bucket is not None:
+        return open_bucket_registry(settings, create=create, warn=warn)
     home = open_home(settings.home, create=create)
     catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
     return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home), home.root, warn)
@@ -58,12 +62,13 @@ def reindex(settings: Settings) -> int:
     try:
         return open_registry(settings).catalog.reindex()
     except StorageError as error:
-        if error.code != "journal-damaged":
+        if error.code != "journal-damaged" or settings.catalog is not None:
             raise
-    home = open_home(settings.home, create=False)
-    kept = home.root / "backups" / f"rows-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    root = settings.home if settings.bucket is not None else open_home(settings.home, create=False).root
+    database = root / ROWS
+    kept = root / "backups" / f"rows-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     kept.mkdir(parents=True)
-    rows = [home.catalog.with_name(home.catalog.name + end) for end in ("", "-wal", "-shm")]
+    rows = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
     moved = [(row, row.rename(kept / row.name)) for row in rows if row.exists()]
     try:
         return open_registry(settings).catalog.reindex()
