@@ -57,6 +57,7 @@ from assay.spec.records import Event, EventKind
 
 _BATCH = 1000
 _LOCK = "60s"
+_NOT_LET_IN = ("password", "authentication", "pg_hba.conf", 'role "')
 _own = MetaData()
 registry = Table(
     "registry",
@@ -127,7 +128,7 @@ class PostgresCatalog(SqlReading, JournaledCatalog):
 
     def reindex(self) -> int:
         """Make every row again from the events, and the copy in the bucket whole; the number of events."""
-        with self._failing("rebuild"), self._engine.begin() as connection:
+        with self._failing("rebuild"), self._locked() as connection:
             mark = _rebuild(connection)
             if self._journal is not None:
                 there = min(self._journal.last(), mark.sequence)
@@ -204,7 +205,7 @@ class PostgresCatalog(SqlReading, JournaledCatalog):
         """A transaction that no other writer shares."""
         with self._engine.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK}'"))
-            connection.execute(select(applied.c.id).with_for_update())
+            self._check_layout(connection)
             yield connection
 
     def _open(self) -> str:
@@ -222,22 +223,27 @@ class PostgresCatalog(SqlReading, JournaledCatalog):
                 _own.create_all(connection)
                 set_mark(connection, START)
                 connection.execute(insert(registry).values(id=1, writer=secrets.token_hex(16), exported=0))
-            laid_out: int = connection.execute(select(applied.c.schema).with_for_update()).scalar_one()
-            if laid_out > SCHEMA:
-                raise self._too_new(f"has layout {laid_out}, this release understands up to {SCHEMA}")
-            if laid_out < SCHEMA:
+            if self._check_layout(connection) < SCHEMA:
                 rows = [table for table in metadata.sorted_tables if table is not events]
                 metadata.drop_all(connection, tables=rows)
                 metadata.create_all(connection)
                 _rebuild(connection)
             return str(connection.execute(select(registry.c.writer)).scalar_one())
 
-    def _too_new(self, what: str) -> StorageError:
-        return StorageError(
-            f"the catalog in {self.place} {what}",
-            code="catalog-too-new",
-            hint="upgrade: pip install --upgrade assay",
-        )
+    def _check_layout(self, connection: Connection) -> int:
+        """Hold off other writers until the end of the transaction; the number of the layout of the rows.
+
+        Raises:
+            StorageError: a newer release made them (code ``catalog-too-new``).
+        """
+        found: int = connection.execute(select(applied.c.schema).with_for_update()).scalar_one()
+        if found > SCHEMA:
+            raise StorageError(
+                f"the catalog in {self.place} has layout {found}, this release understands up to {SCHEMA}",
+                code="catalog-too-new",
+                hint="upgrade: pip install --upgrade assay",
+            )
+        return found
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
@@ -282,8 +288,7 @@ def _mark_of(connection: Connection) -> Mark:
 
 
 def _rebuild(connection: Connection) -> Mark:
-    """Make all rows but the events again; hold off other writers until the end of the transaction."""
-    connection.execute(select(applied.c.id).with_for_update())
+    """Make all rows but the events again."""
     book, mark = Book(), START
     for event in SqlRows(connection).chosen(select(events).order_by(events.c.sequence)):
         try:
@@ -332,7 +337,7 @@ def _meaning(error: DBAPIError, doing: str) -> AssayError:
     }
     if state in known:
         return StorageError(message, **known[state])
-    if state.startswith("28") or "password" in said:
+    if state.startswith("28") or any(word in said for word in _NOT_LET_IN):  # no state where there is no connection
         return StorageError(
             f"{doing}: the database does not let this user in",
             code="catalog-denied",
