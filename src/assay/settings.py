@@ -33,7 +33,7 @@ from assay.errors import InvalidInput
 
 _KEYS = frozenset({"home", "actor"})
 _USER_KEYS = _KEYS | {"policy", "catalog"}
-_BUCKETS = ("s3", "file")
+BUCKETS = ("s3", "file")
 """Schemes of buckets; ``file`` is a folder that is used like one, for trying things out."""
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _DATABASES = ("postgresql",)
@@ -134,7 +134,7 @@ def _place(text: str, env: Mapping[str, str]) -> tuple[Path, str | None]:
 def _bucket(text: str) -> str:
     """The URL of a bucket in the one way it is written: without credentials, and without a slash at its end."""
     scheme = text.partition("://")[0]
-    if scheme not in _BUCKETS:
+    if scheme not in BUCKETS:
         raise InvalidInput(
             f"registry {scheme}:// is not supported yet; expected a folder or s3://BUCKET/PREFIX",
             code="remote-not-supported",
