@@ -8,22 +8,24 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-TEXT, NUMBER, LIST = ({"type": kind} for kind in ("string", "integer", "array"))
+TEXT, NUMBER, LIST, FLAG = ({"type": kind} for kind in ("string", "integer", "array", "boolean"))
 
 
 def exactly(**fields: dict) -> dict:
     return {"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False}
 
 
-COUNTED = dict(logical=NUMBER, stored=NUMBER, statements=NUMBER, exclusive=NUMBER, shared_with=LIST)
+COUNTED = dict(logical=NUMBER, stored=NUMBER, statements=NUMBER, exclusive=NUMBER, packed=NUMBER, shared_with=LIST)
 VERSION = exactly(reference=TEXT, digest=TEXT, **COUNTED)
 MODEL = exactly(name=TEXT, **COUNTED, versions={"type": "array", "items": VERSION})
 FOLDER = exactly(name=TEXT, bytes=NUMBER, frees={"type": ["string", "null"]}, note=TEXT)
+PACKS = exactly(packs=NUMBER, blobs=NUMBER, raw=NUMBER, stored=NUMBER, dead=NUMBER)
 ALL = exactly(
     logical=NUMBER, stored=NUMBER, blobs=NUMBER, statements=NUMBER, garbage=NUMBER, total=NUMBER, disk_free=NUMBER,
     models={"type": "array", "items": MODEL}, folders={"type": "array", "items": FOLDER},
+    packed=NUMBER, packs={"anyOf": [{"type": "null"}, PACKS]},
 )  # fmt: skip
-FILE = exactly(path=TEXT, bytes=NUMBER, shared_with=LIST)
+FILE = exactly(path=TEXT, bytes=NUMBER, packed=FLAG, shared_with=LIST)
 ONE = exactly(**VERSION["properties"], files={"type": "array", "items": FILE})
 
 

@@ -36,6 +36,12 @@ GC = exactly(
     removed=NUMBER,
     spared=NUMBER,
     needed=exactly(blobs=NUMBER, bytes=NUMBER),
+    packs={
+        "anyOf": [
+            {"type": "null"},
+            exactly(blobs=NUMBER, raw=NUMBER, dead=NUMBER, about=NUMBER, freed={"type": ["integer", "null"]}),
+        ]
+    },
 )
 PINNED = exactly(reference=TEXT, digest=DIGEST, pinned=MAYBE)
 REMOVED = exactly(reference=TEXT, digest=DIGEST, removed=TEXT, bytes={"type": ["integer", "null"]})

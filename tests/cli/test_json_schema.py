@@ -36,7 +36,7 @@ VERSION = dict(
     reference=TEXT, name=TEXT, version=NUMBER, digest=DIGEST, size=NUMBER, file_count=NUMBER, created=TIME, actor=TEXT,
     aliases=LIST,
 )  # fmt: skip
-FILE = exactly(path=TEXT, digest=DIGEST, size=NUMBER)
+FILE = exactly(("packed",), path=TEXT, digest=DIGEST, size=NUMBER, packed=FLAG)
 STATEMENT = exactly(kind=TEXT, predicate_type=TEXT, created=TIME, predicate=OBJECT)
 DESCRIPTION = exactly(schema=NUMBER, summary=OBJECT, models=LIST, unknown=LIST, findings=LIST)
 VERIFIED = exactly(

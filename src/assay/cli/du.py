@@ -21,6 +21,8 @@ from assay.wiring.upkeep import usage_of
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_PACKED = ("Packed",)
+"""A column that is there when something is packed."""
 _SHARED = 3
 """Names of others that are listed before they are counted."""
 
@@ -34,7 +36,8 @@ def du(context: click.Context, reference: str | None, top: int | None, *, as_jso
     """Show where the bytes are, of all models or of one.
 
     Logical is what a pull writes; stored counts each blob once; exclusive is what would come back. A bar shows stored,
-    its full part exclusive, against the largest.
+    its full part exclusive, against the largest. Packed is the part of stored that lies in packs, where it takes less:
+    how much less is said below.
     """
     registry = registry_of(context)
     if reference is None:
@@ -81,7 +84,10 @@ def _one_version(registry: Registry, named: Reference, top: int | None, *, as_js
     found = next(one for one in models[version.name].versions if one.version.number == version.number)
     if as_json:
         body = _version_json(found)
-        body["files"] = [{"path": one.path, "bytes": one.size, "shared_with": list(one.shared_with)} for one in files]
+        body["files"] = [
+            {"path": one.path, "bytes": one.size, "packed": one.packed, "shared_with": list(one.shared_with)}
+            for one in files
+        ]
         print_json(body)
         return
     show(_files(files))
@@ -92,7 +98,8 @@ def _one_version(registry: Registry, named: Reference, top: int | None, *, as_js
 
 
 def _models(models: Sequence[ModelUsage]) -> RenderableType:
-    table = plain_table("Model", "", right=("Versions", "Logical", "Stored", "Exclusive"))
+    packed = any(one.packed for one in models)
+    table = plain_table("Model", "", right=("Versions", "Logical", "Stored", "Exclusive", *_PACKED[:packed]))
     bar = _bars([(one.stored, one.exclusive) for one in models])
     for one in models:
         table.add_row(
@@ -102,12 +109,14 @@ def _models(models: Sequence[ModelUsage]) -> RenderableType:
             size(one.logical),
             size(one.stored),
             size(one.exclusive),
+            *[size(one.packed)][:packed],
         )
     return table
 
 
 def _versions(versions: Sequence[VersionUsage]) -> RenderableType:
-    table = plain_table("Version", "", "Shared with", right=("Logical", "Stored", "Exclusive"))
+    packed = any(one.packed for one in versions)
+    table = plain_table("Version", "", "Shared with", right=("Logical", "Stored", "Exclusive", *_PACKED[:packed]))
     bar = _bars([(one.stored, one.exclusive) for one in versions])
     for one in versions:
         table.add_row(
@@ -117,6 +126,7 @@ def _versions(versions: Sequence[VersionUsage]) -> RenderableType:
             size(one.logical),
             size(one.stored),
             size(one.exclusive),
+            *[size(one.packed)][:packed],
         )
     return table
 
@@ -126,14 +136,15 @@ def _files(files: Sequence[FileUsage]) -> RenderableType:
     own = [(one.size, 0 if one.shared_with else one.size) for one in files]
     bar = _bars(own)
     for one, (held, alone) in zip(files, own, strict=True):
-        table.add_row(Text(one.path, overflow="fold"), bar(held, alone), _others(one.shared_with), size(held))
+        shared = _others(one.shared_with)
+        told = "; ".join(part for part in ("packed" if one.packed else "", shared) if part)
+        table.add_row(Text(one.path, overflow="fold"), bar(held, alone), told, size(held))
     return table
 
 
 def _folders(found: Usage) -> RenderableType:
     table = plain_table("On the disk", "How it is freed", right=("Bytes",))
-    needed = found.stored - found.garbage
-    table.add_row("needed blobs", f"statements {size(found.statements)} of them", size(needed))
+    table.add_row("needed blobs", f"statements {size(found.statements)} of them", size(found.needed))
     table.add_row("unneeded blobs", "assay gc --yes" if found.garbage else "", size(found.garbage))
     for folder in found.folders:
         if folder.size:
@@ -145,6 +156,10 @@ def _conclude(found: Usage, *, left_out: int) -> None:
     console = talk()
     if left_out:
         console.print(f"{plural(left_out, 'smaller model')} left out")
+    if found.packs is not None:
+        dead = f"; {size(found.packs.dead)} of that needed by nothing: assay gc --yes" if found.packs.dead else ""
+        held = f"{plural(found.packs.blobs, 'blob')} of {size(found.packs.raw)}"
+        console.print(f"{plural(found.packs.packs, 'pack')} of {size(found.packs.stored)} for {held}{dead}")
     free = f", {size(found.disk_free)} free on this disk" if found.disk_free is not None else ""
     console.print(
         f"{size(found.total)} on the disk for {size(found.logical)} of models, {plural(found.blobs, 'blob')}{free}"
@@ -184,6 +199,16 @@ def _usage_json(found: Usage, models: Sequence[ModelUsage]) -> dict[str, Json]:
         "garbage": found.garbage,
         "total": found.total,
         "disk_free": found.disk_free,
+        "packed": found.packed,
+        "packs": None
+        if found.packs is None
+        else {
+            "packs": found.packs.packs,
+            "blobs": found.packs.blobs,
+            "raw": found.packs.raw,
+            "stored": found.packs.stored,
+            "dead": found.packs.dead,
+        },
         "models": [_model_json(model, model.versions) for model in models],
         "folders": [
             {"name": folder.name, "bytes": folder.size, "frees": folder.frees, "note": folder.note}
@@ -199,6 +224,7 @@ def _model_json(model: ModelUsage, versions: Sequence[VersionUsage]) -> dict[str
         "stored": model.stored,
         "statements": model.statements,
         "exclusive": model.exclusive,
+        "packed": model.packed,
         "shared_with": list(model.shared_with),
         "versions": [_version_json(one) for one in versions],
     }
@@ -212,5 +238,6 @@ def _version_json(one: VersionUsage) -> dict[str, Json]:
         "stored": one.stored,
         "statements": one.statements,
         "exclusive": one.exclusive,
+        "packed": one.packed,
         "shared_with": list(one.shared_with),
     }

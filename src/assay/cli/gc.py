@@ -16,7 +16,7 @@ from assay.policy.retention import Best, Rule, duration, written
 from assay.service.browse import stamp
 from assay.service.garbage import Garbage, Why
 from assay.spec.json import Json
-from assay.wiring.upkeep import Collection, collect, rules_of
+from assay.wiring.upkeep import Collection, PacksFreed, collect, rules_of
 
 _ROWS = 40
 """Lines of a table before the rest is summed up."""
@@ -109,6 +109,17 @@ def collection_json(found: Collection) -> dict[str, Json]:
         "removed": done.removed if done is not None else 0,
         "spared": done.spared if done is not None else 0,
         "needed": {"blobs": plan.needed, "bytes": plan.needed_bytes},
+        "packs": None if found.packs is None else _packs_json(found.packs),
+    }
+
+
+def _packs_json(packs: PacksFreed) -> dict[str, Json]:
+    return {
+        "blobs": packs.blobs,
+        "raw": packs.raw,
+        "dead": packs.dead,
+        "about": packs.about,
+        "freed": packs.freed,
     }
 
 
@@ -143,6 +154,8 @@ def _parts(found: Collection) -> Iterable[RenderableType]:
     rest = [one for group in groups[_ROWS:] for one in group]
     if rest:
         rows.append((f"{len(groups) - _ROWS:,} more", str(len(rest)), sum(one.size for one in rest)))
+    if found.packs is not None and found.packs.dead:
+        rows.append(("packs: bytes of no packed file any more", "", found.packs.dead))
     if plan.leftovers:
         left = sum(one.size for one in plan.leftovers)
         rows.append(("half-written, left by writers that were killed", str(len(plan.leftovers)), left))
@@ -183,12 +196,15 @@ def _conclude(found: Collection) -> None:
             f"kept for now: {plural(len(plan.kept), 'blob')}, {size(sum(one.size for one in plan.kept))}, added less "
             f"than {written(plan.grace)} ago; the last of them until {moment(stamp(until))}"
         )
+    if found.packs is not None:
+        _conclude_packs(found.packs)
     needed = f"needed: {plural(plan.needed, 'blob')}, {size(plan.needed_bytes)}"
     if found.done is None:
         gone = sum(not one.keep for one in found.rulings)
         if found.freed or plan.doomed or plan.leftovers or plan.derived or found.remade or gone:
+            about = "about " if found.packs is not None and found.packs.about else ""
             console.print(
-                f"{needed}; {size(found.freed)} would come back: assay gc --yes with the same options frees it"
+                f"{needed}; {about}{size(found.freed)} would come back: assay gc --yes with the same options frees it"
             )
         else:
             console.print(f"{needed}; nothing to free")
@@ -196,3 +212,14 @@ def _conclude(found: Collection) -> None:
     console.print(f"{needed}; {plural(found.done.removed, 'blob')} removed, {size(found.freed)} came back")
     if found.done.spared:
         console.print(f"{number(found.done.spared)} of them were added or named again meanwhile and stay")
+
+
+def _conclude_packs(packs: PacksFreed) -> None:
+    """Say that packs give back what they hold only when they are written anew."""
+    if packs.freed is not None:
+        if packs.freed < packs.about:
+            left = size(packs.about - packs.freed)
+            talk().print(f"about {left} stay in packs of which less than a quarter is unneeded")
+    elif packs.blobs:
+        what = f"{plural(packs.blobs, 'blob')}, {size(packs.raw)} if it were raw"
+        talk().print(f"only in packs: {what}; packs of which a quarter is unneeded are written anew")

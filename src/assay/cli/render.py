@@ -373,11 +373,13 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
 def _files(files: Sequence[Mapping[str, Any]], *, everything: bool) -> RenderableType:
     few = everything or len(files) <= MAX_LISTED + 1
     shown = files if everything else sorted(files, key=lambda file: -file["size"])[: None if few else MAX_LISTED]
-    table = plain_table("File", "Digest", right=("Size",))
+    packed = any(file.get("packed") for file in files)
+    table = plain_table("File", "Digest", *[""][:packed], right=("Size",))
     for file in shown:
-        table.add_row(Text(file["path"], overflow="fold"), file["digest"][7:19], size(file["size"]))
+        told = ["packed" if file.get("packed") else ""][:packed]
+        table.add_row(Text(file["path"], overflow="fold"), file["digest"][7:19], *told, size(file["size"]))
     if len(files) > len(shown):
-        table.add_row(f"and {len(files) - len(shown)} smaller ones (--files lists all)", "", "")
+        table.add_row(f"and {len(files) - len(shown)} smaller ones (--files lists all)", "", *[""][:packed], "")
     return table
 
 

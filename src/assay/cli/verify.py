@@ -6,12 +6,12 @@ import click
 
 from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, local_path, registry_of, settings_of
-from assay.cli.text import coloured, plural, size
+from assay.cli.text import coloured, plural, size, visible
 from assay.errors import VerificationFailed
 from assay.policy.trust import Judgement
 from assay.service import verify as verifying
 from assay.service.registry import Registry
-from assay.service.verify import Verification
+from assay.service.verify import PacksChecked, State, Verification
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.records import Version
@@ -48,7 +48,8 @@ def verify(
     """Read and hash every byte again, and check who signed it.
 
     Exit 0 when all matches, 1 when something does not. A damaged blob is set aside, so that the next push of the same
-    files repairs it. With --signature, the files of a folder are checked instead.
+    files repairs it. With --all, packs are compared with their checksums, too. With --signature, the files of a folder
+    are checked instead.
     """
     if (reference is None) != everything:
         raise click.UsageError("name a REFERENCE, or use --all")
@@ -74,6 +75,8 @@ def verify(
     trusts = trusts_of(policies_of(settings_of(context, policy=policy)), trust)
     registry = registry_of(context)
     chosen = _everything(registry) if everything else [registry.resolve(Reference.parse(reference or ""))]
+    # First: what is set aside below is in no pack any more.
+    packs = verifying.verify_packs(registry, progress=Bar()) if everything else None
     found = []
     for version in chosen:
         checked = verifying.verify(registry, version, progress=Bar())
@@ -81,11 +84,14 @@ def verify(
         found.append((checked, judge_version(registry, version, trusts) if whole else Judgement((), ())))
     if as_json:
         bodies = [_json(checked, judged) for checked, judged in found]
+        bodies += [_packs_json(packs)] if packs is not None else []
         print_json(bodies if everything else bodies[0])
     else:
         for checked, judged in found:
             _print(checked, judged)
-    if not all(checked.ok and judged.ok for checked, judged in found):
+        if packs is not None:
+            _print_packs(packs)
+    if not (all(checked.ok and judged.ok for checked, judged in found) and (packs is None or packs.ok)):
         context.exit(VerificationFailed.exit_status)
 
 
@@ -113,6 +119,17 @@ def _json(found: Verification, judged: Judgement) -> dict[str, Json]:
     }
 
 
+def _packs_json(packs: PacksChecked) -> dict[str, Json]:
+    return {
+        "packs": packs.packs,
+        "bytes": packs.bytes,
+        "ok": packs.ok,
+        "faults": [
+            {"pack": one.pack, "what": one.what, "blobs": [str(digest) for digest in one.blobs]} for one in packs.faults
+        ],
+    }
+
+
 def _signatures(judged: Judgement) -> dict[str, Json]:
     return {"signatures": [check.to_json() for check in judged.checks], "problems": list(judged.problems)}
 
@@ -131,13 +148,26 @@ def _print(found: Verification, judged: Judgement) -> None:
         return
     say(f"{coloured('damaged', 'red')} {found.version.reference}  {len(found.bad)} of {what}")
     for one in found.bad:
-        detail = f", found {_brief(one.found)}" if one.found else ""
+        told = visible(one.found) if one.state is State.DAMAGED and " " in one.found else f"found {_brief(one.found)}"
+        detail = f", {told}" if one.found else ""
         say(f"  {one.state.value}: {one.path}  expected {_brief(one.digest)}{detail}")
     _print_signatures(judged)
     for place in found.set_aside:
         talk().print(f"set aside: {place}")
     places = f", or copy it back from {found.copies[0]}" if found.copies else ""
     talk().print(f"hint: push the original files again to repair it{places}")
+
+
+def _print_packs(packs: PacksChecked) -> None:
+    what = f"{plural(packs.packs, 'pack')}, {size(packs.bytes)}"
+    if packs.ok:
+        say(f"{coloured('ok', 'green')} {what}")
+        return
+    say(f"{coloured('damaged', 'red')} {what}")
+    for one in packs.faults:
+        hit = f"; {plural(len(one.blobs), 'blob')} cannot be read" if one.blobs else ""
+        say(f"  pack {one.pack[:12]}: {visible(one.what)}{hit}")
+    talk().print("hint: push or copy the original files of the versions named above again; what is intact stays packed")
 
 
 def _print_signatures(judged: Judgement) -> None:

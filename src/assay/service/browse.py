@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from assay.errors import AssayError, NotFound
+from assay.service.garbage import is_packed_only
 from assay.service.registry import Registry
 from assay.spec.json import Json
-from assay.spec.manifest import Manifest
+from assay.spec.manifest import Entry
 from assay.spec.records import Event, Model, Version
 from assay.spec.reference import check_name
 from assay.spec.statement import Statement
@@ -68,7 +69,7 @@ def show(registry: Registry, version: Version) -> dict[str, Json]:
         return body
     manifest = registry.manifest(version)
     statements = registry.statements(version.manifest)
-    body["files"] = _files(manifest)
+    body["files"] = [_file(registry, entry) for entry in manifest.entries()]
     body["description"] = _latest(statements, "description")
     body["audit"] = _latest(statements, "audit")
     body["statements"] = [_statement(statement) for statement in statements if statement.kind not in _APART]
@@ -142,8 +143,9 @@ def _version_row(registry: Registry, version: Version, aliases: Sequence[str]) -
     return body
 
 
-def _files(manifest: Manifest) -> list[Json]:
-    return [{"path": entry.path, "digest": str(entry.digest), "size": entry.size} for entry in manifest.entries()]
+def _file(registry: Registry, entry: Entry) -> dict[str, Json]:
+    body: dict[str, Json] = {"path": entry.path, "digest": str(entry.digest), "size": entry.size}
+    return {**body, "packed": True} if is_packed_only(registry, entry.digest) else body
 
 
 def _latest(statements: Sequence[Statement], kind: str) -> Mapping[str, Json] | None:

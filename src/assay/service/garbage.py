@@ -16,6 +16,7 @@ from enum import StrEnum
 from itertools import islice
 
 from assay.ports.blobs import Leftover, Stored
+from assay.ports.packs import Packing
 from assay.ports.progress import SILENT, Progress
 from assay.service.ancestry import remains
 from assay.service.derived import Derived, Folders, drop, left_behind
@@ -53,6 +54,7 @@ class Garbage:
         reason: why that version was given up.
         since: from when on nothing needed it, as far as that is known.
         until: when the grace period ends; None when it is over.
+        packed: whether it only lies in a pack: its bytes come back when packs are written anew.
     """
 
     digest: Digest
@@ -63,6 +65,7 @@ class Garbage:
     reason: str | None
     since: datetime
     until: datetime | None = None
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Plan:
 
     @property
     def freed(self) -> int:
-        """Bytes that come back."""
-        blobs = sum(found.size for found in self.doomed)
+        """Bytes that come back at once; what leaves packs is not among them."""
+        blobs = sum(found.size for found in self.doomed if not found.packed)
         return blobs + sum(left.size for left in self.leftovers) + sum(item.size for item in self.derived)
 
 
@@ -157,7 +160,12 @@ def plan(
             if digest in unneeded:
                 kept[digest] = max(kept.get(digest, kept[manifest]), kept[manifest])
     garbage = {
-        found.digest: _garbage(found, fates.get(found.digest, Fate(Why.UNNAMED)), kept.get(found.digest))
+        found.digest: _garbage(
+            found,
+            fates.get(found.digest, Fate(Why.UNNAMED)),
+            kept.get(found.digest),
+            packed=is_packed_only(registry, found.digest),
+        )
         for found in unneeded.values()
     }
     first = sorted((found for found in garbage.values() if found.until is None), key=lambda one: one.added)
@@ -199,11 +207,12 @@ def collect(registry: Registry, planned: Plan, *, progress: Progress = SILENT) -
                 freed += item.size
             progress.advance(item.size)
         doomed = iter(planned.doomed)
+        packed = {found.digest for found in planned.doomed if found.packed}
         while batch := list(islice(doomed, BATCH)):
             sizes = _sweep(registry, reach, planned, [found.digest for found in batch], spared)
             removed += len(sizes)
-            freed += sum(sizes)
-            progress.advance(sum(found.size for found in batch))
+            freed += sum(size for digest, size in sizes.items() if digest not in packed)
+            progress.advance(sum(found.size for found in batch if not found.packed))
         freed += sum(left.size for left in registry.blobs.leftovers(clear=True))
     finally:
         progress.finish()
@@ -212,8 +221,8 @@ def collect(registry: Registry, planned: Plan, *, progress: Progress = SILENT) -
 
 def _sweep(
     registry: Registry, reach: Reachability, planned: Plan, batch: Sequence[Digest], spared: set[Digest]
-) -> list[int]:
-    """Delete what is still garbage of a batch; the sizes of what went. What must stay takes what it names with it."""
+) -> dict[Digest, int]:
+    """Delete what is still garbage of a batch; what went, and its size. What must stay takes what it names with it."""
     before = planned.started - planned.grace if planned.grace else None
     with registry.blobs.sweep() as sweep:
         reach.update()
@@ -226,7 +235,7 @@ def _sweep(
             else:
                 spared.update(planned.closures.get(digest, ()))
         _forget(registry, reach, set(gone))
-        return [sweep.delete(digest) for digest in gone]
+        return {digest: sweep.delete(digest) for digest in gone}
 
 
 def _forget(registry: Registry, reach: Reachability, gone: set[Digest]) -> None:
@@ -284,7 +293,13 @@ def _given_up(registry: Registry) -> dict[str, datetime]:
     return found
 
 
-def _garbage(found: Stored, fate: Fate, until: datetime | None) -> Garbage:
+def is_packed_only(registry: Registry, digest: Digest) -> bool:
+    """Whether a blob lies in a pack, and has no raw copy."""
+    store = registry.blobs
+    return isinstance(store, Packing) and store.is_packed(digest) and not store.is_raw(digest)
+
+
+def _garbage(found: Stored, fate: Fate, until: datetime | None, *, packed: bool) -> Garbage:
     return Garbage(
         digest=found.digest,
         size=found.size,
@@ -294,4 +309,5 @@ def _garbage(found: Stored, fate: Fate, until: datetime | None) -> Garbage:
         reason=fate.reason,
         since=max(fate.since or found.added, found.added),
         until=until,
+        packed=packed,
     )

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.errors import StorageError
+from assay.ports.packs import Packing, PackUse
 from assay.service.derived import Folders, all_bytes, own_bytes
+from assay.service.garbage import is_packed_only
 from assay.service.reachability import Needs, Reachability
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
@@ -25,6 +27,7 @@ _KEPT_BY_HAND = {
 }
 _TRUTH = {
     "trials": "files laid out for commands that are running; each goes when its command is over",
+    "packs": "blobs that were made small; never delete it",
     "journal.jsonl": "what happened to names; never delete it",
     "catalog.sqlite3": "rows made from the journal",
     "catalog.sqlite3-wal": "rows on their way",
@@ -45,6 +48,7 @@ class VersionUsage:
         statements: bytes of what is said about it.
         exclusive: bytes that removing it gives back.
         shared_with: references of versions that need some of its blobs of 1 KiB and more, too.
+        packed: bytes of its blobs that only lie in packs, as they would be if they were raw.
     """
 
     version: Version
@@ -53,6 +57,7 @@ class VersionUsage:
     statements: int
     exclusive: int
     shared_with: tuple[str, ...]
+    packed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class ModelUsage:
         name: which.
         shared_with: names of models that need some of its blobs of 1 KiB and more, too.
         versions: each of them, newest first.
+        packed: as of a version.
     """
 
     name: str
@@ -72,15 +78,17 @@ class ModelUsage:
     exclusive: int
     shared_with: tuple[str, ...]
     versions: tuple[VersionUsage, ...]
+    packed: int
 
 
 @dataclass(frozen=True, slots=True)
 class FileUsage:
-    """What one file of a version takes, and the versions that hold the same bytes."""
+    """What one file of a version takes, the versions that hold the same bytes, and whether it only lies in a pack."""
 
     path: str
     size: int
     shared_with: tuple[str, ...]
+    packed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +116,13 @@ class Usage:
         models: what each model takes, the largest first.
         logical: bytes that pulling everything would write.
         blobs: how many blobs there are.
-        stored: bytes of all of them.
+        stored: bytes of all of them, whether raw or packed: what they hold, not what packs take.
         statements: bytes of what is said about versions.
-        garbage: bytes of blobs that nothing needs.
+        garbage: bytes of raw blobs that nothing needs.
         folders: what lies beside them.
         disk_free: bytes free where the registry lies; None when it lies nowhere.
+        packed: bytes of those that only lie in packs, needed or not.
+        packs: what the packs take; None where nothing is packed.
     """
 
     models: tuple[ModelUsage, ...]
@@ -123,11 +133,18 @@ class Usage:
     garbage: int
     folders: tuple[FolderUsage, ...]
     disk_free: int | None
+    packed: int = 0
+    packs: PackUse | None = None
+
+    @property
+    def needed(self) -> int:
+        """Bytes of raw blobs that are needed."""
+        return self.stored - self.packed - self.garbage
 
     @property
     def total(self) -> int:
         """Bytes on the disk."""
-        return self.stored + sum(folder.size for folder in self.folders)
+        return self.stored - self.packed + sum(folder.size for folder in self.folders)
 
 
 def usage(registry: Registry, *, home: Path | None = None, folders: Folders | None = None) -> Usage:
@@ -143,7 +160,9 @@ def usage(registry: Registry, *, home: Path | None = None, folders: Folders | No
     """
     sizes = {found.digest: found.size for found in registry.blobs.inventory()}
     reach = Reachability(registry)
-    counted = _Counted(reach, sizes)
+    packs = use_of_packs(registry)
+    packed = {digest for digest in sizes if packs is not None and is_packed_only(registry, digest)}
+    counted = _Counted(reach, sizes, packed)
     models = sorted(counted.models(), key=lambda model: (-model.stored, model.name))
     said = {digest for needs in reach.artifacts.values() for digest in needs.statements - needs.content}
     return Usage(
@@ -152,10 +171,19 @@ def usage(registry: Registry, *, home: Path | None = None, folders: Folders | No
         blobs=len(sizes),
         stored=sum(sizes.values()),
         statements=counted.bytes(said),
-        garbage=sum(size for digest, size in sizes.items() if digest not in reach),
+        garbage=sum(size for digest, size in sizes.items() if digest not in reach and digest not in packed),
         folders=tuple(_beside(home, folders)) if home is not None else (),
         disk_free=shutil.disk_usage(home).free if home is not None else None,
+        packed=counted.bytes(packed),
+        packs=packs,
     )
+
+
+def use_of_packs(registry: Registry) -> PackUse | None:
+    """What packs take; None where nothing is packed."""
+    store = registry.blobs
+    use = store.pack_use() if isinstance(store, Packing) else None
+    return use if use is not None and use.packs else None
 
 
 def files_of(registry: Registry, version: Version) -> list[FileUsage]:
@@ -173,6 +201,7 @@ def files_of(registry: Registry, version: Version) -> list[FileUsage]:
             entry.path,
             entry.size,
             _references(reach, holders.get(entry.digest, ()), without=version.reference),
+            is_packed_only(registry, entry.digest),
         )
         for entry in entries
     ]
@@ -199,9 +228,10 @@ _CRUMB = 1024
 class _Counted:
     """Sums over what is reached, blob by blob."""
 
-    def __init__(self, reach: Reachability, sizes: Mapping[Digest, int]) -> None:
+    def __init__(self, reach: Reachability, sizes: Mapping[Digest, int], packed: Collection[Digest]) -> None:
         self._reach = reach
         self._sizes = sizes
+        self._packed = packed
         self._holders = reach.holders()
         self._named: dict[frozenset[Digest], tuple[str, ...]] = {}
 
@@ -238,6 +268,7 @@ class _Counted:
             versions=tuple(
                 self._version(version, needs) for version, needs in sorted(line, key=lambda one: -one[0].number)
             ),
+            packed=self._of_packs(content),
         )
 
     def _version(self, version: Version, needs: Needs) -> VersionUsage:
@@ -255,7 +286,11 @@ class _Counted:
             statements=self.bytes(needs.statements - needs.content),
             exclusive=alone,
             shared_with=tuple(other for other in self._named[sharing] if other != version.reference),
+            packed=self._of_packs(needs.content),
         )
+
+    def _of_packs(self, digests: Iterable[Digest]) -> int:
+        return self.bytes(digest for digest in digests if digest in self._packed)
 
     def _versions(self, artifact: Digest) -> Sequence[Version]:
         return self._reach.artifacts[artifact].versions

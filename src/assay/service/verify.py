@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from assay.errors import AssayError, NotFound
+from assay.errors import AssayError, BadFormat, IntegrityError, NotFound
+from assay.ports.packs import PackFault, Packing
 from assay.ports.progress import SILENT, Progress
 from assay.service.registry import Registry, read_manifest
 from assay.spec.digest import Digest
@@ -44,7 +45,7 @@ class Checked:
         digest: expected digest.
         size: expected bytes.
         state: what was found.
-        found: the digest or size that was found instead.
+        found: the digest or size that was found instead, or what is wrong with the pack that holds it.
     """
 
     path: str
@@ -123,6 +124,43 @@ def _set_aside(registry: Registry, damaged: Collection[Digest], started: datetim
     return tuple(aside)
 
 
+@dataclass(frozen=True, slots=True)
+class PacksChecked:
+    """Whether the packs of a registry are as they were written.
+
+    Args:
+        packs: how many there are.
+        bytes: of them.
+        faults: what is wrong.
+    """
+
+    packs: int
+    bytes: int
+    faults: tuple[PackFault, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte matches its checksum."""
+        return not self.faults
+
+
+def verify_packs(registry: Registry, *, progress: Progress = SILENT) -> PacksChecked | None:
+    """Compare every byte of every pack with its checksums; None where nothing is packed.
+
+    Raises:
+        StorageError: a pack cannot be read.
+    """
+    store = registry.blobs
+    if not isinstance(store, Packing) or not (use := store.pack_use()).packs:
+        return None
+    progress.start("verifying packs", use.stored)
+    try:
+        faults = tuple(store.check_packs(progress=progress))
+    finally:
+        progress.finish()
+    return PacksChecked(use.packs, use.stored, faults)
+
+
 def known_copies(registry: Registry, manifest: Digest) -> Sequence[str]:
     """Places an artifact was copied to, newest first."""
     events = registry.catalog.events(kinds=(EventKind.COPIED,))
@@ -172,6 +210,9 @@ def _check(registry: Registry, path: str, digest: Digest, size: int, *, progress
     if source.size != size:
         progress.advance(size)
         return Checked(path, digest, size, State.WRONG_SIZE, f"{source.size} bytes")
-    found = digest_source(source, algorithm=digest.algorithm, progress=progress)
+    try:
+        found = digest_source(source, algorithm=digest.algorithm, progress=progress)
+    except (IntegrityError, BadFormat) as error:  # a packed blob is compared while it is decoded
+        return Checked(path, digest, size, State.DAMAGED, error.message)
     state = State.OK if found == digest else State.DAMAGED
     return Checked(path, digest, size, state, "" if state is State.OK else str(found))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from assay.errors import StorageError
 from assay.policy.retention import Rule, Ruling, read_rules
+from assay.ports.packs import Packing
 from assay.ports.progress import SILENT, Progress
 from assay.service import garbage, retention, usage
 from assay.service.derived import Derived, Folders, drop, remade
@@ -23,6 +24,26 @@ RETENTION = "retention.toml"
 
 
 @dataclass(frozen=True, slots=True)
+class PacksFreed:
+    """What a collection gives back of packs.
+
+    Args:
+        blobs: packed blobs that go: how many.
+        raw: bytes that they would have if they were not packed.
+        dead: bytes in packs that nothing needed before.
+        about: bytes that come back when packs are written anew, as far as that can be told before it is done: packs
+            with little that is dead stay as they are.
+        freed: bytes that came back; None for a dry run.
+    """
+
+    blobs: int
+    raw: int
+    dead: int
+    about: int
+    freed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """What a collection would do, or did.
 
@@ -31,20 +52,23 @@ class Collection:
         plan: which bytes go, and which stay for now.
         remade: folders that are emptied on request although they are in use.
         done: what became of it; None for a dry run.
+        packs: what comes back of packs; None where nothing is packed.
     """
 
     rulings: tuple[Ruling, ...]
     plan: Plan
     remade: tuple[Derived, ...]
     done: Collected | None
+    packs: PacksFreed | None = None
 
     @property
     def freed(self) -> int:
-        """Bytes that came back, or would."""
+        """Bytes that came back, or would; of packs about so many."""
+        packed = 0 if self.packs is None else self.packs.about if self.packs.freed is None else self.packs.freed
         if self.done is not None:
-            return self.done.freed
+            return self.done.freed + packed
         others = {item.path for item in self.plan.derived}
-        return self.plan.freed + sum(item.size for item in self.remade if item.path not in others)
+        return self.plan.freed + packed + sum(item.size for item in self.remade if item.path not in others)
 
 
 def folders_of(registry: Registry) -> Folders:
@@ -100,14 +124,37 @@ def collect(
         rulings = retention.apply(registry, rulings)
     planned = garbage.plan(registry, folders=folders, grace=grace, without=without)
     also = tuple(remade(folders)) if derived else ()
+    packs = _packs(registry, planned)
     if not free:
-        return Collection(tuple(rulings), planned, also, None)
+        return Collection(tuple(rulings), planned, also, None, packs)
     done = garbage.collect(registry, planned, progress=progress)
     for item in also:
         if item.path not in {gone.path for gone in planned.derived}:
             drop(item)
             done = Collected(done.removed, done.freed + item.size, done.spared)
-    return Collection(tuple(rulings), planned, also, done)
+    if packs is not None:
+        packs = replace(packs, freed=_compacted(registry, progress))
+    return Collection(tuple(rulings), planned, also, done, packs)
+
+
+def _packs(registry: Registry, planned: Plan) -> PacksFreed | None:
+    store = registry.blobs
+    if not isinstance(store, Packing) or not (use := store.pack_use()).packs:
+        return None
+    doomed = [found.size for found in planned.doomed if found.packed]
+    share = min(1.0, (use.stored - use.dead) / use.raw) if use.raw else 1.0
+    return PacksFreed(len(doomed), sum(doomed), use.dead, use.dead + int(share * sum(doomed)))
+
+
+def _compacted(registry: Registry, progress: Progress) -> int:
+    """Write packs anew without what is dead; the bytes that came back."""
+    store = registry.blobs
+    assert isinstance(store, Packing)
+    progress.start("compacting packs", store.pack_use().stored)
+    try:
+        return store.compact(progress=progress)
+    finally:
+        progress.finish()
 
 
 def usage_of(registry: Registry) -> Usage:
