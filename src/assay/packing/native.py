@@ -58,7 +58,7 @@ class Native:
         count = _count(words, width, base)
         if into.shape != (width, count):
             raise ValueError(f"planes of shape {into.shape} for {count} words of {width} bytes")
-        how = _how(rotate=rotate, ordered=ordered)
+        how = _how(base, rotate=rotate, ordered=ordered)
         self._split(_read(words), None if base is None else _read(base), _written(into), count, width, how)
 
     def join(
@@ -76,7 +76,7 @@ class Native:
         if len(planes) != width or any(len(plane) != count for plane in planes):
             raise ValueError(f"{len(planes)} planes for {count} words of {width} bytes")
         lanes = (ctypes.c_void_p * width)(*[_read(plane) for plane in planes])
-        how = _how(rotate=rotate, ordered=ordered)
+        how = _how(base, rotate=rotate, ordered=ordered)
         self._join(lanes, None if base is None else _read(base), _written(into), count, width, how)
 
     def survey(self, planes: Bytes) -> tuple[int, Counts]:
@@ -96,8 +96,10 @@ def kernels() -> Kernels:
         return planes
 
 
-def _how(*, rotate: bool, ordered: bool) -> int:
-    return _ORDERED if ordered else _ROTATED if rotate else _AS_IT_IS
+def _how(base: Bytes | None, *, rotate: bool, ordered: bool) -> int:
+    if base is not None:
+        return _ORDERED if ordered else _AS_IT_IS
+    return _ROTATED if rotate else _AS_IT_IS
 
 
 def _count(words: Bytes, width: int, base: Bytes | None) -> int:

@@ -18,7 +18,6 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from assay.errors import BadFormat, IntegrityError
-from assay.packing import codec
 from assay.packing.codec import BLOCK, Words
 
 Bytes = NDArray[np.uint8]
@@ -117,21 +116,17 @@ def read_table(segment: Segment, table: bytes) -> list[Block]:
     return found
 
 
-def decode_block(segment: Segment, block: Block, stored: memoryview, into: Bytes, *, base: Bytes | None = None) -> None:
-    """Give one block's bytes back, compared with its digest.
+def check_block(segment: Segment, block: Block, raw: Bytes) -> None:
+    """Compare one decoded block with its digest.
 
     Args:
         segment: whose.
         block: which.
-        stored: what is stored of it.
-        into: where the bytes go.
-        base: the base's bytes in the same place; may be None where ``codec.needs_base`` says so.
+        raw: its bytes.
 
     Raises:
-        BadFormat: it is damaged.
-        IntegrityError: the bytes are not those that were packed.
+        IntegrityError: they are not those that were packed.
     """
-    codec.decode(stored, segment.words, into, base=base)
-    digest = block_digest(into)
+    digest = block_digest(raw)
     if digest != block.digest and not (segment.blocks == 1 and segment_id([digest]) == segment.id):
         raise IntegrityError(f"segment {segment.id.hex()[:12]} of a pack: a block does not match its digest")
