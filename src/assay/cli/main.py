@@ -26,6 +26,7 @@ _COMMANDS = {
     "approve": "promote",
     "bisect": "bisect",
     "bom": "bom",
+    "cache": "cache",
     "completion": "completion",
     "convert": "convert",
     "copy": "copy",

@@ -23,4 +23,4 @@ def open_folder(url: str) -> BucketObjects:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError.of(error, f"cannot open {url}", path=str(folder)) from error
-    return BucketObjects(LocalStore(folder), place=url)
+    return BucketObjects(LocalStore(folder), place=url, ordered=False)

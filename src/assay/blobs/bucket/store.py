@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from assay.blobs.bucket.reading import BucketSource
 from assay.blobs.bucket.uploading import Upload, read_whole
 from assay.blobs.sources import Stamp, open_source
 from assay.errors import InvalidInput, NotFound, StorageError
-from assay.ports.blobs import Leftover, Stored
+from assay.ports.blobs import Leftover, Stored, Sweep
 from assay.ports.objects import Found
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -93,11 +93,9 @@ class BucketStore:
             renewed = mark if mark is not None and mark.key.removeprefix(_TOUCHED) == name else one
             yield Stored(digest, one.size, max(one.modified, renewed.modified))
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Until the end, no sweep deletes what is added or renewed from here on."""
-        with guarding.hold(self.objects):
-            yield
+        return guarding.hold(self.objects)
 
     def renew(self, digest: Digest) -> int | None:
         """Count a blob as added now: its length, or None when it is not here."""
@@ -170,15 +168,18 @@ class BucketStore:
         self.objects.delete(_key(digest), _touched(digest))
         return None
 
-    @contextmanager
-    def sweep(self) -> Iterator[BucketSweep]:
+    def sweep(self) -> AbstractContextManager[Sweep]:
         """Hold off whoever adds or renews blobs: here all, elsewhere those who hold (``guarding``)."""
-        with self._turns.sweeping(), guarding.sweep(self.objects) as watch:
-            yield BucketSweep(self.objects, watch)
+        return self._sweep()
 
     def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
         """Marks of processes that died; parts of unfinished uploads cannot be listed (``docs/how-to/buckets.md``)."""
         return guarding.dead(self.objects, clear=clear)
+
+    @contextmanager
+    def _sweep(self) -> Iterator[BucketSweep]:
+        with self._turns.sweeping(), guarding.sweep(self.objects) as watch:
+            yield BucketSweep(self.objects, watch)
 
     def _add_one(self, file: Path, progress: Progress) -> tuple[Digest, int]:
         try:

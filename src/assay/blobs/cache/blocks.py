@@ -1,0 +1,227 @@
+"""A far blob read in part: blocks that were fetched stay in the cache.
+
+A block is what the far store gave; only a whole blob can be compared with its digest. The checksum behind a block tells
+that it is still what was fetched, whatever happened to the local disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from blake3 import blake3
+
+from assay.blobs.cache.folder import CacheFolder, touch
+from assay.errors import StorageError
+from assay.spec.digest import Digest
+from assay.trees import Source, read_into
+
+BLOCK = 1 << 20
+"""Bytes per block: one tensor of some MiB is fetched with little more around it."""
+RUN = 8
+"""Blocks that are fetched by one request, at most."""
+_SUM = 32
+_RECENT = 4
+_SMALL = 64 << 10
+
+
+class Kept:
+    """The blocks of one blob in a cache.
+
+    Args:
+        folder: the cache.
+        place: where the blob comes from: places are not trusted with each other's blobs.
+        digest: which blob.
+        size: its length.
+    """
+
+    def __init__(self, folder: CacheFolder, place: str, digest: Digest, size: int) -> None:
+        self._folder = folder
+        self._place = place
+        self._digest = digest
+        self._size = size
+
+    def length(self, number: int) -> int:
+        """Bytes of a block."""
+        return min(BLOCK, self._size - number * BLOCK)
+
+    def load(self, number: int, into: memoryview) -> bool:
+        """Fill *into*, as long as the block, from the cache; False when it is not there or damaged."""
+        path = self._path(number)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            found = bytearray(_SUM)
+            count = os.preadv(descriptor, [into, found], 0)
+            if count == len(into) + _SUM and self._sum(number, into) == found:
+                touch(descriptor)
+                return True
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        return False
+
+    def save(self, number: int, data: memoryview) -> None:
+        """Keep a block, if that can be."""
+        path = self._path(number)
+        try:
+            self._folder.prepare()
+            with self._folder.staging.new() as staged:
+                os.writev(staged.descriptor, [data, self._sum(number, data)])
+                if os.fstat(staged.descriptor).st_size != len(data) + _SUM:
+                    return  # a full disk
+                path.parent.mkdir(parents=True, exist_ok=True)
+                staged.path.replace(path)
+        except OSError:
+            return
+        self._folder.added(len(data))
+
+    def _path(self, number: int) -> Path:
+        return self._folder.block(self._place, self._digest, number)
+
+    def _sum(self, number: int, data: memoryview) -> bytes:
+        return blake3(data).update(f"{self._digest}/{number}".encode()).digest()
+
+
+class CachedSource:
+    """A far blob, read through the cache.
+
+    Args:
+        kept: its blocks.
+        size: its length.
+        far: opens the far source, when a block is missing.
+        pool: who reads runs of blocks.
+    """
+
+    def __init__(self, kept: Kept, size: int, far: Callable[[], Source], pool: Executor) -> None:
+        self._kept = kept
+        self._size = size
+        self._open = far
+        self._far: Source | None = None
+        self._pool = pool
+        self._recent: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end.
+
+        Raises:
+            NotFound: it is gone.
+            StorageError: the far store failed.
+        """
+        end = min(offset + length, self._size)
+        if end <= offset:
+            return b""
+        number = offset // BLOCK
+        if end - offset <= _SMALL and (end - 1) // BLOCK == number:
+            start = offset - number * BLOCK
+            return self._whole(number)[start : start + end - offset]
+        buffer = bytearray(end - offset)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written.
+
+        Raises:
+            NotFound: it is gone.
+            StorageError: the far store failed.
+        """
+        count = max(0, min(len(into), self._size - offset))
+        if not count:
+            return 0
+        first, last = offset // BLOCK, (offset + count - 1) // BLOCK
+        runs = [range(start, min(start + RUN, last + 1)) for start in range(first, last + 1, RUN)]
+        view = into[:count]
+        if len(runs) == 1:
+            self._run(runs[0], offset, view)
+            return count
+        jobs = [self._pool.submit(self._run, run, offset, view) for run in runs]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            for job in jobs:  # nobody may write into the caller's memory afterwards
+                if not job.cancelled():
+                    job.exception()
+        return count
+
+    def _run(self, run: Sequence[int], offset: int, view: memoryview) -> None:
+        """Bring blocks that follow each other into *view*, whose first byte is at *offset* of the blob."""
+        missing: list[int] = []
+        for number in run:
+            if self._load(number, offset, view):
+                self._fetch(missing, offset, view)
+                missing = []
+            else:
+                missing.append(number)
+        self._fetch(missing, offset, view)
+
+    def _load(self, number: int, offset: int, view: memoryview) -> bool:
+        start = number * BLOCK - offset
+        length = self._kept.length(number)
+        if start >= 0 and start + length <= len(view):
+            return self._kept.load(number, view[start : start + length])
+        block = memoryview(bytearray(length))
+        if not self._kept.load(number, block):
+            return False
+        _overlay(block, start, view)
+        return True
+
+    def _fetch(self, numbers: Sequence[int], offset: int, view: memoryview) -> None:
+        if not numbers:
+            return
+        start = numbers[0] * BLOCK
+        length = (numbers[-1] - numbers[0]) * BLOCK + self._kept.length(numbers[-1])
+        inside = start >= offset and start + length <= offset + len(view)
+        data = view[start - offset : start - offset + length] if inside else memoryview(bytearray(length))
+        count = read_into(self._source(), start, data)
+        if count != length:
+            raise StorageError(f"the far store gave {count} bytes of {length}", code="bucket-failed")
+        if not inside:
+            _overlay(data, start - offset, view)
+        for number in numbers:
+            at = number * BLOCK - start
+            self._kept.save(number, data[at : at + self._kept.length(number)])
+
+    def _whole(self, number: int) -> bytes:
+        with self._lock:
+            if number in self._recent:
+                self._recent.move_to_end(number)
+                return self._recent[number]
+        block = bytearray(self._kept.length(number))
+        self._run([number], number * BLOCK, memoryview(block))
+        data = bytes(block)
+        with self._lock:
+            self._recent[number] = data
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return data
+
+    def _source(self) -> Source:
+        if self._far is None:
+            self._far = self._open()
+        return self._far
+
+
+def _overlay(block: memoryview, start: int, view: memoryview) -> None:
+    """Copy the part of *block* that lies in *view*, where the block begins at *start*, which may be negative."""
+    low, high = max(start, 0), min(start + len(block), len(view))
+    view[low:high] = block[low - start : high - start]
