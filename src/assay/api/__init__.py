@@ -19,7 +19,7 @@ from assay.api.models import (
 from assay.api.promotion import approve, promote, rollback, unalias, yank
 from assay.api.rehearsal import rehearse
 from assay.api.trust import bill_of_materials, convert, scan, sign, signatures, verify, vulnerabilities
-from assay.api.upkeep import du, gc, pin, remove, unpin
+from assay.api.upkeep import du, gc, pack_store, pin, remove, unpack, unpin
 from assay.wiring.examples import Example
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "metrics",
     "open",
+    "pack_store",
     "pin",
     "promote",
     "pull",
@@ -53,6 +54,7 @@ __all__ = [
     "sign",
     "signatures",
     "unalias",
+    "unpack",
     "unpin",
     "verify",
     "versions",

@@ -7,13 +7,16 @@ from datetime import timedelta
 
 from assay.api.given import PathLike, registry_of, text_of
 from assay.policy.retention import Best, Rule, duration
-from assay.service import removing
+from assay.ports.packs import Effort
+from assay.service import packing, removing
 from assay.service.garbage import GRACE
+from assay.service.packing import Packed, Wish
 from assay.service.registry import Registry
 from assay.service.usage import Usage
 from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring import upkeep
+from assay.wiring.packing import named, named_wish, plan
 from assay.wiring.upkeep import Collection
 
 
@@ -74,6 +77,58 @@ def du(*, home: PathLike | None = None) -> Usage:
         StorageError: it cannot be told what is needed (code ``reachability-unknown``).
     """
     return upkeep.usage_of(registry_of(home))
+
+
+def pack_store(
+    *references: str,
+    older_than: str | timedelta | None = None,
+    keep_raw: str | Sequence[str] = (),
+    smallest: bool = False,
+    home: PathLike | None = None,
+) -> Packed:
+    """Make the files of versions small; everything reads them as before.
+
+    Args:
+        references: versions, or names of models for all of their versions; everything when there are none.
+        older_than: leave alone what a version younger than this has, such as ``"30d"``.
+        keep_raw: aliases; leave alone what any of them points at, in any model.
+        smallest: a few per cent smaller; slower to write, and to read back.
+        home: the registry's folder.
+
+    Returns:
+        How many bytes became how many, and what was left as it is, and why.
+
+    Raises:
+        NotFound: there is no such version, or no model has an alias that is to stay raw.
+        InvalidInput: a time span cannot be understood, or this registry's store cannot pack.
+        StorageError: packs cannot be written; every file is readable all the same.
+    """
+    wish = Wish(
+        older_than=duration(older_than) if isinstance(older_than, str) else older_than,
+        keep_raw=(keep_raw,) if isinstance(keep_raw, str) else tuple(keep_raw),
+        effort=Effort.SMALLEST if smallest else Effort.DEFAULT,
+    )
+    registry = registry_of(home)
+    return packing.pack(registry, plan(registry, named_wish(registry, references, wish)))
+
+
+def unpack(*references: str, home: PathLike | None = None) -> int:
+    """Make raw copies of the packed files of versions again; they stay packed as well.
+
+    Args:
+        references: versions, or names of models for all of their versions.
+        home: the registry's folder.
+
+    Returns:
+        Bytes that are raw again.
+
+    Raises:
+        NotFound: there is no such version.
+        IntegrityError: a file is damaged; those before it are raw.
+        StorageError: a copy cannot be written.
+    """
+    registry = registry_of(home)
+    return sum(packing.unpack(registry, version)[1] for version in named(registry, references))
 
 
 def remove(reference: str, *, reason: str, home: PathLike | None = None) -> Version:

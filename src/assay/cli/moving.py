@@ -14,6 +14,7 @@ from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import NAME, REFERENCE, local_path, policy_option, registry_of, settings_of
 from assay.cli.convert import tell_steps
 from assay.cli.lineage import RELATIONS
+from assay.cli.pack_store import tell_packed
 from assay.cli.render import headline
 from assay.cli.text import plural, size, visible
 from assay.errors import InvalidInput
@@ -29,6 +30,7 @@ from assay.spec.report import Verdict
 from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
 from assay.wiring.examples import read_example
+from assay.wiring.packing import pack_store as pack_all
 from assay.wiring.places import AUDITS
 
 _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
@@ -53,6 +55,7 @@ _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
     help="Inputs and the outputs they give (.npz or .json), for assay rehearse.",
 )
 @click.option("--move", is_flag=True, help="Take the files over instead of copying: PATH is emptied.")
+@click.option("--packed", is_flag=True, help="Make the files small once they are stored: assay pack-store.")
 @click.option("--safe", is_flag=True, help="Convert unsafe forms first, with proof; the originals are not stored.")
 @policy_option
 @json_option
@@ -71,6 +74,7 @@ def push(
     note: str | None,
     example: str | None,
     move: bool,
+    packed: bool,
     safe: bool,
     policy: str | None,
     as_json: bool,
@@ -94,6 +98,7 @@ def push(
     registry = registry_of(context, create=True)
     with safe_files(files, claims, told=tell_steps) if safe else nullcontext((files, claims)) as (chosen, said):
         pushed = publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias, move=move, progress=Bar())
+    made_small = pack_all(registry, [pushed.version.reference], progress=Bar())[1] if packed else None
     if as_json:
         print_json(_pushed_json(pushed))
         return
@@ -104,6 +109,8 @@ def push(
         talk().print(f"recorded {', '.join(kinds)}")
     if alias:
         talk().print(f"{name}:{alias} -> {pushed.version.reference}")
+    if made_small is not None:
+        tell_packed(made_small)
     if pushed.decision.verdict is not Verdict.SAFE:
         talk().print(f"{pushed.decision.verdict.value}: {visible(pushed.decision.summary)}")
     shown = [item.finding for item in pushed.decision.judged if item.action is not Action.ALLOW]

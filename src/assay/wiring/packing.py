@@ -40,6 +40,11 @@ def named(registry: Registry, references: Sequence[str]) -> list[Version]:
     return found
 
 
+def named_wish(registry: Registry, references: Sequence[str], wish: Wish) -> Wish:
+    """A wish narrowed to what references name; to nothing less than everything where there are none."""
+    return replace(wish, versions=named(registry, references) if references else None)
+
+
 def plan(registry: Registry, wish: Wish, *, progress: Progress = SILENT) -> Plan:
     """What would be packed: see ``assay.service.packing.plan``."""
     packing.packing_of(registry)
@@ -70,8 +75,7 @@ def pack_store(
     Raises:
         As ``plan`` and ``assay.service.packing.pack``.
     """
-    wish = replace(wish, versions=named(registry, references) if references else None)
-    planned = plan(registry, wish, progress=progress)
+    planned = plan(registry, named_wish(registry, references, wish), progress=progress)
     if dry_run:
         return planned, None, estimate(registry, planned)
     return planned, packing.pack(registry, planned, progress=progress), None
