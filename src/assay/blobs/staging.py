@@ -74,7 +74,7 @@ class Staging:
 
     @contextmanager
     def part(self, name: str) -> Iterator[Staged | None]:
-        """The file of that name, with what an earlier writer left in it; it stays at the end unless it was renamed away.
+        """The file of that name, with what an earlier writer left in it; it stays unless it was renamed away.
 
         None when a living writer has it.
 

@@ -1,8 +1,9 @@
-"""``assay copy``: artifacts and everything said about them, between the registry, other homes and OCI image layouts."""
+"""``assay copy``: artifacts and everything said about them, between the registry, other homes and OCI places."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -11,112 +12,159 @@ from assay.cli.context import NAME, REFERENCE, registry_of, settings_of
 from assay.cli.text import plural, size
 from assay.errors import InvalidInput
 from assay.service import transfer
-from assay.service.transfer import Brought, Copied
+from assay.service.registry import Registry
+from assay.service.transfer import Brought, Copied, Figures, Plan
+from assay.spec.json import Json
+from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring.auditing import guard_of
-from assay.wiring.homes import HOME_SCHEME, MovedAlias, chosen, copy_aliases, copy_home, open_other
-from assay.wiring.places import LAYOUT_SCHEME, open_layout, parse_layout
+from assay.wiring.copying import Place, is_place, open_place
+from assay.wiring.homes import (
+    HOME_SCHEME,
+    MovedAlias,
+    chosen,
+    copy_aliases,
+    copy_home,
+    is_home,
+    open_other,
+    plan_home,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a copy is made: what the options say."""
+
+    every: bool
+    name: str | None
+    aliases: bool
+    dry_run: bool
+    plain_http: bool
+    stall: float | None
+    as_json: bool
 
 
 @click.command()
 @click.argument("source", type=REFERENCE)
 @click.argument("destination", type=NAME)
-@click.option("--all", "every", is_flag=True, help="Every version of the model, in order (to home:DIR).")
-@click.option("--as", "name", metavar="NAME", help="The model's name at the destination (to home:DIR).")
-@click.option("--aliases", is_flag=True, help="Also move the aliases, through the destination's gates (to home:DIR).")
+@click.option("--all", "every", is_flag=True, help="Every version of the model, in order (to a home).")
+@click.option("--as", "name", metavar="NAME", help="The model's name at the destination (to a home).")
+@click.option("--aliases", is_flag=True, help="Also move the aliases, through the destination's gates (to a home).")
+@click.option("--dry-run", is_flag=True, help="Say what would be moved, and change nothing.")
+@click.option("--plain-http", is_flag=True, help="Speak to an OCI registry without encryption.")
+@click.option(
+    "--stall",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Cut an attempt and try again when an OCI registry moves no byte for that long (30).",
+)
 @json_option
 @click.pass_context
 def copy(
     context: click.Context,
+    /,
     source: str,
     destination: str,
-    *,
-    every: bool,
-    name: str | None,
-    aliases: bool,
-    as_json: bool,
+    **options: object,
 ) -> None:
-    """Copy a version to another home or OCI layout, or back.
+    """Copy a version to another home, an OCI layout or an OCI registry, or back.
 
-    DESTINATION is home:DIR, the folder of another registry; or one of the two is oci:DIR[:TAG]. Everything said about
-    a version goes along, and only what is missing is moved. A home numbers what it gets: with --all into a new name the
-    numbers stay the same. Without a tag, a copy to a layout is tagged with the version's number.
+    DESTINATION is home:DIR or s3://BUCKET/PREFIX, another registry; or one of the two is oci:DIR[:TAG], a layout in a
+    folder, or oci://HOST/REPOSITORY[:TAG]. Everything said about a version goes along, and only what is missing is
+    moved, so that a copy that was interrupted is finished by running it again. A home numbers what it gets: with --all
+    into a new name the numbers stay the same. Without a tag, a copy out is tagged with the version's number.
     """
-    if destination.startswith(HOME_SCHEME):
-        _copy_home(context, source, destination, name, every=every, aliases=aliases, as_json=as_json)
+    how = _Options(**options)  # type: ignore[arg-type]  # click gives what the options above say
+    if is_home(destination):
+        _copy_home(context, source, destination, how)
         return
-    if every or aliases or name is not None:
-        raise click.UsageError("--all, --as and --aliases go with a copy to home:DIR")
-    outward, inward = destination.startswith(LAYOUT_SCHEME), source.startswith(LAYOUT_SCHEME)
+    if how.every or how.aliases or how.name is not None:
+        raise click.UsageError("--all, --as and --aliases go with a copy to home:DIR or s3://BUCKET/PREFIX")
+    outward, inward = is_place(destination), is_place(source)
     if outward == inward:
         raise InvalidInput(
-            f"cannot copy {source} to {destination}: one of the two must be oci:DIR[:TAG], or the second home:DIR",
+            f"cannot copy {source} to {destination}: one of the two must be oci:DIR[:TAG] or "
+            "oci://HOST/REPOSITORY[:TAG], or the second home:DIR",
             code="copy-not-supported",
             hint="assay copy NAME:1 oci:./layout, or assay copy NAME:1 home:/other/home",
         )
-    folder, tag = parse_layout(destination if outward else source)
-    blobs, index = open_layout(folder)
-    registry = registry_of(context, create=inward)
+    registry = registry_of(context, create=inward and not how.dry_run)
+    place = open_place(
+        destination if outward else source, registry, plain_http=how.plain_http, stall=how.stall, writing=outward
+    )
     if outward:
-        version = registry.resolve(Reference.parse(source))
-        index.check_destination()
-        copied = transfer.copy_out(registry, version, blobs, index, tag=tag or str(version.number), progress=Bar())
+        _copy_out(registry, registry.resolve(Reference.parse(source)), place, how)
     else:
-        copied = transfer.copy_in(registry, _name_of(destination), blobs, index, tag=tag, progress=Bar())
-    _report(copied, index.place, as_json=as_json)
+        _copy_in(registry, _name_of(destination), place, how)
 
 
-def _copy_home(
-    context: click.Context,
-    source: str,
-    destination: str,
-    name: str | None,
-    *,
-    every: bool,
-    aliases: bool,
-    as_json: bool,
-) -> None:
+def _copy_out(registry: Registry, version: Version, place: Place, how: _Options) -> None:
+    tag = place.label or str(version.number)
+    if how.dry_run:
+        _report_plans([transfer.plan_out(registry, version, place.blobs)], place.at(tag), as_json=how.as_json)
+        return
+    copied = transfer.copy_out(registry, version, place.blobs, place.index, tag=tag, progress=Bar())
+    _report(copied, place.at(copied.tag), as_json=how.as_json)
+
+
+def _copy_in(registry: Registry, name: str, place: Place, how: _Options) -> None:
+    if how.dry_run:
+        plan = transfer.plan_in(registry, place.blobs, place.index, tag=place.label)
+        _report_plans([plan], name, as_json=how.as_json)
+        return
+    copied = transfer.copy_in(registry, name, place.blobs, place.index, tag=place.label, progress=Bar())
+    assert copied.version is not None
+    _report(copied, copied.version.reference, as_json=how.as_json)
+
+
+def _copy_home(context: click.Context, source: str, destination: str, how: _Options) -> None:
     here = registry_of(context)
     named = Reference.parse(source)
-    if every and (named.label is not None or named.digest is not None):
+    if how.every and (named.label is not None or named.digest is not None):
         raise click.UsageError(f"{source} names one version, --all means every one; name the model alone")
     version = here.resolve(named)
-    settings = settings_of(context)
-    there, applies = open_other(destination, settings, here)
-    versions = chosen(here, version, every=every)
-    target = version.name if name is None else _name_of(name)
+    there, applies = open_other(destination, settings_of(context), here, create=not how.dry_run)
+    versions = chosen(here, version, every=how.every)
+    target = version.name if how.name is None else _name_of(how.name)
+    place = f"{HOME_SCHEME}{applies.place}"
+    if how.dry_run or there is None:
+        _report_plans(plan_home(here, versions, there), place, as_json=how.as_json)
+        return
     brought = copy_home(here, versions, there, target, progress=Bar())
-    moved = copy_aliases(here, brought, there, guard_of(applies, warn=warn)) if aliases else []
-    place = f"{HOME_SCHEME}{there.place}"
-    if as_json:
-        print_json(
-            {
-                "destination": place,
-                "moved": sum(one.moved for one in brought),
-                "skipped": sum(one.skipped for one in brought),
-                "versions": [
-                    {
-                        "source": one.source.reference,
-                        "reference": one.version.reference,
-                        "digest": str(one.version.manifest),
-                        "new": one.new,
-                        "statements": one.statements,
-                    }
-                    for one in brought
-                ],
-                "aliases": [
-                    {"alias": one.alias, "version": one.version.number, "moved": one.moved, "refused": one.refused}
-                    for one in moved
-                ],
-            }
-        )
+    moved = copy_aliases(here, brought, there, guard_of(applies, warn=warn)) if how.aliases else []
+    figures = Figures()
+    for one in brought:
+        figures.add(one.figures)
+    if how.as_json:
+        print_json(_home_json(brought, moved, place, figures))
     else:
-        _report_home(brought, moved, place)
+        _report_home(brought, moved, place, figures)
     if any(one.refused is not None for one in moved):
         context.exit(1)
 
 
-def _report_home(brought: Sequence[Brought], moved: Sequence[MovedAlias], place: str) -> None:
+def _home_json(brought: Sequence[Brought], moved: Sequence[MovedAlias], place: str, figures: Figures) -> Json:
+    return {
+        "destination": place,
+        **_figures_json(figures),
+        "versions": [
+            {
+                "source": one.source.reference,
+                "reference": one.version.reference,
+                "digest": str(one.version.manifest),
+                "new": one.new,
+                "statements": one.statements,
+            }
+            for one in brought
+        ],
+        "aliases": [
+            {"alias": one.alias, "version": one.version.number, "moved": one.moved, "refused": one.refused}
+            for one in moved
+        ],
+    }
+
+
+def _report_home(brought: Sequence[Brought], moved: Sequence[MovedAlias], place: str, figures: Figures) -> None:
     console = talk()
     for one in brought:
         say(f"{one.version.reference} {one.version.manifest}")
@@ -130,9 +178,10 @@ def _report_home(brought: Sequence[Brought], moved: Sequence[MovedAlias], place:
             console.print(f"alias {alias.alias} points at {alias.version.reference} there")
     console.print(
         f"{plural(len(brought), 'version')} to {place}, {sum(one.new for one in brought)} of them new: "
-        f"{size(sum(one.moved for one in brought))} moved, {size(sum(one.skipped for one in brought))} were there "
-        f"already, {plural(sum(one.statements for one in brought), 'statement')} along"
+        f"{size(figures.moved)} moved, {size(figures.skipped)} were there already, "
+        f"{plural(sum(one.statements for one in brought), 'statement')} along"
     )
+    _report_figures(figures)
 
 
 def _name_of(text: str) -> str:
@@ -144,15 +193,13 @@ def _name_of(text: str) -> str:
     return found.name
 
 
-def _report(copied: Copied, place: str, *, as_json: bool) -> None:
-    target = copied.version.reference if copied.version else f"{place}:{copied.tag}"
+def _report(copied: Copied, target: str, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
                 "destination": target,
                 "digest": str(copied.manifest),
-                "moved": copied.moved,
-                "skipped": copied.skipped,
+                **_figures_json(copied.figures),
                 "statements": copied.statements,
             }
         )
@@ -162,3 +209,61 @@ def _report(copied: Copied, place: str, *, as_json: bool) -> None:
         f"{size(copied.moved)} moved, {size(copied.skipped)} were there already, "
         f"{plural(copied.statements, 'statement')} along"
     )
+    _report_figures(copied.figures)
+
+
+def _report_plans(plans: Sequence[Plan], target: str, *, as_json: bool) -> None:
+    blobs, there = sum(len(plan.lacking) for plan in plans), sum(len(plan.there) for plan in plans)
+    moved, skipped = sum(plan.moved for plan in plans), sum(plan.skipped for plan in plans)
+    travels = sum(plan.travels for plan in plans)
+    if as_json:
+        print_json(
+            {
+                "destination": target,
+                "dry_run": True,
+                "blobs": blobs,
+                "moved": moved,
+                "travels": travels,
+                "blobs_there": there,
+                "skipped": skipped,
+            }
+        )
+        return
+    say(
+        f"{target}: {plural(blobs, 'blob')}, {size(moved)} would be moved; "
+        f"{plural(there, 'blob')}, {size(skipped)} there already"
+    )
+    if travels < moved:
+        talk().print(f"as packed segments they are {size(travels)}")
+
+
+def _figures_json(figures: Figures) -> dict[str, Json]:
+    return {
+        "moved": figures.moved,
+        "skipped": figures.skipped,
+        "resumed": figures.resumed,
+        "shared": figures.shared,
+        "saved": figures.saved,
+        "verified": figures.verified,
+        "plain": figures.plain,
+        "seconds": round(figures.seconds, 3),
+        "rate": round(figures.rate),
+    }
+
+
+def _report_figures(figures: Figures) -> None:
+    """What else is to be said of a copy that moved something."""
+    if not figures.moved:
+        return
+    parts = [f"{size(figures.verified)} verified", f"{figures.seconds:.1f} s"]
+    if figures.rate:
+        parts.append(f"{size(round(figures.rate))}/s")
+    if figures.resumed:
+        parts.append(f"{size(figures.resumed)} were there from an interrupted copy")
+    if figures.shared:
+        parts.append(f"{size(figures.shared)} taken from other repositories there")
+    if figures.saved:
+        parts.append(f"{size(figures.saved)} saved by packed segments")
+    if figures.plain:
+        parts.append(f"{plural(figures.plain, 'blob')} by plain requests")
+    talk().print(", ".join(parts))

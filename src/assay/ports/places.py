@@ -34,7 +34,7 @@ class Received:
 
 @runtime_checkable
 class Receiver(Protocol):
-    """A place that takes a blob of known digest in, compares it on the way, and keeps what came of an interrupted one."""
+    """A place that takes in a blob of known digest, compares it on the way, and may go on where it was interrupted."""
 
     def receive(
         self, digest: Digest, source: Source, *, file: Path | None = None, progress: Progress = SILENT

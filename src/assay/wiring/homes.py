@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from assay.errors import Conflict, InvalidInput, Refused
+from assay.errors import Conflict, InvalidInput, NotFound, Refused
 from assay.ports.progress import SILENT, Progress
 from assay.service import promote
 from assay.service.browse import versions_of
 from assay.service.gate import Guard
 from assay.service.promote import Request
 from assay.service.registry import Registry
-from assay.service.transfer import Brought, bring, keep_number
+from assay.service.transfer import Brought, Plan, bring, keep_number, plan_bring
 from assay.settings import Settings
+from assay.spec.digest import Digest
 from assay.spec.records import Version
 from assay.spec.reference import check_name
 from assay.wiring.places import open_registry
 
 HOME_SCHEME = "home:"
 """How a text begins that names the home of another registry."""
+BUCKET_SCHEME = "s3://"
+"""How the URL of a bucket begins, which is a home without further words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,38 @@ class MovedAlias:
     refused: str | None = None
 
 
-def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry, Settings]:
-    """The registry that ``home:DIR`` or ``home:URL`` names, made when it is not there, and what applies in it.
+def open_other(
+    text: str, settings: Settings, here: Registry, *, create: bool = True
+) -> tuple[Registry | None, Settings]:
+    """The registry that ``home:DIR`` or ``home:s3://BUCKET/PREFIX`` names, and what applies in it.
+
+    Args:
+        text: as typed; a bucket may be written without ``home:``.
+        settings: what applies here.
+        here: this registry.
+        create: make it when it is not there; otherwise None stands for it.
 
     Raises:
-        InvalidInput: there is no folder, or it is this registry's own (codes ``invalid-reference``, ``same-home``,
+        InvalidInput: there is none, or it is this registry's own (codes ``invalid-reference``, ``same-home``,
             ``nested-home``).
         StorageError: it cannot be opened.
     """
-    place = text.removeprefix(HOME_SCHEME)
-    if not place:
+    named = text.removeprefix(HOME_SCHEME)
+    if not named:
         raise InvalidInput(
             "home: needs a folder or a bucket: home:DIR, home:s3://BUCKET/PREFIX", code="invalid-reference"
         )
-    there = settings.at(place)
+    there = settings.at(named)
+    _check_apart(text, there, here)
+    try:
+        return open_registry(there, create=create), there
+    except NotFound as error:
+        if create or error.code != "home-missing":
+            raise
+        return None, there
+
+
+def _check_apart(text: str, there: Settings, here: Registry) -> None:
     inner, outer = sorted((_where(there.place), _where(here.place)), key=lambda path: len(path.parts), reverse=True)
     if inner == outer:
         raise InvalidInput(
@@ -67,7 +88,6 @@ def open_other(text: str, settings: Settings, here: Registry) -> tuple[Registry,
             code="nested-home",
             hint="name a folder beside it: what lies in a registry's folder may be taken for its own",
         )
-    return open_registry(there, create=True), there
 
 
 def _where(place: str) -> PurePath:
@@ -75,9 +95,32 @@ def _where(place: str) -> PurePath:
     return PurePath(place) if "://" in place else Path(place).resolve()
 
 
+def is_home(text: str) -> bool:
+    """Whether a text names the home of a registry."""
+    return text.startswith((HOME_SCHEME, BUCKET_SCHEME))
+
+
 def chosen(here: Registry, version: Version, *, every: bool) -> list[Version]:
     """The versions that are to be copied, oldest first: one, or *every* version of its model, the gone ones too."""
     return list(versions_of(here, version.name))[::-1] if every else [version]
+
+
+def plan_home(here: Registry, versions: Sequence[Version], there: Registry | None) -> list[Plan]:
+    """What ``copy_home`` would move, version by version; what several need counts with the first.
+
+    Raises:
+        As ``copy_home``; nothing is changed.
+    """
+    plans: list[Plan] = []
+    seen: set[Digest] = set()
+    for version in versions:
+        if not version.gone:
+            plan = plan_bring(here, version, there)
+            lacking = tuple(blob for blob in plan.lacking if blob.digest not in seen)
+            again = tuple(blob for blob in plan.lacking if blob.digest in seen)
+            plans.append(Plan(lacking, plan.there + again))
+            seen.update(blob.digest for blob in lacking)
+    return plans
 
 
 def copy_home(

@@ -1,4 +1,4 @@
-"""Copies between registries of ours: versions keep manifest, statements and yanks; numbers are given where they arrive."""
+"""Copies between registries of ours: versions keep manifest, statements and yanks; numbers are given anew."""
 
 from __future__ import annotations
 

@@ -41,6 +41,11 @@ class Plan:
         return sum(blob.size for blob in self.lacking)
 
     @property
+    def travels(self) -> int:
+        """Bytes that travel for it: fewer than are moved, where packed segments do."""
+        return self.moved
+
+    @property
     def skipped(self) -> int:
         """Bytes that are there already."""
         return sum(blob.size for blob in self.there)
