@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -73,6 +73,21 @@ class BlobReader(Protocol):
         """The file that holds exactly these bytes, for mapping and linking; None when there is no such file.
 
         The caller must not write to it.
+        """
+        ...
+
+
+@runtime_checkable
+class BlobFetcher(Protocol):
+    """What a store offers whose blobs lie far away: bringing one here, for whoever needs a file."""
+
+    def fetch_file(self, digest: Digest, *, progress: Progress = SILENT) -> Path:
+        """The file that holds exactly these bytes, brought here when it is not; the caller must not write to it.
+
+        Raises:
+            NotFound: the store does not have it (code ``blob-missing``).
+            IntegrityError: what came does not match the digest.
+            StorageError: it could not be brought.
         """
         ...
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from assay.errors import AssayError, CouldNot, NotFound, Refused, StorageError
 from assay.policy.policy import Gate
-from assay.ports.blobs import BlobReader
+from assay.ports.blobs import BlobFetcher, BlobReader
 from assay.ports.loaders import Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.gate import Guard
@@ -253,6 +253,8 @@ def _current(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
 def _lay_out(blobs: BlobReader, entries: Sequence[Entry], folder: Path, link: Callable[[Path, Path], None]) -> None:
     for entry in entries:
         stored = blobs.local_file(entry.digest)
+        if stored is None and isinstance(blobs, BlobFetcher):
+            stored = blobs.fetch_file(entry.digest)
         if stored is None:
             raise NotFound(
                 f"the bytes of {entry.path} are not here ({entry.digest.short})",

@@ -23,6 +23,7 @@ from assay.ports.catalog import Catalog
 from assay.ports.objects import Objects
 from assay.service.registry import Registry
 from assay.settings import Settings
+from assay.wiring.caching import cached
 
 ROWS = "catalog.sqlite3"
 """File in the local folder of a bucket with the rows of its names."""
@@ -53,8 +54,8 @@ def open_bucket_registry(
         writer, catalog = _database(settings.catalog, objects, home, settings.home, warn)
     if create:
         writer.check()
-    blobs: BlobStore = _room("blobs.bucket.owned", "s3").OwnedStore(objects, writer.check)
-    return Registry(blobs, catalog, settings.actor, settings.place, settings.home, warn)
+    far: BlobStore = _room("blobs.bucket.owned", "s3").OwnedStore(objects, writer.check)
+    return Registry(cached(far, home.id), catalog, settings.actor, settings.place, settings.home, warn)
 
 
 def rules_folder(settings: Settings) -> Path:
