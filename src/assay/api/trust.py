@@ -21,6 +21,7 @@ from assay.settings import read_settings
 from assay.spec.json import Json
 from assay.spec.vulnerabilities import Check
 from assay.wiring.auditing import policies_of
+from assay.wiring.caching import uncached
 from assay.wiring.converting import convert as convert_model
 from assay.wiring.materials import Form, bill
 from assay.wiring.materials import vulnerabilities as look_up
@@ -94,7 +95,7 @@ def verify(reference: str, *, home: PathLike | None = None) -> verifying.Verific
     Raises:
         NotFound: there is no such version, or it was purged.
     """
-    registry = registry_of(home)
+    registry = uncached(registry_of(home))
     return verifying.verify(registry, version_of(registry, reference))
 
 

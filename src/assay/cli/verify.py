@@ -18,6 +18,7 @@ from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.signature import SignatureCheck, Standing
 from assay.wiring.auditing import policies_of
+from assay.wiring.caching import uncached
 from assay.wiring.signing import judge_path, judge_version, trust_of, trusts_of
 
 
@@ -73,7 +74,7 @@ def verify(
             context.exit(VerificationFailed.exit_status)
         return
     trusts = trusts_of(policies_of(settings_of(context, policy=policy)), trust)
-    registry = registry_of(context)
+    registry = uncached(registry_of(context))
     chosen = _everything(registry) if everything else [registry.resolve(Reference.parse(reference or ""))]
     # First: what is set aside below is in no pack any more.
     packs = verifying.verify_packs(registry, progress=Bar()) if everything else None

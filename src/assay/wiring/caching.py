@@ -56,7 +56,7 @@ def cached(far: BlobStore, place: str) -> CachedStore:
 def uncached(registry: Registry) -> Registry:
     """The registry with blobs as they lie far away: who checks them must not be given what was fetched before."""
     blobs = registry.blobs
-    return replace(registry, blobs=blobs.far) if isinstance(blobs, CachedStore) else registry
+    return replace(registry, blobs=blobs.past()) if isinstance(blobs, CachedStore) else registry
 
 
 def parse_size(text: str, what: str) -> int:

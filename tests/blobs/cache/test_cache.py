@@ -262,6 +262,24 @@ def test_a_cache_that_cannot_be_written_is_read_past(far: Counting, tmp_path: Pa
     assert store.open(small).read(0, 10) == b"small"
 
 
+def test_who_checks_what_lies_far_away_is_not_given_what_was_fetched_and_what_is_set_aside_is_dropped(
+    far: Counting, tmp_path: Path
+) -> None:
+    data = random_bytes(3 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    store.open(digest).read(0, len(data))
+    store.fetch_file(digest)
+    past = store.past()
+    far.wrong = True
+    assert past.open(digest).read(0, len(data)) == bytes(len(data))
+    assert past.local_file(digest) is None
+    assert store.open(digest).read(0, len(data)) == data
+    past.set_aside(digest)
+    assert blocks(tmp_path) == []
+    assert store.local_file(digest) is None
+
+
 def test_settings_say_where_and_how_much(tmp_path: Path) -> None:
     cache = open_cache({"ASSAY_CACHE": str(tmp_path / "c"), "ASSAY_CACHE_SIZE": "1.5 GiB"})
     assert (cache.root, cache.bound) == (tmp_path / "c", 3 << 29)

@@ -43,8 +43,13 @@ class CachedStore:
     def __init__(self, far: BlobStore, folder: CacheFolder, place: str) -> None:
         self.far = far
         self.folder = folder
+        self._place_name = place
         self._place = hashlib.sha256(place.encode()).hexdigest()[:16]
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="assay-cache")
+
+    def past(self) -> CachedStore:
+        """The same store, but bytes come from far away: for who checks what lies there."""
+        return _Past(self.far, self.folder, self._place_name)
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when the far store does not have it."""
@@ -175,3 +180,15 @@ class CachedStore:
         path = self.folder.blob(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.path.replace(path)
+
+
+class _Past(CachedStore):
+    """Reads past the cache; what is deleted or set aside is dropped from it all the same."""
+
+    def open(self, digest: Digest) -> Source:
+        """The blob's bytes as the far store gives them."""
+        return self.far.open(digest)
+
+    def local_file(self, digest: Digest) -> Path | None:
+        """The far store's file, if it has one."""
+        return self.far.local_file(digest)
