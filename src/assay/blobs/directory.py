@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from assay.blobs.known import KnownBlobs
 from assay.blobs.receiving import receive
@@ -34,9 +35,29 @@ from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_descriptor, digest_file, store_copy
 from assay.trees import Source
-from assay.trees.window import FileSource
+from assay.trees.window import FileSource, MemorySource
 
 _HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}", re.ASCII)
+
+
+class Elsewhere(Protocol):
+    """Another place of the same store, where a blob need not be kept a second time."""
+
+    def match(self, source: int, size: int, *, progress: Progress) -> Digest | None:
+        """The blob that is only there and has exactly the bytes of *source*, compared just now; None: there is none.
+
+        It counts as added now.
+
+        Args:
+            source: a descriptor.
+            size: its length.
+            progress: hears of every byte once, and only when there is such a blob.
+        """
+        ...
+
+    def keeps(self, digest: Digest, data: Source) -> bool:
+        """Whether a blob is there with exactly these bytes, compared just now; if so it counts as added now."""
+        ...
 
 
 class DirectoryStore:
@@ -44,20 +65,22 @@ class DirectoryStore:
 
     Args:
         root: the folder; it and the folders in it are made when something is first written.
+        elsewhere: where else blobs may be that then are not stored here.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, elsewhere: Elsewhere | None = None) -> None:
         self.root = root
+        self.gate = Gate(root / "blobs")
+        self.own = Holds()
+        self._elsewhere = elsewhere
         self.staging = Staging(root / "staging")
         self._blobs = root / "blobs"
         self._known = KnownBlobs(self._blobs / "sha256")
-        self._gate = Gate(self._blobs)
-        self._own = Holds()
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
         try:
-            return self._path(digest).stat().st_size
+            return self.path(digest).stat().st_size
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -71,7 +94,7 @@ class DirectoryStore:
             StorageError: the file cannot be read.
         """
         try:
-            return _BlobSource(self._path(digest))
+            return _BlobSource(self.path(digest))
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest)) from None
         except OSError as error:
@@ -79,7 +102,7 @@ class DirectoryStore:
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file that holds exactly these bytes; the caller must not write to it."""
-        path = self._path(digest)
+        path = self.path(digest)
         return path if path.is_file() else None
 
     def check(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
@@ -90,7 +113,7 @@ class DirectoryStore:
             StorageError: the file cannot be read.
         """
         try:
-            return digest_file(self._path(digest), algorithm=digest.algorithm, progress=progress) == digest
+            return digest_file(self.path(digest), algorithm=digest.algorithm, progress=progress) == digest
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest)) from None
         except OSError as error:
@@ -115,7 +138,7 @@ class DirectoryStore:
         with ExitStack() as held:
             with self._writing("anything"):
                 hold = held.enter_context(self.staging.new(prefix=HOLD))
-            held.enter_context(self._own.one(hold.descriptor))
+            held.enter_context(self.own.one(hold.descriptor))
             yield
 
     def renew(self, digest: Digest) -> int | None:
@@ -139,8 +162,8 @@ class DirectoryStore:
         """
         with ExitStack() as locked:
             with self._failing("clean up"):
-                locked.enter_context(self._gate.alone())
-                sweep = DirectorySweep(self._path, self.staging.held_since())
+                locked.enter_context(self.gate.alone())
+                sweep = DirectorySweep(self.path, self.staging.held_since())
             try:
                 yield sweep
             finally:
@@ -167,7 +190,8 @@ class DirectoryStore:
         """
         digest = Digest.of(data)
         with self._writing(f"a blob of {len(data)} bytes"):
-            if not (self._holds(digest, data) and self._touch(digest)):
+            there = self._holds(digest, data) and self._touch(digest)
+            if not there and not self._is_kept(digest, MemorySource(data)):
                 with self.staging.new() as staged:
                     _write(staged.descriptor, data)
                     os.fsync(staged.descriptor)
@@ -249,7 +273,7 @@ class DirectoryStore:
         try:
             for aside in (self.root / "damaged").glob(f"{digest.hex}-*"):
                 aside.unlink()
-            self._path(digest).unlink()
+            self.path(digest).unlink()
             self._flush_folder(digest)
         except FileNotFoundError:
             return False
@@ -269,7 +293,7 @@ class DirectoryStore:
             number = 1
             while (target := folder / f"{digest.hex}-{number}").exists():
                 number += 1
-            self._path(digest).rename(target)
+            self.path(digest).rename(target)
             self._flush_folder(digest)
         except FileNotFoundError:
             return None
@@ -277,7 +301,8 @@ class DirectoryStore:
             raise StorageError.of(error, f"cannot set blob {digest} aside", digest=str(digest)) from error
         return target
 
-    def _path(self, digest: Digest) -> Path:
+    def path(self, digest: Digest) -> Path:
+        """Where a blob lies, if it is here."""
         return self._blobs / digest.algorithm / digest.hex
 
     def _listed(self) -> Iterator[tuple[Digest, os.DirEntry[str]]]:
@@ -295,7 +320,7 @@ class DirectoryStore:
 
     def _holds(self, digest: Digest, data: bytes) -> bool:
         try:
-            return self._path(digest).stat().st_size == len(data) and self._path(digest).read_bytes() == data
+            return self.path(digest).stat().st_size == len(data) and self.path(digest).read_bytes() == data
         except FileNotFoundError:
             return False
 
@@ -313,9 +338,16 @@ class DirectoryStore:
                     if self._touch(known):
                         return known, before.size
                     progress = SILENT  # heard of every byte already
+                elif self._elsewhere is not None:
+                    packed = self._elsewhere.match(source, before.size, progress=progress)
+                    if packed is not None:
+                        before.check_unchanged(source, file)
+                        return packed, before.size
                 with self.staging.new() as staged:
                     digest, size = store_copy(source, staged.descriptor, before.size, progress=progress)
                     before.check_unchanged(source, file)
+                    if self._is_kept(digest, FileSource(staged.path)):
+                        return digest, size
                     self._show(staged, digest)
                     self._known.learn(digest, size)
                     return digest, size
@@ -325,14 +357,19 @@ class DirectoryStore:
         digest = digest_descriptor(staged.descriptor, progress=progress)
         os.fsync(staged.descriptor)
         before.check_unchanged(staged.descriptor, file)
-        self._show(staged, digest)
+        if not self._is_kept(digest, FileSource(staged.path)):
+            self._show(staged, digest)
         return digest, before.size
 
+    def _is_kept(self, digest: Digest, data: Source) -> bool:
+        """Whether a blob need not be stored here; one that is here already is better replaced, it may be damaged."""
+        return self._elsewhere is not None and self.size(digest) is None and self._elsewhere.keeps(digest, data)
+
     def _show(self, staged: Staged, digest: Digest) -> None:
-        path = self._path(digest)
-        with self._gate.shared():
+        path = self.path(digest)
+        with self.gate.shared():
             os.utime(staged.descriptor)  # a file that was taken over has a time of its own
-            self._own.reach_back(staged.descriptor)
+            self.own.reach_back(staged.descriptor)
             try:
                 staged.path.replace(path)
             except FileNotFoundError:
@@ -343,10 +380,10 @@ class DirectoryStore:
 
     def _touch(self, digest: Digest) -> bool:
         """Renew a blob's time; False when it is gone, or belongs to somebody else: then it must be stored afresh."""
-        with self._gate.shared():
+        with self.gate.shared():
             try:
-                os.utime(self._path(digest))
-                self._own.reach_back(self._path(digest))
+                os.utime(self.path(digest))
+                self.own.reach_back(self.path(digest))
             except (FileNotFoundError, PermissionError):
                 return False
             except OSError as error:
@@ -357,7 +394,7 @@ class DirectoryStore:
     def _copy_afresh(self, digest: Digest) -> bool:
         """Replace another user's blob by an equal one of our own; False when it is gone or damaged."""
         try:
-            source = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -371,7 +408,8 @@ class DirectoryStore:
         return True
 
     def _flush_folder(self, digest: Digest) -> None:
-        _flush(self._path(digest).parent)
+        with suppress(FileNotFoundError):  # all that was added is kept elsewhere
+            _flush(self.path(digest).parent)
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:

@@ -5,6 +5,7 @@
       oci-layout         makes the folder an OCI image layout
       index.json         an OCI image index without manifests
       blobs/  staging/   see ``directory``
+      packs/             blobs made small, see ``packs``; there since something was first packed (format 2)
       journal.jsonl      what happened to names
       catalog.sqlite3    rows made from the journal
       backups/           journal and rows as they were before a migration
@@ -13,7 +14,8 @@
       promotion.toml     what its aliases ask of versions; optional
       retention.toml     which versions are given up when garbage is collected; optional
 
-Rule for editors: a change of anything drawn here raises ``FORMAT`` and adds a step to ``MIGRATIONS``.
+Rule for editors: a change of anything drawn here raises ``FORMAT`` and adds a step to ``MIGRATIONS``; what only homes
+have that use it raises ``NEWEST``, and those homes when they begin to.
 
 Not here: what is in the journal and the rows (``assay.catalog``).
 """
@@ -36,7 +38,13 @@ from assay.errors import InvalidInput, NotFound, StorageError
 from assay.spec.json import Json, canonical
 
 FORMAT = 1
-"""Format version that this release writes."""
+"""Format version of the homes that this release makes; older ones are migrated to it."""
+
+PACKED = 2
+"""Format version of homes with packed blobs: earlier releases would take those for missing."""
+
+NEWEST = 2
+"""The newest format version that this release understands."""
 
 Migration = Callable[[Path], None]
 """Brings the folder of a home from one format to the next; may be run again after a crash."""
@@ -47,7 +55,7 @@ MIGRATIONS: Mapping[int, Migration] = {}
 _MARKER_HINT = 'put it back from a backup; it reads {"created":"2026-01-31T12:00:00Z","format":1}'
 
 _OURS = frozenset(
-    "assay.json oci-layout index.json blobs staging journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
+    "assay.json oci-layout index.json blobs staging packs journal.jsonl catalog.sqlite3 catalog.sqlite3-wal "
     "catalog.sqlite3-shm backups damaged snapshots trials audits lineage sketches tensors policy.toml promotion.toml "
     "retention.toml lost+found".split()
 )
@@ -57,13 +65,20 @@ _OCI_INDEX: Json = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which formats a release understands."""
+    """Which formats a release understands.
+
+    Args:
+        format: of the homes that it makes, and migrates older ones to.
+        migrations: how.
+        newest: the newest one that it understands; *format* when 0.
+    """
 
     format: int
     migrations: Mapping[int, Migration]
+    newest: int = 0
 
 
-CURRENT = Layout(FORMAT, MIGRATIONS)
+CURRENT = Layout(FORMAT, MIGRATIONS, NEWEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +144,30 @@ def open_home(root: Path, *, create: bool = True, layout: Layout = CURRENT, moun
             found = _create(root, layout)
         if found.format < layout.format:
             found = _migrate(root, layout, writable=writable)
-        if found.format > layout.format:
+        if found.format > max(layout.format, layout.newest):
             raise StorageError(
-                f"{root} has format {found.format}, this release understands up to {layout.format}",
+                f"{root} has format {found.format}, this release understands up to {max(layout.format, layout.newest)}",
                 code="home-too-new",
                 hint="upgrade: pip install --upgrade assay",
                 path=str(root),
             )
         return Home(root, found.format, found.created, writable)
+
+
+def raise_format(root: Path, least: int = PACKED) -> None:
+    """Keep releases out that do not understand what a home is going to hold; nothing else in it changes.
+
+    Args:
+        root: the folder; nothing happens where it is no home.
+        least: the format that it has afterwards, or a newer one.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with _failing(root), _locked(root):
+        found = _read(root)
+        if found is not None and found.format < least:
+            _write_marker(root, _Marker(least, found.created))
 
 
 def _refuse_remains(root: Path) -> None:

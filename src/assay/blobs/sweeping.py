@@ -73,7 +73,7 @@ class DirectorySweep:
 
     def __init__(self, place: Callable[[Digest], Path], since: int | None) -> None:
         self._place = place
-        self._since = since
+        self.since = since
         self.touched: set[Path] = set()
 
     def idle(self, digest: Digest, before: datetime | None = None) -> bool:
@@ -84,7 +84,7 @@ class DirectorySweep:
             return False
         except OSError as error:
             raise StorageError.of(error, f"cannot look for blob {digest}", digest=str(digest)) from error
-        if self._since is not None and added >= self._since:
+        if self.since is not None and added >= self.since:
             return False
         return before is None or moment(added) < before
 
@@ -126,12 +126,15 @@ class Holds:
         Args:
             added: the blob's descriptor or path.
         """
+        if self._open:
+            self.reach_back_to(os.stat(added).st_mtime_ns)  # noqa: PTH116 - a descriptor or a path
+
+    def reach_back_to(self, time: int) -> None:
+        """``reach_back`` to a time, in nanoseconds."""
         with self._lock:
-            if self._open:
-                time = os.stat(added).st_mtime_ns  # noqa: PTH116 - a descriptor or a path
-                for hold in self._open:
-                    if os.fstat(hold).st_mtime_ns > time:
-                        os.utime(hold, ns=(time, time))
+            for hold in self._open:
+                if os.fstat(hold).st_mtime_ns > time:
+                    os.utime(hold, ns=(time, time))
 
 
 def moment(nanoseconds: int) -> datetime:

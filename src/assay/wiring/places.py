@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
-from assay.blobs.home import open_home
+from assay.blobs.home import open_home, raise_format
+from assay.blobs.packs.store import PackedStore
 from assay.catalog.opening import open_catalog
 from assay.errors import InvalidInput, StorageError
 from assay.remote.oci_layout import OciLayoutIndex
@@ -46,7 +47,8 @@ def open_registry(
         return open_bucket_registry(settings, create=create, warn=warn)
     home = open_home(settings.home, create=create)
     catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
-    return Registry(DirectoryStore(home.root), catalog, settings.actor, str(settings.home), home.root, warn)
+    blobs = PackedStore(home.root, before_packing=lambda: raise_format(home.root))
+    return Registry(blobs, catalog, settings.actor, str(settings.home), home.root, warn)
 
 
 def reindex(settings: Settings) -> int:

@@ -1,0 +1,317 @@
+"""Compaction: packs are written anew without what nobody needs.
+
+    dead       no blob is made of it, and nothing that counts is the difference to it: it is left out
+    base only  no blob is made of it, but others are stored as the difference to it: it is left out, and those are
+               encoded anew, against what stays of its own bases, against each other, or plain
+
+Stored bytes of everything else are copied as they are. The new pack is durable before the index says so, and both are
+before the old ones go; each old one first says which pack takes its place (``gone``), so that a crash in between
+leaves nothing that could bring back what was deleted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from blake3 import blake3
+
+from assay.blobs.packs.checking import read_back
+from assay.blobs.packs.folder import PackFolder, read_directory
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.rebasing import Rebaser
+from assay.blobs.packs.stock import Stockroom
+from assay.blobs.staging import READ_ONLY, Staging
+from assay.errors import AssayError, StorageError
+from assay.packing import directory
+from assay.packing.directory import Directory, Hint, PackedBlob
+from assay.packing.segments import CHECK, Segment
+from assay.ports.progress import Progress
+from assay.spec.digest import Digest
+from assay.trees import Source
+from assay.trees.window import FileSource
+
+COPY = 4 << 20
+PACK = 1 << 30
+"""Bytes that stay of packs which are written anew together."""
+
+
+def dead_bytes(index: PackIndex, *, bases: bool = False) -> dict[str, int]:
+    """Per pack, bytes that no blob needs, not even as a base; with *bases* also those that only serve as one."""
+    packs, needed = index.packs(), dict[bytes, bool]()
+    found = dict.fromkeys(packs, 0)
+    for segment, stored, pack in index.unused():
+        if bases or not _is_needed(index, segment, needed):
+            found[pack] += stored
+    return {
+        name: row.size if not row.blobs and dead == row.kept and not row.fault else dead + row.spare
+        for (name, row), dead in zip(packs.items(), found.values(), strict=True)
+    }
+
+
+def _is_needed(index: PackIndex, segment: bytes, known: dict[bytes, bool]) -> bool:
+    """Whether something that a blob is made of is a difference to this segment, however far."""
+    if segment not in known:
+        known[segment] = False
+        for leaning in index.leaning(segment):
+            found = index.segment(leaning)
+            if found is not None and (found.uses > 0 or _is_needed(index, leaning, known)):
+                known[segment] = True
+                break
+    return known[segment]
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What becomes of the segments of some packs.
+
+    Args:
+        copied: needed as they are, each with the pack that holds it.
+        anew: needed, but differences to what goes; lowest first. They may lie in other packs.
+        gone: ids of what goes.
+        blobs: that the packs list.
+        hints: of what stays.
+    """
+
+    copied: list[tuple[Segment, str]] = field(default_factory=list)
+    anew: list[tuple[Segment, str]] = field(default_factory=list)
+    gone: set[bytes] = field(default_factory=set)
+    blobs: dict[Digest, PackedBlob] = field(default_factory=dict)
+    hints: dict[bytes, Hint] = field(default_factory=dict)
+
+
+class Compactor:
+    """Writes packs of a folder anew.
+
+    Args:
+        folder: where they lie.
+        staging: where new ones are made.
+    """
+
+    def __init__(self, folder: PackFolder, staging: Staging) -> None:
+        self._folder, self._staging = folder, staging
+
+    def run(self, least: float, *, progress: Progress) -> int:
+        """See ``assay.ports.packs.Packing.compact``."""
+        try:
+            with self._folder.compacting():
+                self._folder.refresh()
+                freed = sum(self._folder.remove(name) for name in self._folder.superseded())
+                chosen = self._folder.read(lambda index: _chosen(index, least))
+                for group in _groups(chosen):
+                    freed += self._compact(group, careful=least > 0, progress=progress)
+                return freed
+        except OSError as error:
+            raise StorageError.of(error, f"cannot compact packs in {self._folder.folder}") from error
+
+    def _compact(self, names: Sequence[str], *, careful: bool, progress: Progress) -> int:
+        """Write some packs anew, as one; the bytes that came back."""
+        held = {}
+        for name in names:
+            try:
+                held[name] = read_directory(self._folder.open_pack(name), name)
+            except StorageError:
+                raise
+            except AssayError:
+                continue  # what cannot be read is not removed
+        survey = self._folder.read(lambda index: _survey(index, held))
+        stock = Stockroom(self._folder.read, self._folder.open_pack)
+        with self._staging.new(mode=READ_ONLY) as staged:
+            writer = _Writer(staged.descriptor, self._folder, stock, progress)
+            damaged = writer.write(survey)
+            if careful and damaged:
+                left = [name for name in held if name not in damaged]
+                return self._compact(left, careful=careful, progress=progress) if left else 0
+            new = writer.finish(survey) if survey.blobs or writer.segments else None
+            if new is not None:
+                read_back(FileSource(staged.path), new.name)
+
+            def commit(index: PackIndex) -> None:
+                for old in held:
+                    self._folder.take_struck(index, old)
+                if new is not None and staged.path.exists():
+                    deleted = [str(digest) for digest in survey.blobs if index.blob(digest) is None]
+                    for old in held:
+                        self._folder.note(old, "moved", [new.name])
+                    self._folder.appear(staged.path, new.name, deleted)
+                _exchange(index, held, survey)
+                if new is not None:
+                    took = self._folder.gone(new.name)
+                    index.take_in_segments(new.name, new.size, new.directory, took)
+                    index.take_in_blobs(new.name, new.directory, took, 0)
+                for old, one in held.items():
+                    for blob in one.blobs:
+                        index.unlist(blob.digest, old)
+                    index.drop_pack(old)
+
+            self._folder.write(commit)
+        return sum(self._folder.remove(old) for old in held) - (new.size if new is not None else 0)
+
+
+def _chosen(index: PackIndex, least: float) -> list[tuple[str, int]]:
+    """Packs to write anew, each with the bytes that may stay of it."""
+    dead, chosen = dead_bytes(index, bases=least <= 0), []
+    for name, row in index.packs().items():
+        if not row.fault and dead[name] and dead[name] >= least * row.size:
+            chosen.append((name, row.size - dead[name]))
+    return chosen
+
+
+def _groups(chosen: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    group: list[str] = []
+    total = 0
+    for name, size in chosen:
+        if group and total + size > PACK:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group
+
+
+def _survey(index: PackIndex, held: dict[str, Directory]) -> _Survey:
+    survey = _Survey()
+    needed: list[tuple[Segment, str]] = []
+    for name, one in held.items():
+        for segment in one.segments:
+            found = index.segment(segment.id)
+            if found is None or found.pack != name:
+                continue
+            if found.uses:
+                needed.append((found.segment, name))
+                if segment.id in one.hints:
+                    survey.hints[segment.id] = one.hints[segment.id]
+            else:
+                survey.gone.add(segment.id)
+        survey.blobs.update({blob.digest: blob for blob in one.blobs if name in index.listing(blob.digest)})
+    anew = _spread(index, survey.gone)
+    survey.copied = [one for one in needed if one[0].id not in anew]
+    survey.anew = sorted(anew.values(), key=lambda one: one[0].depth)
+    for segment, _ in survey.anew:
+        hint = index.hint(segment.id)
+        if hint is not None:
+            survey.hints[segment.id] = hint
+    return survey
+
+
+def _spread(index: PackIndex, gone: set[bytes]) -> dict[bytes, tuple[Segment, str]]:
+    """What must be stored otherwise when *gone* goes; unneeded differences to it go with it."""
+    anew, new = {}, list(gone)
+    while new:
+        for leaning in index.leaning(new.pop()):
+            found = index.segment(leaning)
+            if found is None or leaning in gone:
+                continue
+            if found.uses:
+                anew[leaning] = found.segment, found.pack
+            else:
+                gone.add(leaning)
+                new.append(leaning)
+    return anew
+
+
+def _exchange(index: PackIndex, held: Collection[str], survey: _Survey) -> None:
+    """Rows of what is written anew, or goes, make way."""
+    for segment, pack in (*survey.copied, *survey.anew):
+        index.lose(segment.id, pack, spare=pack not in held)
+    for gone in survey.gone:
+        found = index.segment(gone)
+        if found is not None:
+            index.lose(gone, found.pack, spare=found.pack not in held)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A new pack that is not visible yet."""
+
+    name: str
+    size: int
+    directory: Directory
+
+
+class _Writer:
+    """A new pack.
+
+    Args:
+        descriptor: where it goes.
+        folder: where what is copied lies.
+        stock: finds segments.
+        progress: hears of stored bytes.
+    """
+
+    def __init__(self, descriptor: int, folder: PackFolder, stock: Stockroom, progress: Progress) -> None:
+        self._descriptor, self._folder, self._stock, self._progress = descriptor, folder, stock, progress
+        self._at = self._put(directory.MAGIC, 0)
+        self.segments: dict[bytes, Segment] = {}
+
+    def write(self, survey: _Survey) -> set[str]:
+        """Write segments; the packs of those that are damaged, which are left out."""
+        damaged = set()
+        for segment, pack in survey.copied:
+            if not self._copy(segment, self._folder.open_pack(pack)):
+                damaged.add(pack)
+        rebaser = Rebaser(self._stock, survey.gone)
+        for segment, pack in survey.anew:
+            try:
+                self._anew(rebaser, segment)
+            except StorageError:
+                raise
+            except AssayError:
+                damaged.add(pack)
+        return damaged
+
+    def finish(self, survey: _Survey) -> _Finished:
+        """Write the directory and flush."""
+        hints = {one: hint for one, hint in survey.hints.items() if one in self.segments}
+        held = Directory(tuple(self.segments.values()), tuple(survey.blobs.values()), hints)
+        stored = directory.encode(held)
+        end = directory.footer(self._at, stored)
+        size = self._put(end, self._put(stored, self._at))
+        os.fsync(self._descriptor)
+        return _Finished(blake3(stored).digest().hex(), size, held)
+
+    def _copy(self, segment: Segment, pack: Source) -> bool:
+        state, start, at = blake3(), self._at, segment.offset
+        end = segment.offset + segment.stored
+        while at < end and (data := pack.read(at, min(COPY, end - at))):
+            state.update(data)
+            self._at = self._put(data, self._at)
+            self._progress.advance(len(data))
+            at += len(data)
+        if state.digest()[:CHECK] != segment.check:
+            self._at = start
+            return False
+        self.segments[segment.id] = replace(segment, offset=start)
+        return True
+
+    def _anew(self, rebaser: Rebaser, segment: Segment) -> None:
+        state, start = blake3(), self._at
+        base, parts = rebaser.encode(segment)
+        try:
+            for part in parts:
+                state.update(part)
+                self._at = self._put(part, self._at)
+        except AssayError:
+            self._at = start
+            raise
+        self._progress.advance(self._at - start)
+        written = replace(
+            segment,
+            base=None if base is None else base.id,
+            depth=0 if base is None else base.depth + 1,
+            offset=start,
+            stored=self._at - start,
+            check=state.digest()[:CHECK],
+        )
+        self.segments[segment.id] = written
+        rebaser.wrote(segment, written)
+
+    def _put(self, data: bytes, at: int) -> int:
+        """Write; where the next bytes go."""
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self._descriptor, view, at)
+            view, at = view[count:], at + count
+        return at

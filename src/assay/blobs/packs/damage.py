@@ -1,0 +1,61 @@
+"""Taking what is damaged out of packs, so that packing or adding the same content again repairs it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from assay.blobs.packs.checking import Sound
+from assay.blobs.packs.folder import PackFolder
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.stock import Stockroom
+from assay.spec.digest import Digest
+
+
+def delete_blobs(folder: PackFolder, digests: Collection[Digest]) -> set[Digest]:
+    """Strike blobs out of every pack that lists them, durably; which of them were there."""
+    if not folder.is_used():
+        return set()
+
+    def strike(index: PackIndex) -> set[Digest]:
+        listed: defaultdict[str, list[Digest]] = defaultdict(list)
+        for digest in digests:
+            for pack in index.listing(digest):
+                listed[pack].append(digest)
+        for pack, found in listed.items():
+            folder.strike(index, pack, "blob", found)
+        return {digest for found in listed.values() for digest in found}
+
+    if not folder.read(lambda index: any(index.blob(digest) is not None for digest in digests)):
+        return set()
+    return folder.write(strike)
+
+
+def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
+    """Strike damaged segments out of the packs that they are read from, durably."""
+
+    def strike(index: PackIndex) -> bool:
+        packs: defaultdict[str, list[bytes]] = defaultdict(list)
+        for segment in segments:
+            found = index.segment(segment)
+            if found is not None:
+                packs[found.pack].append(found.segment.id)
+        for pack, found_there in packs.items():
+            folder.strike(index, pack, "bad", found_there)
+        return bool(packs) and any(row.spare for row in index.packs().values())
+
+    struck = folder.write(strike) if segments else False
+    if struck:
+        folder.rebuild()  # what was struck out may lie in another pack, too
+
+
+def discard_blob(folder: PackFolder, digest: Digest) -> bool:
+    """Take a blob out of use: what is damaged of it, and then itself; whether it was there."""
+    parts = folder.read(lambda index: index.parts(digest))
+    if parts is None:
+        return False
+    sound = Sound(Stockroom(folder.read, folder.open_pack))
+    for part, _ in parts:
+        sound.is_sound(part)
+    discard_segments(folder, sound.bad)
+    return digest in delete_blobs(folder, [digest])

@@ -1,0 +1,223 @@
+"""Packing: raw blobs into new packs, and their raw copies away once that is safe.
+
+Order, so that a blob is readable from one place or the other whenever the process dies: write in ``staging/``, flush,
+read back and compare, rename into ``packs/``, flush the folder, commit the index, then remove raw copies alone with the
+store. Whatever the new pack relies on in older ones is compared as well before a raw copy goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+
+from assay.blobs.directory import DirectoryStore
+from assay.blobs.packs.checking import Sound, read_back
+from assay.blobs.packs.damage import discard_blob, discard_segments
+from assay.blobs.packs.folder import PackFolder
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.stock import Stockroom
+from assay.blobs.staging import READ_ONLY
+from assay.errors import AssayError, IntegrityError, NotFound, StorageError
+from assay.packing.reading import Decoder, PackedSource
+from assay.packing.writing import Written, write_pack
+from assay.ports.packs import Effort, PackedBlobs, ToPack
+from assay.ports.progress import SILENT, Progress
+from assay.spec.digest import Digest
+from assay.streams.copying import digest_source
+from assay.trees import Source
+from assay.trees.window import FileSource
+
+PACK = 1 << 30
+"""Raw bytes from which on a pack is closed; one blob is never split."""
+BATCH = 200
+"""Raw copies removed at a time, for which pushes wait."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    packed: set[Digest] = field(default_factory=set)
+    spared: set[Digest] = field(default_factory=set)
+    damaged: set[Digest] = field(default_factory=set)
+    raw: int = 0
+    stored: int = 0
+    same: int = 0
+    differing: int = 0
+
+
+class Packer:
+    """Packs raw blobs of a store.
+
+    Args:
+        raw: where they lie raw.
+        folder: where packs go.
+        size: raw bytes from which on a pack is closed.
+    """
+
+    def __init__(self, raw: DirectoryStore, folder: PackFolder, *, size: int = PACK) -> None:
+        self._raw, self._folder, self._size = raw, folder, size
+
+    def run(self, blobs: Sequence[ToPack], *, effort: Effort, progress: Progress) -> PackedBlobs:
+        """See ``assay.ports.packs.Packing.pack``."""
+        started, outcome = datetime.now(UTC), _Outcome()
+        self._folder.refresh()
+        wanted = {one.digest: one for one in blobs}
+        fresh, there = [], []
+        for one in wanted.values():
+            packed, raw = self._folder.read(lambda index, one=one: index.blob(one.digest)), self._raw.size(one.digest)  # type: ignore[misc]
+            if raw is None and packed is not None:
+                outcome.packed.add(one.digest)
+            elif raw is not None and packed is not None and self._is_readable(one.digest, progress):
+                there.append(one.digest)
+            elif raw is not None:
+                fresh.append((one, raw))
+        self._release(there, started, outcome)
+        for batch in self._batches(fresh):
+            written = self._write(batch, effort, progress)
+            if written is not None:
+                outcome.damaged.update(written.damaged)
+                outcome.raw += sum(blob.size for blob in written.directory.blobs)
+                outcome.stored += written.size
+                outcome.same += written.same
+                outcome.differing += written.differing
+                self._release([blob.digest for blob in written.directory.blobs], started, outcome)
+        return PackedBlobs(
+            packed=tuple(sorted(outcome.packed)),
+            spared=tuple(sorted(outcome.spared)),
+            damaged=tuple(sorted(outcome.damaged)),
+            raw=outcome.raw,
+            stored=outcome.stored,
+            same=outcome.same,
+            differing=outcome.differing,
+        )
+
+    def _batches(self, blobs: Sequence[tuple[ToPack, int]]) -> Iterator[list[ToPack]]:
+        batch: list[ToPack] = []
+        total = 0
+        for one, size in blobs:
+            batch.append(one)
+            total += size
+            if total >= self._size:
+                yield batch
+                batch, total = [], 0
+        if batch:
+            yield batch
+
+    def _write(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written | None:
+        """One pack, durable and in the index; None when nothing came of it."""
+        for attempt in range(3):
+            try:
+                with self._folder.packing():
+                    return self._write_one(batch, effort, progress if attempt == 0 else SILENT)
+            except _Unsound as error:
+                discard_segments(self._folder, error.segments)  # they are stored anew the next time
+            except OSError as error:
+                raise StorageError.of(error, f"cannot write a pack in {self._folder.folder}") from error
+        raise IntegrityError(f"packs in {self._folder.folder} are damaged; assay verify --all says what is hit")
+
+    def _write_one(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written | None:
+        stock = Stockroom(self._folder.read, self._folder.open_pack)
+        with self._raw.staging.new(mode=READ_ONLY) as staged:
+            with os.fdopen(os.dup(staged.descriptor), "w+b") as file:
+                written = write_pack(file, self._opened(batch), stock, effort=effort, progress=progress)
+                file.flush()
+                os.fsync(file.fileno())
+            if not written.directory.blobs:
+                return written if written.damaged else None
+            pack, name = FileSource(staged.path), written.name.hex()
+            os.posix_fadvise(staged.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # what is read back comes from the disk
+            read_back(pack, name)
+            self._check_reused(written, stock)
+
+            def commit(index: PackIndex) -> None:
+                times = self._times([blob.digest for blob in written.directory.blobs])
+                deleted = [str(blob.digest) for blob in written.directory.blobs if blob.digest not in times]
+                if staged.path.exists():  # else this runs a second time
+                    self._folder.appear(staged.path, name, deleted)
+                took = self._folder.gone(name)
+                index.take_in_segments(name, written.size, written.directory, took)
+                index.take_in_blobs(name, written.directory, took, 0, times)
+
+            self._folder.write(commit)
+        return written
+
+    def _opened(self, batch: Sequence[ToPack]) -> list[tuple[ToPack, Source]]:
+        found = []
+        for one in batch:
+            try:
+                found.append((one, self._raw.open(one.digest)))
+            except NotFound:
+                continue  # deleted meanwhile
+        return found
+
+    def _check_reused(self, written: Written, stock: Stockroom) -> None:
+        """Compare what the new pack relies on in older ones.
+
+        Raises:
+            _Unsound: some of it is damaged.
+        """
+        own = {segment.id for segment in written.directory.segments}
+        named = {part for blob in written.directory.blobs for part in blob.parts}
+        named |= {segment.base for segment in written.directory.segments if segment.base is not None}
+        sound = Sound(stock)
+        unsound = [part for part in named - own if not sound.is_sound(part)]
+        if unsound:
+            raise _Unsound(sound.bad)
+
+    def _times(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        """When raw blobs were last added, in nanoseconds; those that are gone are left out."""
+        found = {}
+        for digest in digests:
+            try:
+                found[digest] = self._raw.path(digest).stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+        return found
+
+    def _is_readable(self, digest: Digest, progress: Progress) -> bool:
+        """Whether the packed copy of a blob is good; a bad one is taken out."""
+        parts = self._folder.read(lambda index: index.parts(digest))
+        if parts is None:
+            return False
+        source = PackedSource(Decoder(Stockroom(self._folder.read, self._folder.open_pack)), parts)
+        try:
+            if digest_source(source, algorithm=digest.algorithm, progress=progress) == digest:
+                return True
+        except StorageError:
+            raise
+        except AssayError:
+            pass
+        discard_blob(self._folder, digest)
+        return False
+
+    def _release(self, digests: Sequence[Digest], started: datetime, outcome: _Outcome) -> None:
+        """Remove raw copies of what is packed, except those that somebody relies on."""
+        left = iter(digests)
+        while batch := list(islice(left, BATCH)):
+            with self._raw.sweep() as sweep:
+
+                def release(index: PackIndex, batch: list[Digest] = batch) -> None:
+                    times = self._times(batch)
+                    for digest in batch:
+                        if index.blob(digest) is None:
+                            continue  # deleted meanwhile: a raw copy is a new one
+                        if digest not in times:
+                            outcome.packed.add(digest)
+                        elif sweep.idle(digest, started):
+                            index.renew(digest, times[digest])
+                            sweep.delete(digest)
+                            outcome.packed.add(digest)
+                        else:
+                            outcome.spared.add(digest)
+
+                self._folder.write(release)
+
+
+class _Unsound(Exception):
+    """What a new pack would rely on is damaged."""
+
+    def __init__(self, segments: set[bytes]) -> None:
+        super().__init__()
+        self.segments = segments

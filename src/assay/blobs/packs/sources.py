@@ -1,0 +1,111 @@
+"""Sources of a store that packs: a raw copy that may go while it is read, and comparing bytes."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from assay.errors import StorageError
+from assay.trees import Source, read_into
+from assay.trees.window import FileSource
+
+BLOCK = 4 << 20
+_SAMPLES = 4
+_SAMPLE = 4096
+
+
+class RawSource(FileSource):
+    """A raw copy; when it goes before it was opened, the blob is read from wherever it is then.
+
+    Args:
+        file: the copy.
+        again: opens the blob anew.
+
+    Raises:
+        OSError: from the constructor, when the file cannot be inspected.
+    """
+
+    __slots__ = ("_again", "_instead")
+
+    def __init__(self, file: Path, again: Callable[[], Source]) -> None:
+        super().__init__(file)
+        self._again = again
+        self._instead: Source | None = None
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        instead = self._elsewhere()
+        if instead is not None:
+            return instead.read(offset, length)
+        try:
+            return super().read(offset, length)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        instead = self._elsewhere()
+        if instead is not None:
+            return read_into(instead, offset, into)
+        try:
+            return super().read_into(offset, into)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def map(self) -> mmap.mmap:
+        """The whole blob as a memory map, not to be written; a copy in memory where the file is gone."""
+        if self._elsewhere() is None:
+            return mmap.mmap(self._opened(), 0, access=mmap.ACCESS_READ)
+        copy = mmap.mmap(-1, self.size)
+        assert self._instead is not None
+        read_into(self._instead, 0, memoryview(copy))
+        return copy
+
+    def _elsewhere(self) -> Source | None:
+        if self._instead is None:
+            try:
+                self._opened()
+            except FileNotFoundError:
+                self._instead = self._again()
+            except OSError as error:
+                raise self._failed(error) from error
+        return self._instead
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError.of(error, f"cannot read blob {self.file.name}", digest=self.file.name)
+
+
+class DescriptorSource:
+    """An open file.
+
+    Args:
+        descriptor: stays the caller's.
+        size: its length.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor, self._size = descriptor, size
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        return os.pread(self._descriptor, length, offset)
+
+
+def begins_alike(one: Source, other: Source) -> bool:
+    """Whether two sources of one size have the same bytes in some places."""
+    step = max(1, (one.size - _SAMPLE) // (_SAMPLES - 1))
+    return all(one.read(at, _SAMPLE) == other.read(at, _SAMPLE) for at in range(0, one.size, step))
+
+
+def same_bytes(one: Source, other: Source) -> bool:
+    """Whether two sources have the same bytes; all of them are read."""
+    if one.size != other.size:
+        return False
+    return all(one.read(at, BLOCK) == other.read(at, BLOCK) for at in range(0, one.size, BLOCK))

@@ -1,0 +1,82 @@
+"""Finding segments for readers, and bases for writers: the index and the packs behind it, wherever these lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from assay.blobs.packs.index import PackIndex, Tensor
+from assay.errors import NotFound
+from assay.packing.codec import Words
+from assay.packing.directory import Hint
+from assay.packing.segments import Segment
+from assay.spec.digest import Digest
+from assay.trees import Source
+
+T = TypeVar("T")
+
+REMEMBERED = 8192
+"""Segments whose place is remembered, at most; then they are looked up anew."""
+_SAME_NAME = 16
+_ANY_NAME = 32
+_TRIES = 5
+
+
+class Ask(Protocol):
+    """Runs a question to the index, perhaps twice (``folder.PackFolder.read``)."""
+
+    def __call__(self, question: Callable[[PackIndex], T], /) -> T:
+        """The answer."""
+        ...
+
+
+class Stockroom:
+    """Segments by id or reference (``assay.packing.writing.Stock``); safe for several threads.
+
+    Args:
+        ask: runs a question to the index.
+        open_pack: a pack's bytes by its name; raises ``NotFound`` when it was compacted away meanwhile.
+    """
+
+    def __init__(self, ask: Ask, open_pack: Callable[[str], Source]) -> None:
+        self._ask, self._open = ask, open_pack
+        self._known: dict[bytes, tuple[Segment, Source]] = {}
+        self._near: dict[Digest, list[Tensor]] = {}
+
+    def find(self, segment: bytes) -> tuple[Segment, Source] | None:
+        """A segment, and the pack that holds it; None when none does.
+
+        Raises:
+            StorageError: the place failed.
+        """
+        known = self._known.get(segment)
+        if known is not None:
+            return known
+        for _ in range(_TRIES):
+            found = self._ask(lambda index: index.segment(segment))
+            if found is None:
+                return None
+            try:
+                pack = self._open(found.pack)
+            except NotFound:
+                continue  # compacted since it was looked up: it lies elsewhere now
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[segment] = found.segment, pack
+            return found.segment, pack
+        return None
+
+    def alike(self, size: int, words: Words, hint: Hint, near: Sequence[Digest]) -> Sequence[tuple[bytes, Hint, int]]:
+        """Tensors of the same length and words: of near blobs, then of the same name, then any; without repeats."""
+        found: dict[bytes, Tensor] = {}
+        for digest in near:
+            if digest not in self._near:
+                self._near[digest] = self._ask(lambda index, digest=digest: index.tensors(digest))  # type: ignore[misc]
+            same = [one for one in self._near[digest] if one.size == size and one.words == words]
+            for tensor in sorted(same, key=lambda one: one.hint.name != hint.name):
+                found.setdefault(tensor.id, tensor)
+        for tensor in self._ask(
+            lambda index: index.kin(size, words, hint.name, _SAME_NAME) + index.strangers(size, words, _ANY_NAME)
+        ):
+            found.setdefault(tensor.id, tensor)
+        return [(tensor.id, tensor.hint, tensor.depth) for tensor in found.values()]

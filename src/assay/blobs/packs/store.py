@@ -1,0 +1,412 @@
+"""The store of a home: blobs raw and packed under one roof. Readers never know which.
+
+Reads prefer the raw copy. Whoever looks for a raw copy, then for a packed one, then looks for the raw one again: in
+between, one may have become the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from assay.blobs.directory import DirectoryStore
+from assay.blobs.packs.checking import check_packs
+from assay.blobs.packs.compacting import Compactor, dead_bytes
+from assay.blobs.packs.damage import delete_blobs, discard_blob
+from assay.blobs.packs.folder import PackFolder
+from assay.blobs.packs.index import BlobRow
+from assay.blobs.packs.packer import Packer
+from assay.blobs.packs.rows import LARGE
+from assay.blobs.packs.sources import DescriptorSource, RawSource, begins_alike, same_bytes
+from assay.blobs.packs.stock import Stockroom
+from assay.blobs.sweeping import DirectorySweep, moment
+from assay.errors import AssayError, NotFound, StorageError
+from assay.packing.reading import Decoder, PackedSource
+from assay.ports.blobs import Leftover, Stored
+from assay.ports.packs import Effort, PackedBlobs, PackFault, PackUse, ToPack
+from assay.ports.places import Received
+from assay.ports.progress import SILENT, Progress
+from assay.spec.digest import Digest
+from assay.streams.copying import digest_source
+from assay.trees import Source
+
+
+class PackedStore:
+    """Blobs as files and in packs below a folder; safe for several threads and processes at once.
+
+    Args:
+        root: the folder; what is in it is made when something is first written.
+        before_packing: is called before the folder ``packs/`` is made: older releases must not misread the place.
+    """
+
+    def __init__(self, root: Path, *, before_packing: Callable[[], None] = lambda: None) -> None:
+        self.root = root
+        self._raw = DirectoryStore(root, elsewhere=_Packed(self))
+        self._folder = PackFolder(root, self._raw.staging)
+        self._before_packing = before_packing
+
+    # Reading.
+
+    def size(self, digest: Digest) -> int | None:
+        """Length of a blob in bytes, or None when it is not here."""
+        size = self._raw.size(digest)
+        if size is None:
+            row = self.row(digest)
+            return row.size if row is not None else self._raw.size(digest)
+        return size
+
+    def open(self, digest: Digest) -> Source:
+        """The blob's bytes, readable at any offset; those of a packed one are compared with digests of its blocks.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+            StorageError: the place failed.
+        """
+        try:
+            return self.open_raw(digest)
+        except NotFound:
+            packed = self.open_packed(digest)
+            return packed if packed is not None else self.open_raw(digest)
+
+    def open_raw(self, digest: Digest) -> Source:
+        """The raw copy's bytes; it goes on with the packed ones when the raw copy goes.
+
+        Raises:
+            NotFound: there is none (code ``blob-missing``).
+        """
+        self._raw.open(digest)
+        try:
+            return RawSource(self._raw.path(digest), lambda: self.open(digest))
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest)) from None
+
+    def open_packed(self, digest: Digest) -> Source | None:
+        """The packed copy's bytes; None when no pack holds it."""
+        if not self._folder.is_used():
+            return None
+        parts = self._folder.read(lambda index: index.parts(digest))
+        if parts is None and self._folder.catch_up():
+            parts = self._folder.read(lambda index: index.parts(digest))
+        if parts is None:
+            return None
+        return PackedSource(Decoder(Stockroom(self._folder.read, self._folder.open_pack)), parts)
+
+    def local_file(self, digest: Digest) -> Path | None:
+        """The file that holds exactly these bytes; None when it is only packed.
+
+        The file may be gone when it is opened: then the blob was packed meanwhile.
+        """
+        return self._raw.local_file(digest)
+
+    def check(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
+        """Whether a blob's bytes still match its digest; reads all of them.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+            StorageError: it cannot be read.
+        """
+        if self._raw.size(digest) is not None:
+            return self._raw.check(digest, progress=progress)
+        try:
+            return digest_source(self.open(digest), algorithm=digest.algorithm, progress=progress) == digest
+        except (StorageError, NotFound):
+            raise
+        except AssayError:
+            return False
+
+    def row(self, digest: Digest) -> BlobRow | None:
+        """What the index says of a packed blob; None when no pack holds it."""
+        if not self._folder.is_used():
+            return None
+        found = self._folder.read(lambda index: index.blob(digest))
+        if found is None and self._folder.catch_up():
+            found = self._folder.read(lambda index: index.blob(digest))
+        return found
+
+    # Listing.
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob, in no particular order."""
+        return (stored.digest for stored in self.inventory())
+
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added, in no particular order."""
+        if not self._folder.is_used():
+            yield from self._raw.inventory()
+            if not self._folder.is_used():
+                return  # else packed since: what was listed raw must not be listed again
+        raw = set()
+        self._folder.catch_up()
+        for stored in self._raw.inventory():
+            row = self._folder.read(lambda index, digest=stored.digest: index.blob(digest))  # type: ignore[misc]
+            added = stored.added if row is None else max(stored.added, moment(row.added))
+            raw.add(stored.digest)
+            yield Stored(stored.digest, stored.size, added)
+        for row in self._rows():
+            if row.digest not in raw:
+                yield Stored(row.digest, row.size, moment(row.added))
+
+    def _rows(self) -> Iterator[BlobRow]:
+        rows, after = self._folder.read(lambda index: index.page(None))
+        while after is not None:
+            yield from rows
+            rows, after = self._folder.read(lambda index, after=after: index.page(after))  # type: ignore[misc]
+
+    def packed_of_size(self, size: int) -> Sequence[Digest]:
+        """Packed blobs of a size from which on that is looked up."""
+        if size < LARGE or not self._folder.is_used():
+            return ()
+        return self._folder.read(lambda index: index.of_size(size))
+
+    # Writing.
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Until the end, no sweep deletes what is added or renewed from here on."""
+        return self._raw.hold()
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now: its length, or None when it is not here.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        size = self._raw.renew(digest)
+        return size if size is not None else self.renew_packed(digest)
+
+    def renew_packed(self, digest: Digest) -> int | None:
+        """``renew`` of a blob that is packed."""
+        if self.row(digest) is None:
+            return None
+        with self._raw.gate.shared():
+            now = time.time_ns()
+            size = self._folder.write(lambda index: index.renew(digest, now))
+            self._raw.own.reach_back_to(now)
+        return size
+
+    def add(self, data: bytes) -> Digest:
+        """Keep small bytes. What is there already is compared, and stored afresh when it is damaged.
+
+        Raises:
+            StorageError: nothing is kept; code ``store-full``, ``store-read-only`` or ``storage``.
+        """
+        return self._raw.add(data)
+
+    def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
+        """Keep the bytes of a file; returns digest and size. See ``DirectoryStore.add_file``.
+
+        Raises:
+            AssayError: as there.
+        """
+        return self._raw.add_file(file, move=move, progress=progress)
+
+    def add_files(
+        self, files: Sequence[Path], *, link: bool = False, progress: Progress = SILENT
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files, several at a time. See ``DirectoryStore.add_files``.
+
+        Raises:
+            AssayError: as there.
+        """
+        return self._raw.add_files(files, link=link, progress=progress)
+
+    def receive(
+        self, digest: Digest, source: Source, *, file: Path | None = None, progress: Progress = SILENT
+    ) -> Received:
+        """Keep the bytes of *source*: see ``assay.ports.places.Receiver``.
+
+        Raises:
+            AssayError: as there.
+        """
+        return self._raw.receive(digest, source, file=file, progress=progress)
+
+    # Deleting.
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob, raw and packed; whether it was here. Its bytes leave packs when these are compacted.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        raw = self._raw.delete(digest)
+        return bool(delete_blobs(self._folder, [digest])) or raw
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a damaged blob out of use: a raw copy moves to ``damaged/``, a packed one is struck out of its packs.
+
+        A packed copy that is good stays, and is what readers see from now on.
+
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        place = self._raw.set_aside(digest)
+        if self._folder.is_used() and not (place is not None and self._is_good(digest)):
+            discard_blob(self._folder, digest)
+        return place
+
+    def discard_packed(self, digest: Digest) -> None:
+        """Take a damaged blob out of its packs."""
+        discard_blob(self._folder, digest)
+
+    def _is_good(self, digest: Digest) -> bool:
+        packed = self.open_packed(digest)
+        try:
+            return packed is not None and digest_source(packed, algorithm=digest.algorithm) == digest
+        except AssayError:
+            return False
+
+    @contextmanager
+    def sweep(self) -> Iterator[PackedSweep]:
+        """Hold off whoever adds or renews blobs.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        with self._raw.sweep() as raw:
+            sweep = PackedSweep(self, raw)
+            try:
+                yield sweep
+            finally:
+                delete_blobs(self._folder, sweep.deleted)
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
+        """What dead writers left, half-written packs among it."""
+        return self._raw.leftovers(clear=clear)
+
+    # Packing.
+
+    def is_packed(self, digest: Digest) -> bool:
+        """Whether a blob lies in a pack."""
+        return self.row(digest) is not None
+
+    def is_raw(self, digest: Digest) -> bool:
+        """Whether a blob lies here as it is; it may be packed as well."""
+        return self._raw.size(digest) is not None
+
+    def pack(
+        self, blobs: Sequence[ToPack], *, effort: Effort = Effort.DEFAULT, progress: Progress = SILENT
+    ) -> PackedBlobs:
+        """Pack blobs, and remove their raw copies once what was written was read back and compared.
+
+        Raises:
+            StorageError: nothing of this call's last pack is kept, raw copies stay.
+        """
+        if not self._folder.is_used():
+            self._before_packing()
+            self._folder.make()
+        return Packer(self._raw, self._folder).run(blobs, effort=effort, progress=progress)
+
+    def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
+        """Make a raw copy of a packed blob again; False when it is not packed. It stays packed as well.
+
+        Raises:
+            IntegrityError: it is damaged; nothing is kept.
+            StorageError: it cannot be written.
+        """
+        source = self.open_packed(digest)
+        if source is None:
+            return False
+        if not self.is_raw(digest):
+            self._raw.receive(digest, source, progress=progress)
+        return True
+
+    def pack_use(self) -> PackUse:
+        """What packs cost."""
+        if not self._folder.is_used():
+            return PackUse(0, 0, 0, 0, 0)
+        self._folder.refresh()
+        packs = self._folder.read(lambda index: index.packs())
+        blobs, raw = self._folder.read(lambda index: index.totals())
+        dead = sum(self._folder.read(dead_bytes).values())
+        return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
+
+    def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
+        """Write packs anew of which at least this share is dead, without it; the bytes that came back.
+
+        Raises:
+            StorageError: it cannot be written; the old packs stay.
+        """
+        if not self._folder.is_used():
+            return 0
+        return Compactor(self._folder, self._raw.staging).run(least, progress=progress)
+
+    def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
+        """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
+        if self._folder.is_used():
+            self._folder.refresh()
+            yield from check_packs(self._folder, progress=progress)
+
+    def reindex_packs(self) -> int:
+        """Make the index of the packs again from the packs themselves; how many there are."""
+        if not self._folder.is_used():
+            return 0
+        self._folder.rebuild()
+        return len(self._folder.read(lambda index: index.packs()))
+
+
+class PackedSweep:
+    """The right to delete, over files and packs. What is deleted leaves packs when the sweep ends.
+
+    Args:
+        store: the store.
+        raw: the sweep of its raw blobs.
+    """
+
+    def __init__(self, store: PackedStore, raw: DirectorySweep) -> None:
+        self._store, self._raw = store, raw
+        self.deleted: dict[Digest, None] = {}
+
+    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
+        """Whether a blob is here that nobody under way has added."""
+        if digest in self.deleted:
+            return False
+        row = self._store.row(digest)
+        if row is None:
+            return self._raw.idle(digest, before)
+        if self._store.is_raw(digest) and not self._raw.idle(digest, before):
+            return False
+        since = self._raw.since
+        return (since is None or row.added < since) and (before is None or moment(row.added) < before)
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; its bytes, or 0 when it was not here."""
+        if digest in self.deleted:
+            return 0
+        row = self._store.row(digest)
+        size = self._raw.delete(digest)
+        self.deleted[digest] = None
+        return size if row is None else row.size
+
+
+class _Packed:
+    """Packed blobs, for those who add the same bytes (``assay.blobs.directory.Elsewhere``)."""
+
+    def __init__(self, store: PackedStore) -> None:
+        self._store = store
+
+    def match(self, source: int, size: int, *, progress: Progress) -> Digest | None:
+        """The blob that is only packed and has exactly the bytes of *source*."""
+        for digest in self._store.packed_of_size(size):
+            packed = None if self._store.is_raw(digest) else self._store.open_packed(digest)
+            given = DescriptorSource(source, size)
+            if packed is not None and begins_alike(packed, given) and self.keeps(digest, given):
+                progress.advance(size)
+                return digest
+        return None
+
+    def keeps(self, digest: Digest, data: Source) -> bool:
+        """Whether a blob is packed with exactly these bytes; a damaged one is taken out of its packs."""
+        packed = self._store.open_packed(digest)
+        if packed is None:
+            return False
+        try:
+            if same_bytes(packed, data):
+                return self._store.renew_packed(digest) is not None
+        except StorageError:
+            return False  # cannot be read now: a raw copy is kept
+        except AssayError:
+            pass
+        self._store.discard_packed(digest)
+        return False
