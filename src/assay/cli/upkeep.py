@@ -75,7 +75,7 @@ def reindex(context: click.Context, *, take_over: bool, yes: bool, as_json: bool
         _take_over(settings, yes=yes)
     events = places.reindex(settings)
     if as_json:
-        print_json({"events": events, "tookOver": take_over})
+        print_json({"events": events, "took_over": take_over})
     else:
         talk().print(f"catalog rebuilt from {plural(events, 'event')}")
 
