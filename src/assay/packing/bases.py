@@ -185,20 +185,17 @@ class Kinship:
         return [one for *_, one in sorted(ranked, key=lambda rank: rank[:2])[:_TRIED]]
 
 
-def choose(
-    source: Source, piece: Piece, candidates: Sequence[Candidate], decoder: Decoder
-) -> tuple[Base | None, float]:
+def choose(piece: Piece, raw: Bytes, candidates: Sequence[Candidate], decoder: Decoder) -> tuple[Base | None, float]:
     """The best base, None where standing alone is no worse; and about what share of the piece is left alone.
 
     Args:
-        source: the blob that the piece is part of.
         piece: a tensor.
+        raw: its ``kin.slices``.
         candidates: in order of likelihood; of those that cost the same the first is taken.
         decoder: gives blocks of other packs' segments.
     """
     if not candidates:
         return None, 1.0
-    raw = kin.slices(source, piece.offset, piece.length, piece.words)
     alone = kin.estimate(raw, piece.words)
     best, least = None, _WORTH * alone
     for candidate in candidates:

@@ -117,7 +117,7 @@ def _saved(source: Source, tensors: Sequence[Stretch]) -> float:
     saved = 0.0
     for words, found in kinds.items():
         step = -(-len(found) // kin.LOOKED_AT)
-        chosen, each = found[::step], kin.ESTIMATED // len(found[::step])
+        chosen, each = found[::step], kin.ESTIMATED_OF_MANY // len(found[::step])
         parts = [kin.slices(source, one.offset, one.length, words, each) for one in chosen]
         share = kin.estimate(np.concatenate(parts), words)
         saved += (1 - share) * sum(one.length for one in found)

@@ -32,9 +32,10 @@ Bytes = NDArray[np.uint8]
 HELD = 4 << 20
 """Bytes of the longest piece that is held until its id is known."""
 
-SLAB = 2 * BLOCK
-"""Bytes of a longer one that go through the threads together."""
+SLAB = BLOCK
+"""Bytes of a longer one that go through the threads together: they stay in the cache of the worker that hashes them."""
 
+_NOTHING = np.empty(0, np.uint8)
 _ROOMS = tuple(size + (64 << 10) for size in (1 << 20, 2 << 20, HELD, 2 * HELD))
 """Sizes of buffers; what is encoded may be somewhat longer than it was."""
 
@@ -199,9 +200,7 @@ class Bundle:
         self._pieces, self._raws = [], []
         wanted = sum(len(one.raw) + (SLACK + 64) * len(one.digests) for one in new)
         self._out = None if not new else self._work.crew.take(_room(wanted))
-        self._encoded = (
-            None if self._out is None else self._work.crew.work(_encode, self._entry, self._work, new, self._out)
-        )
+        self._encoded = None if self._out is None else self._work.crew.work(_encode, self._work, new, self._out)
 
     def finish(self) -> None:
         """Write."""
@@ -248,7 +247,9 @@ class Long:
 
     def prepare(self, work: Work, candidates: Sequence[Candidate]) -> None:
         """It is encoded when it is read next."""
-        self.base, self.alone = choose(self.entry.source, self.piece, candidates, work.decoder)
+        piece = self.piece
+        raw = kin.slices(self.entry.source, piece.offset, piece.length, piece.words) if candidates else _NOTHING
+        self.base, self.alone = choose(piece, raw, candidates, work.decoder)
         self.encodes = True
 
     def slabs(self, work: Work) -> Iterator[Slab]:
@@ -344,11 +345,12 @@ def _slab(long: Long, raw: Bytes, first: int, out: Bytes | None, effort: Effort)
     return digests, encode_blocks(raw, words, out, effort, base=base, alone=alone, first=first)
 
 
-def _encode(entry: Entry, work: Work, new: Sequence[_New], out: Bytes) -> Ready:
+def _encode(work: Work, new: Sequence[_New], out: Bytes) -> Ready:
     found, at = [], 0
     try:
         for one in new:
-            base, alone = choose(entry.source, one.piece, one.candidates, work.decoder)
+            raw = kin.picked(one.raw, one.piece.words) if one.candidates else _NOTHING
+            base, alone = choose(one.piece, raw, one.candidates, work.decoder)
             one.depth.set_result(0 if base is None else base.depth + 1)
             lengths = encode_blocks(one.raw, one.piece.words, out[at:], work.effort, base=base, alone=alone)
             table = write_table(list(zip(one.digests, lengths, strict=True)))

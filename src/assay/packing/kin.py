@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.packing import planes
-from assay.packing.codec import BLOCK, Words
+from assay.packing.codec import BLOCK, Words, kernels
 from assay.trees import Source, read_into
 
 Bytes = NDArray[np.uint8]
@@ -25,13 +24,16 @@ LEAST_SAMPLED = 256 << 10
 LEAST_DIFFERENCE = 8 << 10
 """Bytes of the smallest tensor that may be stored as a difference."""
 
-ESTIMATED = 24 << 10
+ESTIMATED = 12 << 10
 """Bytes of a tensor from which is told what coding saves."""
+
+ESTIMATED_OF_MANY = 48 << 10
+"""Bytes of some tensors from which is told what coding all of their kind saves."""
 
 LOOKED_AT = 24
 """Tensors of a kind from which is told what coding all of them saves."""
 
-_RUNS = 6
+_RUNS = 4
 
 
 def sample(raw: Bytes, words: Words) -> bytes:
@@ -105,10 +107,15 @@ def slices(source: Source, offset: int, length: int, words: Words, wanted: int =
     return found
 
 
+def picked(raw: Bytes, words: Words) -> Bytes:
+    """``slices`` of a tensor that is at hand."""
+    return np.concatenate([raw[start : start + count] for start, count in runs(len(raw), words)])
+
+
 def estimate(raw: Bytes, words: Words, base: Bytes | None = None) -> float:
     """What share of some words, or of their differences to others, is left after coding, from their planes' entropy."""
     split = np.empty((words.width, len(raw) // words.width), np.uint8)
-    planes.split(raw, words.width, rotate=words.rotate and base is None, base=base, into=split)
+    kernels.split(raw, words.width, rotate=words.rotate and base is None, base=base, into=split)
     return sum(_entropy(plane) for plane in split) / (8 * words.width)
 
 
