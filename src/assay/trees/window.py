@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from assay.errors import BadFormat, LimitExceeded
 
@@ -51,8 +51,9 @@ class Filling(Source, Protocol):
 
 def read_into(source: Source, offset: int, into: memoryview) -> int:
     """``Filling.read_into`` for any source."""
-    if isinstance(source, Filling):
-        return source.read_into(offset, into)
+    fill = getattr(source, "read_into", None)  # asking whether it is ``Filling`` takes a tenth of a millisecond
+    if fill is not None:
+        return cast("Filling", source).read_into(offset, into)
     data = source.read(offset, len(into))
     into[: len(data)] = data
     return len(data)
