@@ -23,16 +23,18 @@ from assay.errors import BadFormat, IntegrityError
 from assay.packing import codec
 from assay.packing.codec import BLOCK
 from assay.packing.segments import Block, Segment, check_block, read_table, table_size
-from assay.packing.sharing import PROCESSORS, THREADS, Job, share
-from assay.trees import Filling, Source
+from assay.packing.sharing import MOST_THREADS, PROCESSORS, THREADS, Job, share
+from assay.trees import Source
 from assay.trees.window import FileSource
 
 Bytes = NDArray[np.uint8]
 MAX_DEPTH = 8
 """Bases of bases that a reader follows; writers stay below (``kin.MAX_DEPTH``)."""
 
-_NEAR_RUN, _FAR_RUN = 1 << 20, 4 << 20
+_NEAR_RUN, _FAR_RUN = 1 << 20, 6 << 20
 """Stored bytes that are fetched at once, bases included: from a file here, which is soon asked; from anywhere else."""
+_MANY = 16
+"""Blocks that are decoded at once, however little is stored of them: other threads want some, too."""
 _GAP = 64 << 10
 """Bytes between two blocks that are rather read than skipped: block tables, mostly."""
 _KEPT_ROWS = 1 << 16
@@ -93,13 +95,14 @@ class _Fetched(threading.local):
 
     def read(self, pack: Source, offset: int, length: int, depth: int = 0) -> memoryview:
         """Bytes of a pack; good until the next ones of this depth are read in this thread."""
-        if not isinstance(pack, Filling):
+        fill = getattr(pack, "read_into", None)  # asking whether it is ``Filling`` takes a tenth of a millisecond
+        if fill is None:
             data = memoryview(pack.read(offset, length))
         else:
             if len(self._rooms[depth]) < length:
                 self._rooms[depth] = np.empty(max(length, _NEAR_RUN + BLOCK // 4), np.uint8)
             room = self._rooms[depth][:length].data
-            data = room[: pack.read_into(offset, room)]
+            data = room[: fill(offset, room)]
         if len(data) != length:
             raise IntegrityError(f"{_name(pack)} ends after {offset + len(data)} bytes, expected {offset + length}")
         return data
@@ -138,17 +141,15 @@ class Decoder:
             IntegrityError: something is damaged, or it or a base of it is not here (code ``segment-missing``).
             BadFormat: something is damaged in a way that shows in its form.
         """
-        if len(wanted) == 1 and self._from_recent(wanted[0], into):
-            return
-        found = [(one, *self._find(one.segment)) for one in wanted]
+        found = [(one, *self._find(one.segment)) for one in wanted if not self._from_recent(one, into)]
         if len(into) <= _ALONE:
             share(self._jobs(found, into), threads=1)
             return
         far = any(not isinstance(pack, FileSource) for *_, pack in found)
         if far:  # each block table is a journey: all of them at once
             tables = {held.id: (held, pack) for _, held, pack in found if held.blocks > 1}
-            share((partial(self._fetch_table, *one) for one in tables.values()), threads=2 * THREADS)
-        share(self._jobs(found, into), threads=2 * THREADS if far else THREADS)
+            share((partial(self._fetch_table, *one) for one in tables.values()), threads=MOST_THREADS)
+        share(self._jobs(found, into), threads=MOST_THREADS if far else THREADS)
 
     def _find(self, segment: bytes) -> tuple[Segment, Source]:
         found = self._shelf.find(segment)
@@ -176,10 +177,13 @@ class Decoder:
             )
         blocks = self._table(held, pack)
         first, end = wanted.start // BLOCK, -(-wanted.stop // BLOCK)
-        room = _room(held, pack)
+        room, most = _room(pack), _most(held, pack)
         while first < end:
             last = first + 1
-            while last < end and blocks[last].offset + blocks[last].length - blocks[first].offset <= room:
+            while (
+                last < min(end, first + most)
+                and blocks[last].offset + blocks[last].length - blocks[first].offset <= room
+            ):
                 last += 1
             begin, stop = blocks[first].offset, blocks[last - 1].offset + blocks[last - 1].length
             yield _Run(wanted, held, pack, blocks, first, last, held.offset + begin, held.offset + stop)
@@ -325,17 +329,24 @@ class PackedSource:
 
 
 def _follows(run: _Run, others: Sequence[_Run]) -> bool:
-    """Whether a run is fetched together with others that come before it."""
+    """Whether a run is fetched together with others that come before it; one with bases has enough to fetch alone."""
     return (
         run.pack is others[-1].pack
+        and run.segment.base is None
+        and others[-1].segment.base is None
         and 0 <= run.begin - others[-1].end <= _GAP
-        and run.end - others[0].begin <= min(_room(one.segment, one.pack) for one in (run, others[0]))
+        and run.end - others[0].begin <= _room(run.pack)
     )
 
 
-def _room(held: Segment, pack: Source) -> int:
-    """Bytes that are fetched at once of a segment."""
-    return (_NEAR_RUN if isinstance(pack, FileSource) else _FAR_RUN) // (held.depth + 1)
+def _room(pack: Source) -> int:
+    """Bytes that are fetched at once."""
+    return _NEAR_RUN if isinstance(pack, FileSource) else _FAR_RUN
+
+
+def _most(held: Segment, pack: Source) -> int:
+    """Blocks of a segment that one thread decodes at once; those of its bases are fetched with them."""
+    return max(1, _room(pack) // BLOCK // (held.depth + 1)) if held.base is not None else _MANY
 
 
 def _name(pack: Source) -> str:

@@ -15,8 +15,10 @@ Job = Callable[[], None]
 
 _affinity = getattr(os, "sched_getaffinity", None)
 PROCESSORS = max(1, len(_affinity(0)) if _affinity is not None else os.cpu_count() or 1)
-THREADS = min(8, max(2, PROCESSORS))
-"""Who works off shared jobs, the caller included, where they keep a processor busy; twice that where they wait."""
+MOST_THREADS = 8
+"""Who works off shared jobs that mostly wait for something, the caller included."""
+THREADS = min(MOST_THREADS, max(2, PROCESSORS))
+"""Likewise where jobs keep a processor busy."""
 
 
 class _Threads:
@@ -29,7 +31,7 @@ class _Threads:
     def get(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(2 * THREADS - 1, "assay-share")
+                self._pool = ThreadPoolExecutor(MOST_THREADS - 1, "assay-share")
             return self._pool
 
     def forget(self) -> None:
@@ -73,7 +75,7 @@ def share(jobs: Iterable[Job], *, threads: int = THREADS) -> None:
         BaseException: whatever a job, or making one, raised first.
     """
     shared = _Shared(iter(jobs))
-    helpers = [_threads.get().submit(shared.work) for _ in range(min(threads, 2 * THREADS) - 1)]
+    helpers = [_threads.get().submit(shared.work) for _ in range(min(threads, MOST_THREADS) - 1)]
     try:
         shared.work()
     finally:
