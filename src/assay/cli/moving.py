@@ -170,7 +170,7 @@ def pull(
         )
         return
     say(f"{version.reference} {version.manifest}")
-    how = "linked" if link else "verified"
+    how = "linked" if pulled.linked else "verified"
     talk().print(f"{plural(pulled.files, 'file')}, {size(pulled.size)}, {how}, in {pulled.folder}")
     if pulled.resumed:
         talk().print(f"{size(pulled.resumed)} of them were there from an interrupted pull")

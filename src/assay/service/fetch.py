@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,9 +34,10 @@ from assay.spec.digest import Digest
 from assay.spec.manifest import Entry
 from assay.spec.records import Version
 from assay.streams.copying import digest_file, store_copy
-from assay.trees import Source
+from assay.trees import Source, read_into
 
-BLOCK = 4 << 20
+BLOCK = 16 << 20
+"""Bytes that are brought at a time where they lie in no file: several threads share the decoding of so many."""
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -50,7 +51,7 @@ class Pulled:
         files: how many.
         size: bytes of them.
         resumed: bytes that an earlier, interrupted pull had already brought.
-        linked: whether the files are read-only hard links to the store.
+        linked: whether the files are read-only hard links to the store: not where one of them only lies in a pack.
     """
 
     version: Version
@@ -99,13 +100,14 @@ def pull(
     try:
         with _staged(staging):
             _clear_strangers(staging, entries)
+            linked = link and all(registry.blobs.local_file(entry.digest) is not None for entry in entries)
             resumed = _write_all(registry.blobs, staging, entries, link=link, progress=progress)
             _appear(staging, folder)
     except OSError as error:
         raise _failed(folder, error) from error
     finally:
         progress.finish()
-    return Pulled(version, folder, len(entries), sum(entry.size for entry in entries), resumed, link)
+    return Pulled(version, folder, len(entries), sum(entry.size for entry in entries), resumed, linked)
 
 
 def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> Sequence[Entry]:
@@ -216,10 +218,9 @@ def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link
     if link and file is not None and _link(file, target):
         progress.advance(entry.size)
         return 0
-    with scratch.open("x+b") as made:
-        if file is not None:
-            with file.open("rb") as stored:
-                found, size = store_copy(stored.fileno(), made.fileno(), entry.size, progress=progress)
+    with scratch.open("x+b") as made, _opened(file) as stored:
+        if stored is not None:
+            found, size = store_copy(stored.fileno(), made.fileno(), entry.size, progress=progress)
         else:
             found, size = _store_source(blobs.open(entry.digest), made, progress=progress)
     if (found, size) != (entry.digest, entry.size):
@@ -234,14 +235,24 @@ def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link
     return 0
 
 
+@contextmanager
+def _opened(file: Path | None) -> Iterator[IO[bytes] | None]:
+    """A stored file; None where there is none, or none any more because it was packed since."""
+    with ExitStack() as stack:
+        opened = None
+        with suppress(FileNotFoundError):
+            opened = None if file is None else stack.enter_context(file.open("rb"))
+        yield opened
+
+
 def _store_source(source: Source, made: IO[bytes], *, progress: Progress) -> tuple[Digest, int]:
-    """Bring far bytes into a file, hashed on the way."""
-    state, offset = hashlib.sha256(), 0
-    while block := source.read(offset, BLOCK):
-        state.update(block)
-        made.write(block)
-        offset += len(block)
-        progress.advance(len(block))
+    """Bring bytes that lie in no file of their own into one, hashed on the way."""
+    state, offset, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
+    while count := read_into(source, offset, buffer):
+        state.update(buffer[:count])
+        made.write(buffer[:count])
+        offset += count
+        progress.advance(count)
     made.flush()
     os.fsync(made.fileno())
     return Digest("sha256", state.hexdigest()), offset
@@ -251,6 +262,8 @@ def _link(file: Path, target: Path) -> bool:
     target.unlink(missing_ok=True)
     try:
         os.link(file, target)
+    except FileNotFoundError:
+        return False  # it was packed since
     except OSError as error:
         if error.errno in {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP}:
             raise InvalidInput(

@@ -1,8 +1,8 @@
 """Load: look at an artifact, choose who can build it, give that loader a folder of its files, and nothing more.
 
 The folder is a snapshot of hard links to the stored blobs under their entry paths, made once per artifact and shared,
-so that loading copies no byte. Where links cannot be made (read-only home, another file system) it is a temporary
-folder of symbolic links.
+so that loading copies no byte; what only lies in packs is written out into it. Where links cannot be made (read-only
+home, another file system) it is a temporary folder of symbolic links.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -28,8 +28,11 @@ from assay.spec.digest import Digest
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Entry, Manifest
 from assay.spec.records import Version
-from assay.trees import Tree
+from assay.trees import Tree, read_into
 from assay.trees.window import FileSource
+
+_WRITTEN = 16 << 20
+"""Bytes that are decoded at a time: several threads share them."""
 
 
 class Choose(Protocol):
@@ -242,10 +245,17 @@ def _make(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
 
 
 def _current(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
-    """Whether every link leads to the stored blob (a repair or purge may have replaced it), and no more lies there."""
+    """Whether every link leads to the stored blob (a repair or purge may have replaced it), and no more lies there.
+
+    Of a blob that only lies in a pack a copy was made, which was compared while it was.
+    """
     for entry in entries:
         stored, linked = blobs.local_file(entry.digest), folder / entry.path
-        if stored is None or not linked.exists() or not stored.samefile(linked):
+        if not linked.exists():
+            return False
+        if stored is None and (blobs.size(entry.digest) is None or linked.stat().st_size != entry.size):
+            return False
+        if stored is not None and not stored.samefile(linked):
             return False
     return not _holds_more(folder, {entry.path for entry in entries})
 
@@ -255,12 +265,26 @@ def _lay_out(blobs: BlobReader, entries: Sequence[Entry], folder: Path, link: Ca
         stored = blobs.local_file(entry.digest)
         if stored is None and isinstance(blobs, BlobFetcher):
             stored = blobs.fetch_file(entry.digest)
-        if stored is None:
-            raise NotFound(
-                f"the bytes of {entry.path} are not here ({entry.digest.short})",
-                code="blob-missing",
-                hint="assay verify says what is missing and where a copy may be",
-            )
         target = folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        link(stored, target)
+        if stored is not None:
+            with suppress(FileNotFoundError):  # it was packed meanwhile
+                link(stored, target)
+                continue
+        _write_out(blobs, entry, target)
+
+
+def _write_out(blobs: BlobReader, entry: Entry, target: Path) -> None:
+    """Write what only lies in a pack; it is compared while it is decoded."""
+    if blobs.size(entry.digest) is None:
+        raise NotFound(
+            f"the bytes of {entry.path} are not here ({entry.digest.short})",
+            code="blob-missing",
+            hint="assay verify says what is missing and where a copy may be",
+        )
+    source, buffer, offset = blobs.open(entry.digest), memoryview(bytearray(_WRITTEN)), 0
+    with target.open("xb") as made:
+        while count := read_into(source, offset, buffer):
+            made.write(buffer[:count])
+            offset += count
+    target.chmod(0o444)
