@@ -172,16 +172,15 @@ class Kinship:
             known: Future[int] = Future()
             known.set_result(depth)
             found.append(Candidate(segment, other, known))
-        near_by = set(near)
+        limit, near_by = kin.too_far(piece.words), set(near)
         apart = kin.distances(hint.sample, [one.hint.sample for one in found], piece.words)
         ranked = []
         for place, (one, bits) in enumerate(zip(found, apart, strict=True)):
             same = one.hint.name == hint.name
+            if bits >= limit and not (same and not one.hint.sample):
+                continue  # too far, or nothing is known of it
             favoured = same + (self._blobs.get(one.id) in near_by)
-            if bits < kin.too_far(piece.words):
-                ranked.append((bits - _FAVOUR * favoured, -place, one))
-            elif same and not (hint.sample and one.hint.sample):
-                ranked.append((kin.too_far(piece.words) - _FAVOUR * favoured, -place, one))
+            ranked.append((min(bits, limit) - _FAVOUR * favoured, -place, one))
         return [one for *_, one in sorted(ranked, key=lambda rank: rank[:2])[:_TRIED]]
 
 

@@ -67,11 +67,11 @@ def distances(one: bytes, others: Sequence[bytes], words: Words) -> list[float]:
     found = [float("inf")] * len(others)
     like = [place for place, other in enumerate(others) if one and len(other) == len(one)]
     if like:
-        unsigned, signed = np.dtype(f"<u{words.width}"), np.dtype(f"<i{words.width}")
-        rows = np.frombuffer(b"".join(others[place] for place in like), unsigned).reshape(len(like), -1)
-        difference = (rows - np.frombuffer(one, unsigned)).view(signed).astype(np.float64)
-        for place, bits in zip(like, np.log2(np.abs(difference) + 1).mean(axis=1), strict=True):
-            found[place] = float(bits)
+        unsigned, signed = f"<u{words.width}", f"<i{words.width}"
+        rows = np.frombuffer(b"".join([others[place] for place in like]), unsigned).reshape(len(like), -1)
+        difference = np.abs((rows - np.frombuffer(one, unsigned)).view(signed).astype(np.float64))
+        for place, bits in zip(like, np.log2(difference + 1).mean(axis=1).tolist(), strict=True):
+            found[place] = bits
     return found
 
 
