@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 _CHUNK = 1 << 20
 _CALM = 30.0
 """Seconds without trouble after which requests go side by side again."""
+_LONGEST_REST = 8.0
 _RAISED = (BaseError, OSError)
 """What the library raises: its own errors, and ``FileNotFoundError`` and its kin."""
 
@@ -102,7 +103,8 @@ class BucketObjects:
                         count = min(len(chunk), len(into) - done)
                         into[done : done + count] = memoryview(chunk)[:count]
                         done += count
-                if done == before:
+                failed = 0 if done > before else failed + 1
+                if failed >= self.options.tries:
                     raise self._short(key, offset + done)
             except _RAISED as error:
                 # A body that makes headway may break off as often as it likes.
@@ -221,7 +223,8 @@ class BucketObjects:
             raise failure.error(f"cannot {doing} in {self._place}", self._place) from None
         self._troubled = time.monotonic()
         # Jitter: those who were refused together must not come back together.
-        time.sleep(self.options.rest * 2 ** (failed - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        rest = min(self.options.rest * 2 ** (failed - 1), _LONGEST_REST)
+        time.sleep(rest * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     def _short(self, key: str, end: int) -> StorageError:
         return StorageError(

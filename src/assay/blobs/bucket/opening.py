@@ -100,19 +100,19 @@ def open_bucket(url: str, *, options: Options = DEFAULT, environ: Mapping[str, s
     endpoint = settings.get("endpoint")
     client = {"allow_http": _may_be_plain(endpoint, env), "connect_timeout": timedelta(seconds=10)}
 
-    def store(**timeouts: timedelta) -> Any:
+    def store(retries: int, **timeouts: timedelta) -> Any:
         return S3Store(
             address.bucket,
             prefix=address.prefix or None,
             client_options={**client, **timeouts},
-            retry_config=options.retries(),
+            retry_config=options.retries(retries),
             **settings,
         )
 
     objects = BucketObjects(
-        store(read_timeout=options.stall, timeout=options.longest),
+        store(0, read_timeout=options.stall, timeout=options.longest),
         # The time for reading an answer begins before a body has been sent, so that sending needs longer.
-        writing=store(timeout=options.longest),
+        writing=store(4, timeout=options.longest),
         place=str(address),
         options=options,
     )

@@ -16,7 +16,7 @@ class Options:
         parallel: requests at a time.
         stall: without a byte for so long, a read is given up and asked for again.
         longest: what one request may take, its body included.
-        tries: how often an operation is tried anew after the client library has given up retrying it.
+        tries: how often an operation is tried.
         rest: pause before the first new try; it grows, with jitter.
     """
 
@@ -24,13 +24,18 @@ class Options:
     parallel: int = 4
     stall: timedelta = timedelta(seconds=20)
     longest: timedelta = timedelta(seconds=180)
-    tries: int = 5
+    tries: int = 9
     rest: float = 0.25
 
-    def retries(self) -> dict[str, Any]:
-        """The client library's own share: short, so that an interruption is heard."""
+    def retries(self, most: int) -> dict[str, Any]:
+        """The client library's own share.
+
+        Args:
+            most: how often it tries again what it does not tell us of: the parts of an upload. The rest is tried again
+                by us, who then know that something is wrong, and hear an interruption.
+        """
         return {
-            "max_retries": 3,
+            "max_retries": most,
             "retry_timeout": timedelta(seconds=60),
             "backoff": {"init_backoff": timedelta(seconds=self.rest), "max_backoff": timedelta(seconds=4), "base": 2},
         }
