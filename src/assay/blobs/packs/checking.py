@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-from assay.blobs.packs.folder import PackFolder, read_directory
+from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.keeping import read_directory
 from assay.errors import AssayError, BadFormat, IntegrityError, NotFound
 from assay.packing.directory import Directory
 from assay.packing.reading import MAX_DEPTH, Shelf
@@ -85,7 +86,7 @@ def check_packs(folder: PackFolder, *, progress: Progress = SILENT) -> Iterator[
         try:
             held = read_directory(pack, name)
         except (BadFormat, IntegrityError) as error:
-            hit = folder.read(lambda index, name=name: index.listed_by(name))  # type: ignore[misc]
+            hit = folder.index.read(lambda index, name=name: index.listed_by(name))  # type: ignore[misc]
             yield PackFault(name, error.message, tuple(hit))
             continue
         except AssayError as error:
@@ -93,12 +94,12 @@ def check_packs(folder: PackFolder, *, progress: Progress = SILENT) -> Iterator[
             continue
         known_bad = folder.gone(name).bad
         bad = {one.id for one in held.segments if not is_intact(one, pack, progress=progress)} - known_bad
-        hit = folder.read(lambda index, name=name, bad=bad: hit_by(index, name, bad)) if bad else []  # type: ignore[misc]
+        hit = folder.index.read(lambda index, name=name, bad=bad: hit_by(index, name, bad)) if bad else []  # type: ignore[misc]
         if bad:
             yield PackFault(name, f"{len(bad)} of {len(held.segments)} segments are damaged", tuple(hit))
-    lost = folder.read(lambda index: index.lost())
+    lost = folder.index.read(lambda index: index.lost())
     if lost:
-        hit = folder.read(lambda index: index.holders(_leaning(index, set(lost))))
+        hit = folder.index.read(lambda index: index.holders(_leaning(index, set(lost))))
         if hit:
             yield PackFault("", f"{len(lost)} segments that blobs are made of are in no pack", tuple(hit))
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from blake3 import blake3
 
 from assay.blobs.packs.checking import read_back
-from assay.blobs.packs.folder import PackFolder, read_directory
+from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.keeping import read_directory
 from assay.blobs.packs.rebasing import Rebaser
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY, Staging
@@ -96,9 +97,9 @@ class Compactor:
         """See ``assay.ports.packs.Packing.compact``."""
         try:
             with self._folder.compacting():
-                self._folder.refresh()
+                self._folder.index.refresh()
                 freed = sum(self._folder.remove(name) for name in self._folder.superseded())
-                chosen = self._folder.read(lambda index: _chosen(index, least))
+                chosen = self._folder.index.read(lambda index: _chosen(index, least))
                 for group in _groups(chosen):
                     freed += self._compact(group, careful=least > 0, progress=progress)
                 return freed
@@ -115,8 +116,8 @@ class Compactor:
                 raise
             except AssayError:
                 continue  # what cannot be read is not removed
-        survey = self._folder.read(lambda index: _survey(index, held))
-        stock = Stockroom(self._folder.read, self._folder.open_pack)
+        survey = self._folder.index.read(lambda index: _survey(index, held))
+        stock = Stockroom(self._folder.index.read, self._folder.open_pack)
         with self._staging.new(mode=READ_ONLY) as staged:
             writer = _Writer(staged.descriptor, self._folder, stock, progress)
             damaged = writer.write(survey)
@@ -129,7 +130,7 @@ class Compactor:
 
             def commit(index: PackIndex) -> None:
                 for old in held:
-                    self._folder.take_struck(index, old)
+                    self._folder.index.take_struck(index, old)
                 if new is not None and staged.path.exists():
                     deleted = [str(digest) for digest in survey.blobs if index.blob(digest) is None]
                     for old in held:
@@ -145,7 +146,7 @@ class Compactor:
                         index.unlist(blob.digest, old)
                     index.drop_pack(old)
 
-            self._folder.write(commit)
+            self._folder.index.write(commit)
         return sum(self._folder.remove(old) for old in held) - (new.size if new is not None else 0)
 
 

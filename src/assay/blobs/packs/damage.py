@@ -26,9 +26,9 @@ def delete_blobs(folder: PackFolder, digests: Collection[Digest]) -> set[Digest]
             folder.strike(index, pack, "blob", found)
         return {digest for found in listed.values() for digest in found}
 
-    if not folder.read(lambda index: any(index.blob(digest) is not None for digest in digests)):
+    if not folder.index.read(lambda index: any(index.blob(digest) is not None for digest in digests)):
         return set()
-    return folder.write(strike)
+    return folder.index.write(strike)
 
 
 def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
@@ -44,17 +44,17 @@ def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
             folder.strike(index, pack, "bad", found_there)
         return bool(packs) and any(row.spare for row in index.packs().values())
 
-    struck = folder.write(strike) if segments else False
+    struck = folder.index.write(strike) if segments else False
     if struck:
-        folder.rebuild()  # what was struck out may lie in another pack, too
+        folder.index.rebuild()  # what was struck out may lie in another pack, too
 
 
 def discard_blob(folder: PackFolder, digest: Digest) -> bool:
     """Take a blob out of use: what is damaged of it, and then itself; whether it was there."""
-    parts = folder.read(lambda index: index.parts(digest))
+    parts = folder.index.read(lambda index: index.parts(digest))
     if parts is None:
         return False
-    sound = Sound(Stockroom(folder.read, folder.open_pack))
+    sound = Sound(Stockroom(folder.index.read, folder.open_pack))
     for part, _ in parts:
         sound.is_sound(part)
     discard_segments(folder, sound.bad)

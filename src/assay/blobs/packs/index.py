@@ -193,6 +193,22 @@ class PackIndex(Rows):
         count, size = self.all("SELECT count(size), coalesce(sum(size), 0) FROM blobs")[0]
         return count, size
 
+    def is_whole(self, segment: bytes) -> bool:
+        """Whether a segment and all its bases lie in packs."""
+        found = self.segment(segment)
+        return found is not None and (found.segment.base is None or self.is_whole(found.segment.base))
+
+    def broken(self) -> set[bytes]:
+        """Ids of segments that blobs are made of and that are differences, however far, to what lies nowhere."""
+        found, new = set(), self.lost()
+        while new:
+            for leaning in self.leaning(new.pop()):
+                held = self.segment(leaning)
+                if held is not None and leaning not in found:
+                    found.add(leaning)
+                    new.append(leaning)
+        return {one for one in found if (held := self.segment(one)) is not None and held.uses}
+
     def lost(self) -> list[bytes]:
         """Ids of segments that blobs are made of, or that are bases, and that lie nowhere."""
         rows = self.all(
@@ -327,6 +343,14 @@ class PackIndex(Rows):
                 gone = others[0][0] if held == number else number
                 self.run("DELETE FROM also WHERE blob = ? AND pack = ?", key, gone)
                 self.run("UPDATE packs SET blobs = blobs - 1 WHERE pack = ?", number)
+
+    def move(self, segment: Segment, pack: str) -> None:
+        """A segment is read from this pack from now on."""
+        found = self.segment(segment.id)
+        if found is not None and found.pack != pack:
+            self.lose(segment.id, found.pack, spare=True)
+            self._put_segment(segment, self._number(pack))
+            self.run("UPDATE packs SET spare = spare - ? WHERE name = ?", segment.stored, pack)
 
     def lose(self, segment: bytes, pack: str, *, spare: bool = False) -> None:
         """A segment is not read from a pack any more.

@@ -8,7 +8,7 @@ store. Whatever the new pack relies on in older ones is compared as well before 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,9 +18,10 @@ from assay.blobs.packs.checking import Sound, read_back
 from assay.blobs.packs.damage import discard_blob, discard_segments
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.sources import BriefSource
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY
-from assay.errors import AssayError, IntegrityError, NotFound, StorageError
+from assay.errors import AssayError, IntegrityError, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.packing.writing import Written, write_pack
 from assay.ports.packs import Effort, PackedBlobs, ToPack
@@ -31,7 +32,8 @@ from assay.trees import Source
 from assay.trees.window import FileSource
 
 PACK = 1 << 30
-"""Raw bytes from which on a pack is closed; one blob is never split."""
+"""Bytes from which on a pack is closed; one blob is never split."""
+_TRIES = 5
 BATCH = 200
 """Raw copies removed at a time, for which pushes wait."""
 
@@ -53,7 +55,7 @@ class Packer:
     Args:
         raw: where they lie raw.
         folder: where packs go.
-        size: raw bytes from which on a pack is closed.
+        size: bytes from which on a pack is closed.
     """
 
     def __init__(self, raw: DirectoryStore, folder: PackFolder, *, size: int = PACK) -> None:
@@ -62,27 +64,28 @@ class Packer:
     def run(self, blobs: Sequence[ToPack], *, effort: Effort, progress: Progress) -> PackedBlobs:
         """See ``assay.ports.packs.Packing.pack``."""
         started, outcome = datetime.now(UTC), _Outcome()
-        self._folder.refresh()
+        self._folder.index.refresh()
         wanted = {one.digest: one for one in blobs}
         fresh, there = [], []
         for one in wanted.values():
-            packed, raw = self._folder.read(lambda index, one=one: index.blob(one.digest)), self._raw.size(one.digest)  # type: ignore[misc]
-            if raw is None and packed is not None:
+            packed, raw = self._is_packed(one.digest), self._raw.size(one.digest)
+            if raw is None and packed:
                 outcome.packed.add(one.digest)
-            elif raw is not None and packed is not None and self._is_readable(one.digest, progress):
+            elif raw is not None and packed and self._is_readable(one.digest, progress):
                 there.append(one.digest)
             elif raw is not None:
-                fresh.append((one, raw))
+                fresh.append(one)
         self._release(there, started, outcome)
-        for batch in self._batches(fresh):
-            written = self._write(batch, effort, progress)
-            if written is not None:
-                outcome.damaged.update(written.damaged)
+        while fresh:
+            written = self._write(fresh, effort, progress)
+            outcome.damaged.update(written.damaged)
+            if written.directory.blobs:
                 outcome.raw += sum(blob.size for blob in written.directory.blobs)
                 outcome.stored += written.size
                 outcome.same += written.same
                 outcome.differing += written.differing
-                self._release([blob.digest for blob in written.directory.blobs], started, outcome)
+            self._release([blob.digest for blob in written.directory.blobs], started, outcome)
+            fresh = [wanted[digest] for digest in written.left]
         return PackedBlobs(
             packed=tuple(sorted(outcome.packed)),
             spared=tuple(sorted(outcome.spared)),
@@ -93,39 +96,33 @@ class Packer:
             differing=outcome.differing,
         )
 
-    def _batches(self, blobs: Sequence[tuple[ToPack, int]]) -> Iterator[list[ToPack]]:
-        batch: list[ToPack] = []
-        total = 0
-        for one, size in blobs:
-            batch.append(one)
-            total += size
-            if total >= self._size:
-                yield batch
-                batch, total = [], 0
-        if batch:
-            yield batch
-
-    def _write(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written | None:
-        """One pack, durable and in the index; None when nothing came of it."""
-        for attempt in range(3):
+    def _write(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written:
+        """One pack, durable and in the index, unless nothing came of it."""
+        for attempt in range(_TRIES):
+            count = len(self._opened(batch))  # some may be deleted while they are read: then without them
             try:
                 with self._folder.packing():
                     return self._write_one(batch, effort, progress if attempt == 0 else SILENT)
             except _Unsound as error:
                 discard_segments(self._folder, error.segments)  # they are stored anew the next time
+            except StorageError:
+                if len(self._opened(batch)) == count:
+                    raise
             except OSError as error:
                 raise StorageError.of(error, f"cannot write a pack in {self._folder.folder}") from error
         raise IntegrityError(f"packs in {self._folder.folder} are damaged; assay verify --all says what is hit")
 
-    def _write_one(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written | None:
-        stock = Stockroom(self._folder.read, self._folder.open_pack)
+    def _write_one(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written:
+        stock = Stockroom(self._folder.index.read, self._folder.open_pack)
         with self._raw.staging.new(mode=READ_ONLY) as staged:
             with os.fdopen(os.dup(staged.descriptor), "w+b") as file:
-                written = write_pack(file, self._opened(batch), stock, effort=effort, progress=progress)
+                written = write_pack(
+                    file, self._opened(batch), stock, effort=effort, progress=progress, limit=self._size
+                )
                 file.flush()
                 os.fsync(file.fileno())
             if not written.directory.blobs:
-                return written if written.damaged else None
+                return written
             pack, name = FileSource(staged.path), written.name.hex()
             os.posix_fadvise(staged.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # what is read back comes from the disk
             read_back(pack, name)
@@ -140,15 +137,15 @@ class Packer:
                 index.take_in_segments(name, written.size, written.directory, took)
                 index.take_in_blobs(name, written.directory, took, 0, times)
 
-            self._folder.write(commit)
+            self._folder.index.write(commit)
         return written
 
     def _opened(self, batch: Sequence[ToPack]) -> list[tuple[ToPack, Source]]:
-        found = []
+        found: list[tuple[ToPack, Source]] = []
         for one in batch:
             try:
-                found.append((one, self._raw.open(one.digest)))
-            except NotFound:
+                found.append((one, BriefSource(self._raw.path(one.digest))))
+            except FileNotFoundError:
                 continue  # deleted meanwhile
         return found
 
@@ -176,12 +173,15 @@ class Packer:
                 continue
         return found
 
+    def _is_packed(self, digest: Digest) -> bool:
+        return self._folder.index.read(lambda index: index.blob(digest)) is not None
+
     def _is_readable(self, digest: Digest, progress: Progress) -> bool:
         """Whether the packed copy of a blob is good; a bad one is taken out."""
-        parts = self._folder.read(lambda index: index.parts(digest))
+        parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return False
-        source = PackedSource(Decoder(Stockroom(self._folder.read, self._folder.open_pack)), parts)
+        source = PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
         try:
             if digest_source(source, algorithm=digest.algorithm, progress=progress) == digest:
                 return True
@@ -212,7 +212,7 @@ class Packer:
                         else:
                             outcome.spared.add(digest)
 
-                self._folder.write(release)
+                self._folder.index.write(release)
 
 
 class _Unsound(Exception):

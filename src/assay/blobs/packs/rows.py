@@ -40,6 +40,7 @@ CREATE TABLE segments(key INTEGER PRIMARY KEY, rest BLOB NOT NULL, pack INTEGER,
   size INTEGER, words INTEGER, base INTEGER, depth INTEGER, seal BLOB, uses INTEGER NOT NULL);
 CREATE INDEX unused ON segments(pack, stored) WHERE uses = 0;
 CREATE INDEX leaning ON segments(base) WHERE base IS NOT NULL;
+CREATE INDEX nowhere ON segments(uses) WHERE pack IS NULL;
 CREATE TABLE blobs(key INTEGER PRIMARY KEY, rest BLOB NOT NULL, size INTEGER, pack INTEGER, added INTEGER, parts BLOB);
 CREATE INDEX large ON blobs(size) WHERE size >= {LARGE};
 CREATE TABLE also(blob INTEGER, pack INTEGER, PRIMARY KEY(blob, pack)) WITHOUT ROWID;

@@ -77,6 +77,44 @@ class RawSource(FileSource):
         return StorageError.of(error, f"cannot read blob {self.file.name}", digest=self.file.name)
 
 
+class BriefSource:
+    """A file that is only open while it is read: there may be many of them.
+
+    Args:
+        file: the file.
+
+    Raises:
+        OSError: from the constructor, when it cannot be inspected.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._size = file, file.stat().st_size
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when the source was made."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        data = bytearray(max(0, min(length, self._size - offset)))
+        return bytes(memoryview(data)[: self.read_into(offset, memoryview(data))])
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        done = 0
+        try:
+            descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while done < len(into) and (count := os.preadv(descriptor, [into[done:]], offset + done)):
+                    done += count
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read blob {self._file.name}", digest=self._file.name) from error
+        return done
+
+
 class DescriptorSource:
     """An open file.
 

@@ -87,12 +87,12 @@ class PackedStore:
         """The packed copy's bytes; None when no pack holds it."""
         if not self._folder.is_used():
             return None
-        parts = self._folder.read(lambda index: index.parts(digest))
-        if parts is None and self._folder.catch_up():
-            parts = self._folder.read(lambda index: index.parts(digest))
+        parts = self._folder.index.read(lambda index: index.parts(digest))
+        if parts is None and self._folder.index.catch_up():
+            parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return None
-        return PackedSource(Decoder(Stockroom(self._folder.read, self._folder.open_pack)), parts)
+        return PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file that holds exactly these bytes; None when it is only packed.
@@ -121,9 +121,9 @@ class PackedStore:
         """What the index says of a packed blob; None when no pack holds it."""
         if not self._folder.is_used():
             return None
-        found = self._folder.read(lambda index: index.blob(digest))
-        if found is None and self._folder.catch_up():
-            found = self._folder.read(lambda index: index.blob(digest))
+        found = self._folder.index.read(lambda index: index.blob(digest))
+        if found is None and self._folder.index.catch_up():
+            found = self._folder.index.read(lambda index: index.blob(digest))
         return found
 
     # Listing.
@@ -139,9 +139,9 @@ class PackedStore:
             if not self._folder.is_used():
                 return  # else packed since: what was listed raw must not be listed again
         raw = set()
-        self._folder.catch_up()
+        self._folder.index.catch_up()
         for stored in self._raw.inventory():
-            row = self._folder.read(lambda index, digest=stored.digest: index.blob(digest))  # type: ignore[misc]
+            row = self._folder.index.read(lambda index, digest=stored.digest: index.blob(digest))  # type: ignore[misc]
             added = stored.added if row is None else max(stored.added, moment(row.added))
             raw.add(stored.digest)
             yield Stored(stored.digest, stored.size, added)
@@ -150,16 +150,16 @@ class PackedStore:
                 yield Stored(row.digest, row.size, moment(row.added))
 
     def _rows(self) -> Iterator[BlobRow]:
-        rows, after = self._folder.read(lambda index: index.page(None))
+        rows, after = self._folder.index.read(lambda index: index.page(None))
         while after is not None:
             yield from rows
-            rows, after = self._folder.read(lambda index, after=after: index.page(after))  # type: ignore[misc]
+            rows, after = self._folder.index.read(lambda index, after=after: index.page(after))  # type: ignore[misc]
 
     def packed_of_size(self, size: int) -> Sequence[Digest]:
         """Packed blobs of a size from which on that is looked up."""
         if size < LARGE or not self._folder.is_used():
             return ()
-        return self._folder.read(lambda index: index.of_size(size))
+        return self._folder.index.read(lambda index: index.of_size(size))
 
     # Writing.
 
@@ -182,7 +182,7 @@ class PackedStore:
             return None
         with self._raw.gate.shared():
             now = time.time_ns()
-            size = self._folder.write(lambda index: index.renew(digest, now))
+            size = self._folder.index.write(lambda index: index.renew(digest, now))
             self._raw.own.reach_back_to(now)
         return size
 
@@ -316,10 +316,10 @@ class PackedStore:
         """What packs cost."""
         if not self._folder.is_used():
             return PackUse(0, 0, 0, 0, 0)
-        self._folder.refresh()
-        packs = self._folder.read(lambda index: index.packs())
-        blobs, raw = self._folder.read(lambda index: index.totals())
-        dead = sum(self._folder.read(dead_bytes).values())
+        self._folder.index.refresh()
+        packs = self._folder.index.read(lambda index: index.packs())
+        blobs, raw = self._folder.index.read(lambda index: index.totals())
+        dead = sum(self._folder.index.read(dead_bytes).values())
         return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
 
     def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
@@ -335,15 +335,15 @@ class PackedStore:
     def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
         """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
         if self._folder.is_used():
-            self._folder.refresh()
+            self._folder.index.refresh()
             yield from check_packs(self._folder, progress=progress)
 
     def reindex_packs(self) -> int:
         """Make the index of the packs again from the packs themselves; how many there are."""
         if not self._folder.is_used():
             return 0
-        self._folder.rebuild()
-        return len(self._folder.read(lambda index: index.packs()))
+        self._folder.index.rebuild()
+        return len(self._folder.index.read(lambda index: index.packs()))
 
 
 class PackedSweep:

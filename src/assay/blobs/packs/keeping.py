@@ -1,0 +1,314 @@
+"""The index of packs, in step with the packs: opened, made again when it is missing or damaged, brought up.
+
+Where packs lie is a ``Place``; the index itself is a local file (or in memory, where nothing may be written).
+
+Rule for editors: whoever writes the index does so through ``write``, in one transaction; whoever says durably that
+something does not count any more does so within that transaction, so that all of it happens in one order. Questions may
+be asked twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+from typing import Protocol, TypeVar
+
+from assay.blobs.packs.gone import Gone
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.rows import Outdated
+from assay.blobs.staging import Staging
+from assay.errors import AssayError, NotFound, StorageError
+from assay.packing import directory
+from assay.packing.directory import FOOTER, Directory
+from assay.trees import Source
+
+T = TypeVar("T")
+Identity = tuple[int, int, int]
+"""Device and number of the index file, and the process that opened it: a connection does not survive a fork."""
+
+_CORRUPT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA}
+
+
+class Place(Protocol):
+    """Where packs lie."""
+
+    def names(self) -> Mapping[str, tuple[int, int]]:
+        """Packs that count, oldest first, each with its bytes and those of what was taken out of it since."""
+        ...
+
+    def stamp(self) -> int:
+        """Changes when packs come or go; 0 when that cannot be told without looking."""
+        ...
+
+    def open_pack(self, name: str) -> Source:
+        """A pack's bytes.
+
+        Raises:
+            NotFound: it is not there.
+        """
+        ...
+
+    def gone(self, name: str) -> Gone:
+        """What was taken out of a pack."""
+        ...
+
+
+class IndexKeeper:
+    """The index of the packs of a place; safe for several threads and processes.
+
+    Args:
+        file: where it lies; its folder is there when it is first asked.
+        place: where the packs lie.
+        staging: where a new index is made, on the same file system.
+    """
+
+    def __init__(self, file: Path, place: Place, staging: Staging) -> None:
+        self._file, self._place, self._staging = file, place, staging
+        self._lock = RLock()
+        self._index: PackIndex | None = None
+        self._identity: Identity | None = None
+        self._listed = 0
+
+    def read(self, question: Callable[[PackIndex], T]) -> T:
+        """Ask the index; it is brought up, or made again, when that is needed.
+
+        Raises:
+            StorageError: it cannot be read, nor made.
+        """
+        for attempt in range(3):
+            index = self._current()
+            try:
+                return question(index)
+            except (sqlite3.Error, Outdated) as error:
+                if attempt == 2 or not _is_broken(error):
+                    raise _failed(error) from error
+                self._replace(index)
+        raise AssertionError("unreachable")
+
+    def write(self, change: Callable[[PackIndex], T]) -> T:
+        """Change the index, in one transaction that other writers wait for; *change* may run twice.
+
+        Raises:
+            StorageError: it cannot be written; nothing of it counts.
+        """
+        for attempt in range(10):
+            index = self._current()
+            try:
+                with self._index_lock(fcntl.LOCK_SH):
+                    if self._identity_now() != self._identity:
+                        continue
+                    with index.change():
+                        return change(index)
+            except sqlite3.Error as error:
+                if attempt > 2 or not _is_broken(error):
+                    raise _failed(error) from error
+                self._replace(index)
+            except OSError as error:
+                raise StorageError.of(error, f"cannot change packs in {self._file.parent}") from error
+        raise StorageError(f"the index of packs in {self._file.parent} is replaced again and again")
+
+    def refresh(self) -> None:
+        """Bring the index in step with the files, also where somebody died between a file and its row."""
+        self.read(lambda index: self._catch_up(index, force=True))
+
+    def catch_up(self) -> bool:
+        """``refresh`` when packs came or went since; whether any did."""
+        return self.read(lambda index: self._catch_up(index, force=False))
+
+    def rebuild(self) -> None:
+        """Make the index again from the packs."""
+        self._replace(self._current())
+
+    def _current(self) -> PackIndex:
+        with self._lock:
+            now = self._identity_now()
+            if self._index is not None and now == self._identity:
+                return self._index
+            self._drop()
+            return self._make(None) if now is None else self._load(now)
+
+    def _identity_now(self) -> Identity | None:
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino, os.getpid()
+
+    def _load(self, now: Identity) -> PackIndex:
+        """Open the index that is there; make it where that cannot be."""
+        try:
+            index = PackIndex(self._file, writable=self._is_writable())
+            self._catch_up(index, force=True)
+        except (sqlite3.Error, Outdated) as error:
+            if self._is_writable() and not _is_broken(error):
+                raise _failed(error) from error
+            return self._make(now)
+        self._index, self._identity = index, now
+        return index
+
+    def _replace(self, broken: PackIndex) -> None:
+        with self._lock:
+            if self._index is broken:
+                before = self._identity
+                self._drop()
+                self._make(before)
+
+    def _drop(self) -> None:
+        if self._index is not None and (self._identity is None or self._identity[2] == os.getpid()):
+            self._index.close()
+        self._index = self._identity = None
+
+    def _make(self, before: Identity | None) -> PackIndex:
+        """Make the index from the packs, unless another process did since; in memory where nothing can be written."""
+        if not self._is_writable():
+            index = PackIndex(None)
+            self._identity = self._identity_now()
+            self._fill(index)
+        else:
+            try:
+                with self._index_lock(fcntl.LOCK_EX):
+                    if self._identity_now() == before:
+                        self._make_file()
+                self._identity = self._identity_now()
+                index = PackIndex(self._file)
+                self._catch_up(index, force=True)
+            except sqlite3.Error as error:
+                raise _failed(error) from error
+            except OSError as error:
+                raise StorageError.of(error, f"cannot make the index of packs in {self._file.parent}") from error
+        self._index = index
+        return index
+
+    def _make_file(self) -> None:
+        with self._staging.new(mode=0o666) as staged:
+            fresh = PackIndex(staged.path, scratch=True)
+            try:
+                self._fill(fresh)
+            finally:
+                fresh.close()
+            os.fsync(staged.descriptor)
+            # A journal of the old file must never be applied to the new one.
+            self._file.unlink(missing_ok=True)
+            self._file.with_name(f"{self._file.name}-journal").unlink(missing_ok=True)
+            staged.path.replace(self._file)
+        # Not made durable: it can be made again.
+
+    def _fill(self, index: PackIndex) -> None:
+        with index.change():
+            self._take_in(index)
+
+    def _catch_up(self, index: PackIndex, *, force: bool) -> bool:
+        seen = self._place.stamp()
+        if not force and seen and seen == self._listed:
+            return False
+        there, known = self._place.names(), index.packs()
+        same = there.keys() == known.keys() and all(known[name].gone == size[1] for name, size in there.items())
+        if not same and index.in_memory:
+            with index.change():
+                self._take_in(index)
+        elif not same and not self._is_writable():
+            raise Outdated
+        elif not same:
+            with self._index_lock(fcntl.LOCK_SH), index.change():
+                self._take_in(index)
+        self._listed = seen
+        return not same
+
+    def _take_in(self, index: PackIndex) -> None:
+        """Bring rows in step with packs; new ones first, so that what moved is there before the old place goes."""
+        there, known, new = self._place.names(), index.packs(), []
+        for name, (size, _) in there.items():
+            if name in known:
+                self.take_struck(index, name)
+                continue
+            try:
+                held = read_directory(self._place.open_pack(name), name)
+            except NotFound:
+                continue
+            except AssayError as error:
+                index.take_in_faulty(name, size, error.message)
+                continue
+            index.take_in_segments(name, size, held, self._place.gone(name))
+            new.append(name)
+        for name in new:  # blobs are made of segments in any pack: these come first
+            held = read_directory(self._place.open_pack(name), name)
+            index.take_in_blobs(name, held, self._place.gone(name), time.time_ns())
+        for name in known.keys() - there.keys():
+            index.drop_pack(name)
+        self._mend(index, there)
+
+    def _mend(self, index: PackIndex, there: Mapping[str, tuple[int, int]]) -> None:
+        """Read from another pack what is the difference to something that lies nowhere, if it lies there, too."""
+        broken, before = index.broken(), -1
+        while broken and len(broken) != before:
+            before = len(broken)
+            for name in there:
+                with suppress(AssayError):
+                    held, bad = read_directory(self._place.open_pack(name), name), self._place.gone(name).bad
+                    for segment in held.segments:
+                        if segment.id in broken - bad and (segment.base is None or index.is_whole(segment.base)):
+                            index.move(segment, name)
+            broken = index.broken()
+
+    def take_struck(self, index: PackIndex, name: str) -> None:
+        """Bring rows in step with what was struck out of a pack, also by somebody who died before the rows."""
+        took = self._place.gone(name)
+        known = index.pack(name)
+        if known is not None and took.length != known.gone:
+            for digest in took.blobs:
+                index.unlist(digest, name)
+            for segment in took.bad:
+                index.lose(segment, name)
+            index.took_gone(name, took.length)
+
+    def _index_lock(self, kind: int) -> AbstractContextManager[None]:
+        file = self._file.with_name("index.lock")
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        return locked(file, kind)
+
+    def _is_writable(self) -> bool:
+        return os.access(self._file.parent, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def locked(place: Path, kind: int) -> Iterator[None]:
+    """Hold a lock (``flock``) on a file or folder; gone with the process."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_directory(pack: Source, name: str) -> Directory:
+    """The directory of a pack.
+
+    Raises:
+        IntegrityError: it does not match its digest, or is another pack's.
+        BadFormat: it is damaged in another way, or of a later release (code ``pack-too-new``).
+    """
+    tail = pack.read(max(0, pack.size - FOOTER.size), FOOTER.size)
+    offset, length, _ = directory.read_footer(tail, pack.size)
+    return directory.decode(pack.read(offset, length), bytes.fromhex(name))
+
+
+def _is_broken(error: Exception) -> bool:
+    """Whether the file is damaged, or no such index, so that it must be made again."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _CORRUPT
+
+
+def _failed(error: Exception) -> StorageError:
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return StorageError(
+        f"the index of packs cannot be used: {error}",
+        code="store-full" if full else "storage",
+        hint="make room, then run it again" if full else "run it again; assay reindex --packs makes the index again",
+    )
