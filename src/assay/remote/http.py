@@ -48,7 +48,7 @@ class Answer:
         status: of the response.
         headers: by lower-case name.
         data: the body.
-        url: that answered, after redirects.
+        url: that was asked.
     """
 
     status: int
@@ -111,7 +111,7 @@ class Http:
                     if len(data) > LARGEST_ANSWER:
                         raise StorageError(f"{_host(url)} answers more than {LARGEST_ANSWER:,} bytes", code="place-odd")
                     seen = {name.lower(): value for name, value in response.headers.items()}
-                    answer = Answer(response.status, seen, data, response.geturl() or url)
+                    answer = Answer(response.status, seen, data, url)
                 if answer.status not in PASSING or not again or attempt >= self.tries:
                     return answer
                 self.wait(attempt, answer.headers.get("retry-after"))

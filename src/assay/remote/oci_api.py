@@ -22,6 +22,19 @@ _CHALLENGES = 3
 _SAID = 64 << 10
 
 
+class Passing(OSError):
+    """An answer that says to try again.
+
+    Args:
+        error: what it means when it stays so.
+        after: the header ``Retry-After``.
+    """
+
+    def __init__(self, error: StorageError, after: str | None) -> None:
+        super().__init__(error.message)
+        self.error, self.after = error, after
+
+
 class Api:
     """One repository.
 
@@ -100,6 +113,7 @@ class Api:
 
         Raises:
             StorageError: as ``ask``, or another status than *expected*.
+            Passing: the registry asks for patience.
             HTTPError, OSError: of ``urllib3``.
         """
         scopes = (self.scope(PULL),)
@@ -117,8 +131,10 @@ class Api:
                     return
                 data = response.read(_SAID)
                 self.check_allowed(response.status, data)
-                found = {name.lower(): value for name, value in response.headers.items()}
-                raise self.refused(Answer(response.status, found, data, url))
+                error = self.refused(Answer(response.status, {}, data, url))
+                if response.status in PASSING:
+                    raise Passing(error, response.headers.get("retry-after"))
+                raise error
 
     def check_allowed(self, status: int, data: bytes) -> None:
         """Make sure that an answer is none that says no to who is asking.

@@ -128,7 +128,7 @@ def _stated(auths: Mapping[str, Any], key: str) -> Credentials | None:
         if found.get("identitytoken"):
             return Credentials(identity_token=str(found["identitytoken"]))
         if found.get("auth"):
-            user, _, password = base64.b64decode(str(found["auth"])).decode().rstrip("\0").partition(":")
+            user, _, password = base64.b64decode(str(found["auth"]), validate=True).decode().rstrip("\0").partition(":")
             return Credentials(user, password)
         if found.get("username"):
             return Credentials(str(found["username"]), str(found.get("password", "")))

@@ -17,7 +17,7 @@ from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound, Stor
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
 from assay.remote.http import Answer
-from assay.remote.oci_api import PUSH, Api
+from assay.remote.oci_api import PUSH, Api, Passing
 from assay.remote.oci_layout import INDEX_TYPE, listed_as
 from assay.remote.oci_upload import upload
 from assay.spec.descriptor import Descriptor
@@ -134,8 +134,8 @@ class RegistrySource:
 
     def __init__(self, api: Api, digest: Digest, size: int) -> None:
         self._api, self.size = api, size
-        self._digest = digest
         self._url = api.url(f"blobs/{digest}")
+        self._broken = 0
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes in [offset, offset + length), cut off at the end."""
@@ -157,13 +157,13 @@ class RegistrySource:
                 done = self._filled(error, done)
                 failures = 1 if done > before else failures + 1
                 if failures >= self._api.http.tries:
-                    raise self._api.http.failed(self._url, error) from error
-                self._api.http.wait(failures)
+                    raise self._failed(error) from error
+                self._api.http.wait(failures, error.after if isinstance(error, Passing) else None)
         return wanted
 
     @contextmanager
     def stream(self, offset: int) -> Iterator[Iterator[bytes]]:
-        """The bytes from *offset* to the end, by one request.
+        """The bytes from *offset* to the end, by one request; what fails is only told after a wait.
 
         Raises:
             StorageError: it failed.
@@ -176,7 +176,12 @@ class RegistrySource:
                 skip = 0 if response.status == 206 or not offset else offset
                 yield self._after(skip, response.stream(_BLOCK, decode_content=False))
         except (HTTPError, OSError) as error:
-            raise self._api.http.failed(self._url, error) from error
+            self._broken += 1
+            self._api.http.wait(self._broken, error.after if isinstance(error, Passing) else None)
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StorageError:
+        return error.error if isinstance(error, Passing) else self._api.http.failed(self._url, error)
 
     @staticmethod
     def _after(skip: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
