@@ -1,0 +1,42 @@
+"""Moving much takes little memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from buckets import BUCKET
+
+SIZE = 1_334_000_000
+
+
+@pytest.mark.root
+def test_a_model_of_more_than_a_gigabyte_goes_there_and_back_in_bounded_memory(
+    bucket_server: dict[str, str], tmp_path: Path
+) -> None:
+    block = random.Random(1).randbytes(1 << 20)
+    with (tmp_path / "model.bin").open("wb") as out:
+        for number in range(SIZE >> 20):
+            out.write(number.to_bytes(8, "little") + block[8:])
+    url = f"s3://{BUCKET}/{token_hex(8)}"
+    script = Path(__file__).with_name("moving_much.py")
+
+    done = subprocess.run(
+        [sys.executable, script, url, tmp_path / "model.bin", tmp_path / "cache"],
+        env={**os.environ, **bucket_server},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ok"]
+    assert found["peak_mib"] < 400
