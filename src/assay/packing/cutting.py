@@ -140,7 +140,10 @@ class _Chunker:
             if len(self._window) < taken:
                 self._window = np.empty(taken, np.uint8)
             window = self._window[:taken]
-            window[read_into(self._source, at, window.data) :] = 0
+            if read_into(self._source, at, window.data) < taken:
+                yield Piece(at, taken, Words())  # it ends early: whoever reads the piece will see
+                at += taken
+                continue
             done = 0
             for chunk in self._coarse.cut_buf(window.data):
                 if chunk.offset + chunk.length == taken and at + taken < stop and chunk.offset:
