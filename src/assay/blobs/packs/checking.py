@@ -9,7 +9,7 @@ from blake3 import blake3
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.keeping import read_directory
-from assay.errors import AssayError, BadFormat, IntegrityError, NotFound
+from assay.errors import AssayError, IntegrityError, NotFound, StorageError
 from assay.packing.directory import Directory
 from assay.packing.reading import MAX_DEPTH, Shelf
 from assay.packing.segments import CHECK, Segment
@@ -79,29 +79,31 @@ class Sound:
 def check_packs(folder: PackFolder, *, progress: Progress = SILENT) -> Iterator[PackFault]:
     """Compare every stored byte of every pack; what is wrong, and which blobs are hit by it."""
     for name in folder.names():
-        try:
-            pack = folder.open_pack(name)
-        except NotFound:
-            continue  # compacted meanwhile
-        try:
-            held = read_directory(pack, name)
-        except (BadFormat, IntegrityError) as error:
-            hit = folder.index.read(lambda index, name=name: index.listed_by(name))  # type: ignore[misc]
-            yield PackFault(name, error.message, tuple(hit))
-            continue
-        except AssayError as error:
-            yield PackFault(name, error.message, ())
-            continue
-        known_bad = folder.gone(name).bad
-        bad = {one.id for one in held.segments if not is_intact(one, pack, progress=progress)} - known_bad
-        hit = folder.index.read(lambda index, name=name, bad=bad: hit_by(index, name, bad)) if bad else []  # type: ignore[misc]
-        if bad:
-            yield PackFault(name, f"{len(bad)} of {len(held.segments)} segments are damaged", tuple(hit))
+        fault = _check_pack(folder, name, progress)
+        if fault is not None:
+            yield fault
     lost = folder.index.read(lambda index: index.lost())
-    if lost:
-        hit = folder.index.read(lambda index: index.holders(_leaning(index, set(lost))))
-        if hit:
-            yield PackFault("", f"{len(lost)} segments that blobs are made of are in no pack", tuple(hit))
+    hit = folder.index.read(lambda index: index.holders(_leaning(index, set(lost)))) if lost else []
+    if hit:
+        yield PackFault("", f"{len(lost)} segments that blobs need are in no pack", tuple(hit))
+
+
+def _check_pack(folder: PackFolder, name: str, progress: Progress) -> PackFault | None:
+    try:
+        pack = folder.open_pack(name)
+        held = read_directory(pack, name)
+    except NotFound:
+        return None  # compacted meanwhile
+    except StorageError:
+        raise
+    except AssayError as error:
+        return PackFault(name, error.message, tuple(folder.index.read(lambda index: index.listed_by(name))))
+    known = folder.gone(name).bad
+    bad = {one.id for one in held.segments if not is_intact(one, pack, progress=progress)} - known
+    if not bad:
+        return None
+    what = f"{len(bad)} of {len(held.segments)} segments are damaged"
+    return PackFault(name, what, tuple(folder.index.read(lambda index: hit_by(index, name, bad))))
 
 
 def hit_by(index: PackIndex, name: str, bad: set[bytes]) -> list[Digest]:

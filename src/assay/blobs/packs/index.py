@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from assay.blobs.packs.gone import Gone
 from assay.blobs.packs.rows import (
@@ -245,6 +246,14 @@ class PackIndex(Rows):
             for row in self.all(f"{_TENSORS} t.segment = ?", key)
         ]
 
+    def listed_by(self, pack: str) -> list[Digest]:
+        """Blobs that a pack lists; looks at every blob."""
+        rows = self.all(
+            "SELECT key, rest FROM blobs WHERE pack = ? OR key IN (SELECT blob FROM also WHERE pack = ?)",
+            *(self._number(pack), self._number(pack)),
+        )
+        return [blob_digest(*row) for row in rows]
+
     def listing(self, digest: Digest) -> list[str]:
         """Names of the packs whose directories list a blob."""
         return [
@@ -380,11 +389,8 @@ class PackIndex(Rows):
             for found in self.all("SELECT key, rest FROM segments WHERE pack = ?", number):
                 self.lose(whole(*found), name)
         if row is not None and row.blobs:
-            for found in self.all(
-                "SELECT key, rest FROM blobs WHERE pack = ? OR key IN (SELECT blob FROM also WHERE pack = ?)",
-                *(number, number),
-            ):
-                self.unlist(blob_digest(*found), name)
+            for digest in self.listed_by(name):
+                self.unlist(digest, name)
         self.run("DELETE FROM packs WHERE pack = ?", number)
 
     def _blob(self, digest: Digest) -> list[tuple[int, int, int, bytes]]:
@@ -451,7 +457,6 @@ class PackIndex(Rows):
         self.run("UPDATE packs SET blobs = blobs + 1 WHERE pack = ?", pack)
 
 
-def _tensor(row: tuple[object, ...]) -> Tensor:
+def _tensor(row: tuple[Any, ...]) -> Tensor:
     key, rest, name, dtype, sample, depth, size, words = row
-    hint = Hint(str(name), str(dtype), sample)  # type: ignore[arg-type]
-    return Tensor(whole(key, rest), hint, depth, size, words_of(words))  # type: ignore[arg-type]
+    return Tensor(whole(key, rest), Hint(name, dtype, sample), depth, size, words_of(words))

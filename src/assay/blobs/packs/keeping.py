@@ -297,7 +297,7 @@ def read_directory(pack: Source, name: str) -> Directory:
     """
     tail = pack.read(max(0, pack.size - FOOTER.size), FOOTER.size)
     offset, length, _ = directory.read_footer(tail, pack.size)
-    return directory.decode(pack.read(offset, length), bytes.fromhex(name))
+    return directory.decode(pack.read(offset, length), bytes.fromhex(name), end=offset)
 
 
 def _is_broken(error: Exception) -> bool:

@@ -66,12 +66,15 @@ class Stockroom:
             return found.segment, pack
         return None
 
+    def _tensors(self, digest: Digest) -> list[Tensor]:
+        return self._ask(lambda index: index.tensors(digest))
+
     def alike(self, size: int, words: Words, hint: Hint, near: Sequence[Digest]) -> Sequence[tuple[bytes, Hint, int]]:
         """Tensors of the same length and words: of near blobs, then of the same name, then any; without repeats."""
         found: dict[bytes, Tensor] = {}
         for digest in near:
             if digest not in self._near:
-                self._near[digest] = self._ask(lambda index, digest=digest: index.tensors(digest))  # type: ignore[misc]
+                self._near[digest] = self._tensors(digest)
             same = [one for one in self._near[digest] if one.size == size and one.words == words]
             for tensor in sorted(same, key=lambda one: one.hint.name != hint.name):
                 found.setdefault(tensor.id, tensor)
