@@ -39,7 +39,14 @@ GC = exactly(
     packs={
         "anyOf": [
             {"type": "null"},
-            exactly(blobs=NUMBER, raw=NUMBER, dead=NUMBER, about=NUMBER, freed={"type": ["integer", "null"]}),
+            exactly(
+                blobs=NUMBER,
+                raw=NUMBER,
+                dead=NUMBER,
+                about=NUMBER,
+                freed={"type": ["integer", "null"]},
+                left={"type": ["integer", "null"]},
+            ),
         ]
     },
 )

@@ -16,7 +16,7 @@ from assay.service.usage import Usage
 from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring import upkeep
-from assay.wiring.packing import named, named_wish, plan
+from assay.wiring.packing import named, named_wish, pack, plan
 from assay.wiring.upkeep import Collection
 
 
@@ -109,7 +109,7 @@ def pack_store(
         effort=Effort.SMALLEST if smallest else Effort.DEFAULT,
     )
     registry = registry_of(home)
-    return packing.pack(registry, plan(registry, named_wish(registry, references, wish)))
+    return pack(registry, plan(registry, named_wish(registry, references, wish)))
 
 
 def unpack(*references: str, home: PathLike | None = None) -> int:

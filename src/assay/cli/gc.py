@@ -120,6 +120,7 @@ def _packs_json(packs: PacksFreed) -> dict[str, Json]:
         "dead": packs.dead,
         "about": packs.about,
         "freed": packs.freed,
+        "left": packs.left,
     }
 
 
@@ -216,10 +217,11 @@ def _conclude(found: Collection) -> None:
 
 def _conclude_packs(packs: PacksFreed) -> None:
     """Say that packs give back what they hold only when they are written anew."""
-    if packs.freed is not None:
-        if packs.freed < packs.about:
-            left = size(packs.about - packs.freed)
-            talk().print(f"about {left} stay in packs of which less than a quarter is unneeded")
+    if packs.left is not None:
+        if packs.left:
+            talk().print(
+                f"{size(packs.left)} stay in packs until a quarter of one is unneeded: then it is written anew"
+            )
     elif packs.blobs:
         what = f"{plural(packs.blobs, 'blob')}, {size(packs.raw)} if it were raw"
         talk().print(f"only in packs: {what}; packs of which a quarter is unneeded are written anew")

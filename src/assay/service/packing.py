@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 
 from assay.errors import AssayError, InvalidInput, NotFound
 from assay.ports.formats import Format
 from assay.ports.packs import Effort, PackedBlobs, Packing, Stretch, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
+from assay.service.loading import drop_snapshot
 from assay.service.packing_order import Family, families
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
@@ -125,6 +127,7 @@ class Plan:
         already: files that are packed already: how many, and their bytes.
         effort: how hard to try.
         files: where each blob is a file: references and paths.
+        touched: artifacts that have any of the files, among those that were asked for.
     """
 
     jobs: tuple[Job, ...]
@@ -132,6 +135,7 @@ class Plan:
     already: tuple[int, int]
     effort: Effort
     files: Mapping[Digest, Sequence[str]] = field(repr=False)
+    touched: tuple[Digest, ...] = ()
 
     @property
     def blobs(self) -> int:
@@ -186,10 +190,17 @@ def plan(registry: Registry, wish: Wish, formats: Sequence[Format], edges: Itera
     return _Planner(registry, wish, formats, now).plan(edges)
 
 
-def pack(registry: Registry, planned: Plan, *, progress: Progress = SILENT) -> Packed:
+def pack(registry: Registry, planned: Plan, *, snapshots: Path | None = None, progress: Progress = SILENT) -> Packed:
     """Pack what was planned; raw copies go once what was written was read back.
 
     May be killed at any point and run again: every file is readable all the time.
+
+    Args:
+        registry: where.
+        planned: what.
+        snapshots: the folder of snapshots for loading, whose links would keep the raw bytes: those of the artifacts
+            that were packed go, and are made again when they are needed.
+        progress: hears about bytes.
 
     Raises:
         StorageError: packs cannot be written; those written before stay, all else is as it was.
@@ -200,6 +211,9 @@ def pack(registry: Registry, planned: Plan, *, progress: Progress = SILENT) -> P
         done = [store.pack(batch, effort=planned.effort, progress=progress) for batch in _batches(planned.jobs)]
     finally:
         progress.finish()
+    if snapshots is not None:
+        for artifact in planned.touched:
+            drop_snapshot(snapshots, artifact)
     changed = [registry.blobs.size(digest) or 0 for one in done for digest in one.spared]
     late = (Spared(Why.CHANGED, "", len(changed), sum(changed)),) if changed else ()
     damaged = [Damaged(digest, tuple(planned.files.get(digest, ()))) for one in done for digest in one.damaged]
@@ -257,6 +271,8 @@ class _Planner:
         self._already: list[int] = []
         self._files: dict[Digest, list[str]] = {}
         self._stays: dict[Digest, tuple[Why, str]] = {}
+        self._chosen: set[Digest] = set()
+        self._touched: list[Digest] = []
 
     def plan(self, edges: Iterable[Edge]) -> Plan:
         live = self._live()
@@ -266,7 +282,7 @@ class _Planner:
         jobs = [job for family in families(live, edges, chosen) if (job := self._job(family)).wanted]
         spared = tuple(Spared(why, of, len(sizes), sum(sizes)) for (why, of), sizes in self._spared.items())
         already = (len(self._already), sum(self._already))
-        return Plan(tuple(jobs), spared, already, self._wish.effort, self._files)
+        return Plan(tuple(jobs), spared, already, self._wish.effort, self._files, tuple(self._touched))
 
     def _live(self) -> list[Version]:
         """Every version that is not gone, oldest first."""
@@ -317,6 +333,9 @@ class _Planner:
             self._files.setdefault(entry.digest, []).append(f"{family.version.reference} {entry.path}")
             if not known and self._is_wanted(entry):
                 wanted[entry.digest] = entry
+        self._chosen |= wanted.keys()
+        if any(entry.digest in self._chosen for entry in self._files_of(family.version)):
+            self._touched.append(family.version.manifest)
         tensors = self._tensors(self._files_of(family.version)) if wanted else {}
         near = [self._files_of(version) for version in family.near] if wanted else []
         return Job(

@@ -18,13 +18,14 @@ from assay.service.registry import Registry
 from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.wiring.lineage import DECLARED
+from assay.wiring.places import SNAPSHOTS
 
 EVERYTHING = Wish()
 """Every version, nothing kept raw."""
 
 
 def named(registry: Registry, references: Sequence[str]) -> list[Version]:
-    """The versions that references name; a model alone means all of its versions that are not gone.
+    """The versions that references name; a model alone means all of its versions that are not gone, oldest first.
 
     Raises:
         NotFound: there is no such model or version.
@@ -34,7 +35,7 @@ def named(registry: Registry, references: Sequence[str]) -> list[Version]:
     for text in references:
         reference = Reference.parse(text)
         if reference.label is None and reference.digest is None and reference.host is None:
-            found += [version for version in versions_of(registry, reference.name) if not version.gone]
+            found += [version for version in versions_of(registry, reference.name)[::-1] if not version.gone]
         else:
             found.append(registry.resolve(reference))
     return found
@@ -78,4 +79,9 @@ def pack_store(
     planned = plan(registry, named_wish(registry, references, wish), progress=progress)
     if dry_run:
         return planned, None, estimate(registry, planned)
-    return planned, packing.pack(registry, planned, progress=progress), None
+    return planned, pack(registry, planned, progress=progress), None
+
+
+def pack(registry: Registry, planned: Plan, *, progress: Progress = SILENT) -> Packed:
+    """Pack what was planned: see ``assay.service.packing.pack``."""
+    return packing.pack(registry, planned, snapshots=registry.state / SNAPSHOTS, progress=progress)

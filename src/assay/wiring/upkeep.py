@@ -13,6 +13,7 @@ from assay.ports.progress import SILENT, Progress
 from assay.service import garbage, retention, usage
 from assay.service.derived import Derived, Folders, drop, remade
 from assay.service.garbage import GRACE, Collected, Plan
+from assay.service.packing import packing_of
 from assay.service.registry import Registry
 from assay.service.usage import Usage
 from assay.wiring.comparing import TENSORS
@@ -34,6 +35,7 @@ class PacksFreed:
         about: bytes that come back when packs are written anew, as far as that can be told before it is done: packs
             with little that is dead stay as they are.
         freed: bytes that came back; None for a dry run.
+        left: bytes in packs that nothing needs, and that stay until they are more; None for a dry run.
     """
 
     blobs: int
@@ -41,6 +43,7 @@ class PacksFreed:
     dead: int
     about: int
     freed: int | None = None
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def collect(
             drop(item)
             done = Collected(done.removed, done.freed + item.size, done.spared)
     if packs is not None:
-        packs = replace(packs, freed=_compacted(registry, progress))
+        packs = replace(packs, freed=_compacted(registry, progress), left=packing_of(registry).pack_use().dead)
     return Collection(tuple(rulings), planned, also, done, packs)
 
 
@@ -148,8 +151,7 @@ def _packs(registry: Registry, planned: Plan) -> PacksFreed | None:
 
 def _compacted(registry: Registry, progress: Progress) -> int:
     """Write packs anew without what is dead; the bytes that came back."""
-    store = registry.blobs
-    assert isinstance(store, Packing)
+    store = packing_of(registry)
     progress.start("compacting packs", store.pack_use().stored)
     try:
         return store.compact(progress=progress)
