@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,49 +16,29 @@ from assay.wiring.buckets import objects_of
 from assay.wiring.places import open_registry
 
 
-@pytest.fixture
-def model(tmp_path: Path):
-    """``model(value)``: a folder with weights of that value, and a card."""
-
-    def make(value: float) -> Path:
-        folder = tmp_path / f"model-{value}"
-        folder.mkdir()
-        save_file({"encoder.w": np.full((64, 64), value, np.float32)}, folder / "model.safetensors")
-        (folder / "README.md").write_text("# A model\n")
-        return folder
-
-    return make
-
-
-def answer(run, *arguments: object, status: int = 0) -> dict:
-    code, out, err = run(*arguments, "--json")
-    assert code == status, (arguments, out, err)
-    return json.loads(out)
-
-
-def test_an_empty_bucket_is_told_as_one_and_nothing_is_made_by_looking(home: str, run) -> None:
-    status, out, err = run("ls")
+def test_an_empty_bucket_is_told_as_one_and_nothing_is_made_by_looking(home: str, run, answer) -> None:
+    status, out, _ = run("ls")
     assert (status, out) == (0, "")
     assert run("show", "team/m")[0] == 2
-    assert answer(run, "show", "team/m", status=2)["error"]["code"] == "home-missing"
+    assert answer("show", "team/m", status=2)["error"]["code"] == "home-missing"
     assert list(objects_of(read_settings()).list("")) == []
 
 
-def test_push_ls_show_promote_diff_pull_copy_history(home: str, run, model, tmp_path: Path) -> None:
+def test_push_ls_show_promote_diff_pull_copy_history(home: str, run, answer, model, tmp_path: Path) -> None:
     first, second = model(1.0), model(2.0)
     assert run("push", first, "team/m", "--alias", "champion", "--metric", "auc=0.9", "--note", "first")[0] == 0
-    assert answer(run, "push", second, "team/m")["new"]
-    assert not answer(run, "push", second, "team/m")["new"]
-    assert [row["version"] for row in answer(run, "ls", "team/m")["versions"]] == [2, 1]
-    assert answer(run, "show", "team/m:champion")["reference"] == "team/m:1"
+    assert answer("push", second, "team/m")["new"]
+    assert not answer("push", second, "team/m")["new"]
+    assert [row["version"] for row in answer("ls", "team/m")["versions"]] == [2, 1]
+    assert answer("show", "team/m:champion")["reference"] == "team/m:1"
     assert run("promote", "team/m:2", "champion", "--reason", "better")[0] == 0
-    assert answer(run, "show", "team/m:champion")["reference"] == "team/m:2"
+    assert answer("show", "team/m:champion")["reference"] == "team/m:2"
     assert run("rollback", "team/m", "champion", "--reason", "worse")[0] == 0
-    assert answer(run, "show", "team/m:champion")["reference"] == "team/m:1"
+    assert answer("show", "team/m:champion")["reference"] == "team/m:1"
     assert run("diff", "team/m:1", "team/m:2")[0] in {0, 1}
     assert run("pull", "team/m:1", tmp_path / "out")[0] == 0
     assert (tmp_path / "out/model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
-    kinds = [row["kind"] for row in answer(run, "history", "team/m")]
+    kinds = [row["kind"] for row in answer("history", "team/m")]
     assert kinds.count("alias-moved") == 3
     assert kinds.count("version-added") == 2
     assert run("pin", "team/m:1", "--reason", "audit")[0] == 0
@@ -70,18 +49,18 @@ def test_push_ls_show_promote_diff_pull_copy_history(home: str, run, model, tmp_
     assert run("bom", "team/m:1")[0] == 0
     assert run("copy", "team/m:1", f"oci:{tmp_path}/layout:v1")[0] == 0
     assert run("copy", f"oci:{tmp_path}/layout:v1", "team/back")[0] == 0
-    assert answer(run, "show", "team/back")["digest"] == answer(run, "show", "team/m:1")["digest"]
-    status, out, err = run("copy", "team/m", f"home:{tmp_path}/other", "--all", "--aliases")
+    assert answer("show", "team/back")["digest"] == answer("show", "team/m:1")["digest"]
+    status, _, err = run("copy", "team/m", f"home:{tmp_path}/other", "--all", "--aliases")
     assert status == 0, err
     assert run("--home", tmp_path / "other", "verify", "--all")[0] == 0
     assert run("verify", "--all")[0] == 0
 
 
-def test_a_folder_s_versions_are_copied_into_a_bucket(home: str, run, model, tmp_path: Path) -> None:
+def test_a_folder_s_versions_are_copied_into_a_bucket(home: str, run, answer, model, tmp_path: Path) -> None:
     assert run("--home", tmp_path / "local", "push", model(1.0), "team/m", "--alias", "champion")[0] == 0
     status, _, err = run("--home", tmp_path / "local", "copy", "team/m", f"home:{home}", "--all", "--aliases")
     assert status == 0, err
-    assert answer(run, "show", "team/m:champion")["reference"] == "team/m:1"
+    assert answer("show", "team/m:champion")["reference"] == "team/m:1"
     assert run("verify", "--all")[0] == 0
 
 
@@ -97,52 +76,56 @@ def test_evaluate_and_bisect_run_commands_on_what_lies_in_the_bucket(home: str, 
     assert "team/m:2" in out
 
 
-def test_import_reads_checkpoints_into_the_bucket_and_knows_them_again(home: str, run, model, tmp_path: Path) -> None:
+def test_import_reads_checkpoints_into_the_bucket_and_knows_them_again(
+    home: str, run, answer, model, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     for number in (1, 2):
         save_file({"w": np.full(4, number, np.float32)}, runs / f"step-{number}.safetensors")
     assert run("import", runs, "team/net")[0] == 0
-    assert [row["known"] for row in answer(run, "import", runs, "team/net")["versions"]] == [True, True]
-    assert [row["version"] for row in answer(run, "ls", "team/net")["versions"]] == [2, 1]
+    assert [row["known"] for row in answer("import", runs, "team/net")["versions"]] == [True, True]
+    assert [row["version"] for row in answer("ls", "team/net")["versions"]] == [2, 1]
 
 
-def test_gc_frees_what_was_removed_and_purge_what_was_leaked(home: str, run, model) -> None:
+def test_gc_frees_what_was_removed_and_purge_what_was_leaked(home: str, run, answer, model) -> None:
     for value in (1.0, 2.0, 3.0):
         assert run("push", model(value), "team/m")[0] == 0
     assert run("remove", "team/m:1", "--reason", "old", "--yes")[0] == 0
     assert run("purge", "team/m:2", "--reason", "leaked", "--yes")[0] == 0
-    freed = answer(run, "gc", "--grace", "0", "--yes")
+    freed = answer("gc", "--grace", "0", "--yes")
     assert freed["freed"] > 16000
     assert run("verify", "--all")[0] == 0
     assert run("pull", "team/m:2", "/nonexistent")[0] == 2
-    assert answer(run, "gc", "--grace", "0", "--yes")["freed"] == 0
+    assert answer("gc", "--grace", "0", "--yes")["freed"] == 0
 
 
-def test_reindex_after_the_local_folder_was_lost_gives_the_same_rows(home: str, run, model, tmp_path: Path) -> None:
+def test_reindex_after_the_local_folder_was_lost_gives_the_same_rows(
+    owned: str, run, answer, model, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0):
         assert run("push", model(value), "team/m", "--alias", "champion", "--note", f"{value}")[0] == 0
     assert run("yank", "team/m:1", "--reason", "labels")[0] == 0
     before = everything(open_registry(read_settings()).catalog)
     shutil.rmtree(tmp_path / "machine-1")
     assert everything(open_registry(read_settings()).catalog) == before
-    events = answer(run, "reindex")
+    events = answer("reindex")
     assert events == {"events": len(before["events"]), "took_over": False}
     assert everything(open_registry(read_settings()).catalog) == before
-    assert answer(run, "push", model(3.0), "team/m", status=2)["error"]["code"] == "bucket-has-writer"
-    assert answer(run, "reindex", "--take-over", "--yes")["took_over"]
+    assert answer("push", model(3.0), "team/m", status=2)["error"]["code"] == "bucket-has-writer"
+    assert answer("reindex", "--take-over", "--yes")["took_over"]
     assert run("push", tmp_path / "model-3.0", "team/m")[0] == 0
-    assert [row["version"] for row in answer(run, "ls", "team/m")["versions"]] == [3, 2, 1]
+    assert [row["version"] for row in answer("ls", "team/m")["versions"]] == [3, 2, 1]
 
 
 def test_another_machine_reads_everything_and_writes_nothing(
-    home: str, run, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owned: str, run, answer, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = model(1.0)
     assert run("push", first, "team/m", "--alias", "champion")[0] == 0
     monkeypatch.setenv("ASSAY_STATE", str(tmp_path / "machine-2"))
     before = {one.key for one in objects_of(read_settings()).list("")}
-    assert answer(run, "show", "team/m:champion")["reference"] == "team/m:1"
+    assert answer("show", "team/m:champion")["reference"] == "team/m:1"
     assert run("pull", "team/m:1", tmp_path / "out")[0] == 0
     assert run("verify", "--all")[0] == 0
     assert run("diff", "team/m:1", first)[0] == 0
@@ -165,18 +148,18 @@ def test_another_machine_reads_everything_and_writes_nothing(
 
 
 def test_another_machine_sees_what_the_writer_did_since(
-    home: str, run, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: str, run, answer, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("push", model(1.0), "team/m")[0] == 0
     for value, expected in ((2.0, 2), (3.0, 3)):
         monkeypatch.setenv("ASSAY_STATE", str(tmp_path / "machine-2"))
-        assert answer(run, "show", "team/m")["reference"] == f"team/m:{expected - 1}"
+        assert answer("show", "team/m")["reference"] == f"team/m:{expected - 1}"
         monkeypatch.setenv("ASSAY_STATE", str(tmp_path / "machine-1"))
         assert run("push", model(value), "team/m")[0] == 0
 
 
 def test_the_rules_of_a_bucket_bind_every_machine(
-    home: str, run, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: str, run, answer, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("push", model(1.0), "team/m")[0] == 0
     objects = objects_of(read_settings())
@@ -185,7 +168,7 @@ def test_the_rules_of_a_bucket_bind_every_machine(
     objects.put("promotion.toml", b"[[promotion]]\nalias = 'other'\napprovals = 1\n")
     assert run("promote", "team/m:1", "champion")[0] == 0
     objects.put("policy.toml", b"[[")
-    assert answer(run, "push", model(2.0), "team/m", status=2)["error"]["code"] == "bad-policy"
+    assert answer("push", model(2.0), "team/m", status=2)["error"]["code"] == "bad-policy"
     objects.delete("policy.toml")
     assert run("push", tmp_path / "model-2.0", "team/m")[0] == 0
     objects.put("retention.toml", b"[[")
@@ -221,30 +204,30 @@ def test_frameworks_load_from_a_bucket(home: str, tmp_path: Path) -> None:
     assert assay.load("team/bert").config.vocab_size == 16  # from the snapshot of the first time
 
 
-def test_what_lies_in_a_prefix_already_is_not_made_a_registry(home: str, run, model) -> None:
+def test_what_lies_in_a_prefix_already_is_not_made_a_registry(home: str, run, answer, model) -> None:
     objects_of(read_settings()).put("photos/1.jpg", b"?")
-    assert answer(run, "push", model(1.0), "team/m", status=2)["error"]["code"] == "not-a-home"
+    assert answer("push", model(1.0), "team/m", status=2)["error"]["code"] == "not-a-home"
 
 
-def test_a_lost_or_newer_marker_is_told(home: str, run, model) -> None:
+def test_a_lost_or_newer_marker_is_told(home: str, run, answer, model) -> None:
     assert run("push", model(1.0), "team/m")[0] == 0
     objects = objects_of(read_settings())
     marker = objects.get("assay.json")
     for damaged, code in ((b"{", "home-damaged"), (marker.replace(b'"format":1', b'"format":9'), "home-too-new")):
         objects.put("assay.json", damaged)
-        assert answer(run, "ls", status=2)["error"]["code"] == code
+        assert answer("ls", status=2)["error"]["code"] == code
     objects.delete("assay.json")
-    assert answer(run, "push", model(2.0), "team/m", status=2)["error"]["code"] == "home-damaged"
+    assert answer("push", model(2.0), "team/m", status=2)["error"]["code"] == "home-damaged"
     objects.put("assay.json", marker)
     assert run("verify", "--all")[0] == 0
 
 
-def test_a_bucket_that_was_made_anew_does_not_show_the_old_names(home: str, run, model, tmp_path: Path) -> None:
+def test_a_bucket_that_was_made_anew_does_not_show_the_old_names(home: str, run, answer, model, tmp_path: Path) -> None:
     assert run("push", model(1.0), "team/old")[0] == 0
     objects = objects_of(read_settings())
     objects.delete(*[one.key for one in objects.list("")])
     assert run("push", model(2.0), "team/new")[0] == 0
-    assert [row["name"] for row in answer(run, "ls")] == ["team/new"]
+    assert [row["name"] for row in answer("ls")] == ["team/new"]
     assert len([found for found in (tmp_path / "machine-1").iterdir() if ".was-" in found.name]) == 1
 
 
