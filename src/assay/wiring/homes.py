@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from assay.errors import Conflict, InvalidInput, NotFound, Refused
@@ -118,7 +118,7 @@ def plan_home(here: Registry, versions: Sequence[Version], there: Registry | Non
             plan = plan_bring(here, version, there)
             lacking = tuple(blob for blob in plan.lacking if blob.digest not in seen)
             again = tuple(blob for blob in plan.lacking if blob.digest in seen)
-            plans.append(Plan(lacking, plan.there + again))
+            plans.append(replace(plan, lacking=lacking, there=plan.there + again))
             seen.update(blob.digest for blob in lacking)
     return plans
 

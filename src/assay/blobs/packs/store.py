@@ -7,7 +7,7 @@ between, one may have become the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.checking import check_packs
 from assay.blobs.packs.compacting import Compactor, dead_bytes
 from assay.blobs.packs.damage import delete_blobs, discard_blob
+from assay.blobs.packs.exchange import Exchange
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import BlobRow
 from assay.blobs.packs.packer import Packer
@@ -26,6 +27,7 @@ from assay.blobs.sweeping import DirectorySweep, moment
 from assay.errors import AssayError, NotFound, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.ports.blobs import Leftover, Stored
+from assay.ports.exchange import Part
 from assay.ports.packs import Effort, PackedBlobs, PackFault, PackUse, ToPack
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
@@ -350,6 +352,37 @@ class PackedStore:
             return 0
         self._folder.index.rebuild()
         return len(self._folder.index.read(lambda index: index.packs()))
+
+    # From store to store.
+
+    def takes_packs(self) -> bool:
+        """Whether packed blobs may come in: something is packed here already."""
+        return self._folder.is_used()
+
+    def parts(self, digest: Digest) -> Sequence[Part] | None:
+        """Every segment that a blob needs, bases included; None when it is not packed here, or not whole."""
+        return Exchange(self._raw, self._folder).parts(digest) if self._folder.is_used() else None
+
+    def lacking(self, segments: Collection[bytes]) -> set[bytes]:
+        """Those of some segments that are not here."""
+        return Exchange(self._raw, self._folder).lacking(segments) if self._folder.is_used() else set(segments)
+
+    def hand_over(self, blobs: Sequence[Digest], segments: Collection[bytes]) -> Source:
+        """A pack that lists *blobs* and holds *segments*, put together while it is read.
+
+        Raises:
+            NotFound: one of them is not here any more.
+        """
+        return Exchange(self._raw, self._folder).hand_over(blobs, segments)
+
+    def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
+        """Keep a pack that another store hands over, once every blob in it was compared.
+
+        Raises:
+            IntegrityError: it is damaged, or what it relies on is; nothing of it is kept.
+            StorageError: it cannot be read or written.
+        """
+        Exchange(self._raw, self._folder).take_in(pack, progress=progress)
 
 
 class PackedSweep:

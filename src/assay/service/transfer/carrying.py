@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from assay.errors import StorageError
@@ -10,7 +12,8 @@ from assay.ports.blobs import BlobReader, BlobWriter
 from assay.ports.progress import SILENT, Progress
 from assay.service.registry import Registry
 from assay.service.transfer.moving import Figures, move
-from assay.service.transfer.plan import Plan
+from assay.service.transfer.plan import Plan, Shipment
+from assay.service.transfer.segments import ship
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
 
@@ -34,7 +37,16 @@ def carry(
     Raises:
         As ``assay.service.transfer.moving.move``.
     """
-    return move(source, target, plan, spool=state / SPOOL, repair=repair, progress=progress)
+    figures, shipment = Figures(), plan.shipment
+    if shipment.blobs:
+        began = time.monotonic()
+        if ship(source, target, plan, progress=progress):
+            raw = sum(blob.size for blob in plan.lacking if blob.digest in shipment.blobs)
+            figures = Figures(moved=raw, saved=raw - shipment.stored, verified=raw, seconds=time.monotonic() - began)
+        else:
+            plan = replace(plan, shipment=Shipment())
+    figures.add(move(source, target, plan, spool=state / SPOOL, repair=repair, progress=progress))
+    return figures
 
 
 def attach_all(target: Registry, subject: Manifest, told: Sequence[tuple[Manifest, str]]) -> int:

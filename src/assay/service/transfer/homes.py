@@ -9,6 +9,7 @@ from assay.service.registry import Registry, read_manifest
 from assay.service.transfer.carrying import attach_all, carry, record
 from assay.service.transfer.moving import Figures
 from assay.service.transfer.plan import Asked, Plan, make_plan
+from assay.service.transfer.segments import pick
 from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
 from assay.spec.records import EventKind, Version
@@ -51,7 +52,8 @@ def plan_bring(source: Registry, version: Version, target: Registry | None) -> P
     """
     manifest, told = _outward(source, version)
     asked: Asked = _nothing if target is None else target.blobs.size
-    return make_plan([manifest, *(said for said, _ in told)], asked)
+    plan = make_plan([manifest, *(said for said, _ in told)], asked)
+    return plan if target is None else pick(source.blobs, target.blobs, plan)
 
 
 def bring(source: Registry, version: Version, target: Registry, name: str, *, progress: Progress = SILENT) -> Brought:
@@ -75,6 +77,7 @@ def bring(source: Registry, version: Version, target: Registry, name: str, *, pr
     manifest, told = _outward(source, version)
     with target.blobs.hold():
         plan = make_plan([manifest, *(said for said, _ in told)], target.blobs.renew)
+        plan = pick(source.blobs, target.blobs, plan)
         progress.start(f"copying {version.reference}", plan.moved + plan.skipped)
         try:
             figures = carry(

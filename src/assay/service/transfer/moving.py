@@ -76,7 +76,7 @@ def move(
     repair: str,
     progress: Progress = SILENT,
 ) -> Figures:
-    """Move what a plan says is lacking.
+    """Move what a plan says is lacking, but for what travels as packed segments.
 
     What is complete stays at the target when something fails, unnamed: the next copy skips it.
 
@@ -97,9 +97,9 @@ def move(
     progress.advance(plan.skipped)
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="assay-move") as pool:
-        jobs = [pool.submit(_move_one, source, target, blob, spool, progress) for blob in plan.lacking]
+        jobs = [pool.submit(_move_one, source, target, blob, spool, progress) for blob in plan.single]
         try:
-            for job, blob in zip(jobs, plan.lacking, strict=True):
+            for job, blob in zip(jobs, plan.single, strict=True):
                 _count(figures, job.result(), blob)
         except BaseException as error:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from assay.spec.descriptor import Descriptor
@@ -24,16 +24,38 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Shipment:
+    """Blobs that travel together as packed segments.
+
+    Args:
+        blobs: which.
+        segments: ids of the segments that the other side lacks of them, bases included.
+        stored: bytes of those.
+    """
+
+    blobs: frozenset[Digest] = frozenset()
+    segments: frozenset[bytes] = frozenset()
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be moved.
 
     Args:
         lacking: blobs that the other side lacks, the large ones first.
         there: blobs that it has.
+        shipment: which of the lacking ones travel as packed segments.
     """
 
     lacking: tuple[Descriptor, ...]
     there: tuple[Descriptor, ...]
+    shipment: Shipment = field(default_factory=Shipment)
+
+    @property
+    def single(self) -> tuple[Descriptor, ...]:
+        """Blobs that are moved as they are."""
+        return tuple(blob for blob in self.lacking if blob.digest not in self.shipment.blobs)
 
     @property
     def moved(self) -> int:
@@ -43,7 +65,7 @@ class Plan:
     @property
     def travels(self) -> int:
         """Bytes that travel for it: fewer than are moved, where packed segments do."""
-        return self.moved
+        return sum(blob.size for blob in self.single) + self.shipment.stored
 
     @property
     def skipped(self) -> int:
