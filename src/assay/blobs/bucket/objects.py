@@ -92,8 +92,8 @@ class BucketObjects:
             NotFound: it is not there (code ``object-missing``).
             StorageError: the place failed, or the object ends before.
         """
-        done = 0
-        failed = 0
+        done = failed = 0
+        since = time.monotonic()
         while done < len(into):
             before = done
             try:
@@ -103,13 +103,13 @@ class BucketObjects:
                         count = min(len(chunk), len(into) - done)
                         into[done : done + count] = memoryview(chunk)[:count]
                         done += count
-                failed = 0 if done > before else failed + 1
+                failed, since = (0, time.monotonic()) if done > before else (failed + 1, since)
                 if failed >= self.options.tries:
                     raise self._short(key, offset + done)
             except _RAISED as error:
                 # A body that makes headway may break off as often as it likes.
-                failed = 1 if done > before else failed + 1
-                self._again(error, f"read {key}", failed)
+                failed, since = (1, time.monotonic()) if done > before else (failed + 1, since)
+                self._again(error, f"read {key}", failed, since)
 
     def put(self, key: str, data: bytes) -> None:
         """Write a small object, whatever is there."""
@@ -164,17 +164,17 @@ class BucketObjects:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Found]:
         """Objects whose keys begin with *prefix*, in the order of their keys, from behind *after*."""
-        failed = 0
+        failed, since = 0, time.monotonic()
         while True:
             try:
                 for one in self._pages(prefix, after):
                     yield one
-                    after, failed = one.key, 0
+                    after, failed, since = one.key, 0, time.monotonic()
             except _RAISED as error:
                 failed += 1
                 if isinstance(error, FileNotFoundError) and not Failure.of(error).code:
                     return  # a local folder that was never written to
-                self._again(error, f"list {prefix}", failed)
+                self._again(error, f"list {prefix}", failed, since)
             else:
                 return
 
@@ -199,7 +199,7 @@ class BucketObjects:
             yield
 
     def _try(self, doing: str, call: Callable[[], _T]) -> _T:
-        failed = 0
+        failed, since = 0, time.monotonic()
         while True:
             try:
                 return call()
@@ -207,9 +207,9 @@ class BucketObjects:
                 raise
             except _RAISED as error:
                 failed += 1
-                self._again(error, doing, failed)
+                self._again(error, doing, failed, since)
 
-    def _again(self, error: Exception, doing: str, failed: int) -> None:
+    def _again(self, error: Exception, doing: str, failed: int, since: float) -> None:
         """Wait, for another try; or raise what it means.
 
         Raises:
@@ -219,7 +219,8 @@ class BucketObjects:
         failure = Failure.of(error)
         if isinstance(error, FileNotFoundError) and failure.code != "NoSuchBucket":
             raise NotFound(f"no such object in {self._place}: {doing}", code="object-missing") from None
-        if not (failure.passing or failure.conflicting) or failed >= self.options.tries:
+        enough = failed >= self.options.tries or time.monotonic() - since > self.options.patience
+        if enough or not (failure.passing or failure.conflicting):
             raise failure.error(f"cannot {doing} in {self._place}", self._place) from None
         self._troubled = time.monotonic()
         # Jitter: those who were refused together must not come back together.

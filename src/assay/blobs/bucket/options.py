@@ -17,6 +17,7 @@ class Options:
         stall: without a byte for so long, a read is given up and asked for again.
         longest: what one request may take, its body included.
         tries: how often an operation is tried.
+        patience: seconds without headway after which no new try is begun.
         rest: pause before the first new try; it grows, with jitter.
     """
 
@@ -25,6 +26,7 @@ class Options:
     stall: timedelta = timedelta(seconds=20)
     longest: timedelta = timedelta(seconds=180)
     tries: int = 9
+    patience: float = 300.0
     rest: float = 0.25
 
     def retries(self, most: int) -> dict[str, Any]:
