@@ -49,11 +49,9 @@ def test_the_hook_makes_a_library_that_works(build: Any) -> None:
 
 
 @needs_compiler
-def test_the_source_gives_no_warnings_and_needs_no_choice_of_processor(build: Any, tmp_path: Path) -> None:
+def test_the_source_gives_no_warnings(build: Any, tmp_path: Path) -> None:
     strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    for more in ([], ["-DASSAY_ONE_TARGET"]):
-        command = [COMPILER, *build.FLAGS, *strict, *more, "-o", str(tmp_path / "strict.so"), str(build.SOURCE)]
-        subprocess.run(command, check=True)
+    subprocess.run([COMPILER, *build.FLAGS, *strict, "-o", str(tmp_path / "strict.so"), str(build.SOURCE)], check=True)
 
 
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler", ""])

@@ -1,8 +1,8 @@
 /* Words taken apart into byte planes and put together again: planes.py compiled, with the same results to the byte.
  *
- * Plain C99 without Python's headers, called through ctypes (docs/adr/0021-compiled-kernels.md). The callers check every
- * length before; nothing here allocates, keeps state, or fails. Words are little-endian, as is every machine this is
- * built for (native.py does not load it elsewhere). Loops are written so that compilers vectorise them.
+ * Plain C99 without Python's headers, called through ctypes (docs/adr/0021-compiled-kernels.md). The caller checks every
+ * length before; nothing here allocates, keeps state, or fails. Words are little-endian, and native.py loads this on no
+ * other machine. Loops are written so that compilers vectorise them.
  */
 
 #include <stddef.h>
@@ -11,16 +11,12 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Built once more for wider registers where the loader can choose between the two at run time. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(ASSAY_ONE_TARGET)
-#define FAST __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define FAST
-#endif
-
 /* Samples of a plane: SAMPLE_RUNS runs of SAMPLE_LENGTH bytes, evenly spread; the whole plane where it is smaller. */
-enum { SAMPLE_RUNS = 256, SAMPLE_LENGTH = 64, SYMBOLS = 256 };
+enum { SAMPLE_RUNS = 256, SAMPLE_LENGTH = 32, SYMBOLS = 256 };
 
+enum { AS_IT_IS = 0, ROTATED = 1, ORDERED = 2 };
+
+/* Parts of a block that are ordered side by side. */
 enum { QUARTERS = 4 };
 
 /* Raised with every change of a signature or of a result: a library left over from another release is not used. */
@@ -45,45 +41,45 @@ EXPORT int assay_planes_version(void) { return 1; }
     }                                                                                                                  \
     static inline unsigned key_##NAME(UNSIGNED base) { return (uint8_t)((UNSIGNED)(base << 1) >> (BITS - 8)); }        \
                                                                                                                        \
-    FAST static void split_##NAME(const uint8_t *restrict words, uint8_t *restrict planes, size_t n) {                 \
+    static void split_##NAME(const uint8_t *restrict words, uint8_t *restrict planes, size_t n) {                      \
         for (size_t i = 0; i < n; i++) {                                                                               \
             UNSIGNED word = load_##NAME(words, i);                                                                     \
             PUT                                                                                                        \
         }                                                                                                              \
     }                                                                                                                  \
-    FAST static void split_rotated_##NAME(const uint8_t *restrict words, uint8_t *restrict planes, size_t n) {         \
+    static void split_rotated_##NAME(const uint8_t *restrict words, uint8_t *restrict planes, size_t n) {              \
         for (size_t i = 0; i < n; i++) {                                                                               \
             UNSIGNED word = load_##NAME(words, i);                                                                     \
             word = (UNSIGNED)((UNSIGNED)(word << 1) | (word >> (BITS - 1)));                                           \
             PUT                                                                                                        \
         }                                                                                                              \
     }                                                                                                                  \
-    FAST static void split_delta_##NAME(const uint8_t *restrict words, const uint8_t *restrict base,                   \
+    static void split_delta_##NAME(const uint8_t *restrict words, const uint8_t *restrict base,                        \
                                         uint8_t *restrict planes, size_t n) {                                          \
         for (size_t i = 0; i < n; i++) {                                                                               \
             UNSIGNED word = folded_##NAME(load_##NAME(words, i), load_##NAME(base, i));                                \
             PUT                                                                                                        \
         }                                                                                                              \
     }                                                                                                                  \
-    FAST static void join_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {                       \
+    static void join_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {                            \
         PLANES_##BITS for (size_t i = 0; i < n; i++) store_##NAME(into, i, GET);                                       \
     }                                                                                                                  \
-    FAST static void join_rotated_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {               \
+    static void join_rotated_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {                    \
         PLANES_##BITS for (size_t i = 0; i < n; i++) {                                                                 \
             UNSIGNED word = GET;                                                                                       \
             store_##NAME(into, i, (UNSIGNED)((word >> 1) | (UNSIGNED)(word << (BITS - 1))));                           \
         }                                                                                                              \
     }                                                                                                                  \
-    FAST static void join_delta_##NAME(const uint8_t *const *from, const uint8_t *restrict base,                       \
+    static void join_delta_##NAME(const uint8_t *const *from, const uint8_t *restrict base,                            \
                                        uint8_t *restrict into, size_t n) {                                             \
         PLANES_##BITS for (size_t i = 0; i < n; i++) store_##NAME(into, i, unfolded_##NAME(GET, load_##NAME(base, i)));\
     }                                                                                                                  \
     /* The base lies where the words go: one pointer for both, which may then not be called distinct. */               \
-    FAST static void join_in_place_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {              \
+    static void join_in_place_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {                   \
         PLANES_##BITS for (size_t i = 0; i < n; i++) store_##NAME(into, i, unfolded_##NAME(GET, load_##NAME(into, i)));\
     }                                                                                                                  \
-    /* Where the words of each key go, when sorted by the key of the base's word in the same place. Each quarter of the  \
-     * words has a table of its own: the quarters then advance side by side, and none waits for another's counter. */    \
+    /* Where the words of each key go, when sorted by the key of the base's word in the same place. Each quarter of the\
+     * words has a table of its own: the quarters then advance side by side, and none waits for another's counter. */  \
     static void starts_##NAME(const uint8_t *base, size_t n, uint32_t next[QUARTERS][SYMBOLS]) {                       \
         size_t quarter = n / QUARTERS;                                                                                 \
         uint32_t at = 0;                                                                                               \
@@ -98,7 +94,7 @@ EXPORT int assay_planes_version(void) { return 1; }
                 at += count;                                                                                           \
             }                                                                                                          \
     }                                                                                                                  \
-    static inline void put_one_##NAME(const uint8_t *restrict words, const uint8_t *restrict base,                    \
+    static inline void put_one_##NAME(const uint8_t *restrict words, const uint8_t *restrict base,                     \
                                       uint8_t *restrict planes, size_t n, size_t j, uint32_t *restrict next) {         \
         UNSIGNED other = load_##NAME(base, j), word = folded_##NAME(load_##NAME(words, j), other);                     \
         size_t i = next[key_##NAME(other)]++;                                                                          \
@@ -113,7 +109,7 @@ EXPORT int assay_planes_version(void) { return 1; }
         for (size_t j = QUARTERS * quarter; j < n; j++)                                                                \
             put_one_##NAME(words, base, planes, n, j, next[QUARTERS - 1]);                                             \
     }                                                                                                                  \
-    static inline void get_one_##NAME(const uint8_t *const *restrict from, const uint8_t *base, uint8_t *into,        \
+    static inline void get_one_##NAME(const uint8_t *const *restrict from, const uint8_t *base, uint8_t *into,         \
                                       size_t j, uint32_t *restrict next) {                                             \
         PLANES_##BITS UNSIGNED other = load_##NAME(base, j);                                                           \
         size_t i = next[key_##NAME(other)]++;                                                                          \
@@ -140,8 +136,6 @@ EXPORT int assay_planes_version(void) { return 1; }
         else if (how == ROTATED) join_rotated_##NAME(from, into, n);                                                   \
         else join_##NAME(from, into, n);                                                                               \
     }
-
-enum { AS_IT_IS = 0, ROTATED = 1, ORDERED = 2 };
 
 #define PLANES_8 const uint8_t *restrict p0 = from[0];
 #define PLANES_16 PLANES_8 const uint8_t *restrict p1 = from[1];

@@ -36,7 +36,7 @@ _FULL_BITS = 7.9
 
 Bytes = NDArray[np.uint8]
 kernels = native.kernels()
-_sampled = np.arange(SAMPLE_RUNS * SAMPLE_LENGTH * 2 + 1, dtype=np.float64)
+_sampled = np.arange(SAMPLE_RUNS * SAMPLE_LENGTH + 1, dtype=np.float64)
 _sampled[1:] *= np.log2(_sampled[1:])  # c * log2(c) for each count that a sample can give
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.uint32]
 
-SAMPLE_RUNS, SAMPLE_LENGTH = 256, 64
+SAMPLE_RUNS, SAMPLE_LENGTH = 256, 32
 """What is looked at of a plane: so many runs of so many bytes, evenly spread; all of a smaller one."""
 
 
