@@ -18,6 +18,7 @@ from assay.api.models import (
 )
 from assay.api.promotion import approve, promote, rollback, unalias, yank
 from assay.api.rehearsal import rehearse
+from assay.api.tensors import load_tensors, stream_tensors
 from assay.api.trust import bill_of_materials, convert, scan, sign, signatures, verify, vulnerabilities
 from assay.api.upkeep import du, gc, pack_store, pin, remove, unpack, unpin
 from assay.wiring.examples import Example
@@ -38,6 +39,7 @@ __all__ = [
     "inspect",
     "lineage",
     "load",
+    "load_tensors",
     "metrics",
     "open",
     "pack_store",
@@ -53,6 +55,7 @@ __all__ = [
     "show",
     "sign",
     "signatures",
+    "stream_tensors",
     "unalias",
     "unpack",
     "unpin",

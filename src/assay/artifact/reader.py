@@ -7,76 +7,29 @@ its pages. Elsewhere the rows a slice names are read, or the whole tensor when i
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
+from assay.artifact.bulk import Bringing, Decode
 from assay.artifact.elements import ArrayElements, Elements, RangeElements, check_whole, releasing
-from assay.errors import BadFormat, InvalidInput, NotFound
+from assay.artifact.layout import Array, check_extent, numpy_dtype, shaped
+from assay.artifact.ranges import Index, indexed
+from assay.artifact.tensors import Tensor, Tensors
+from assay.errors import StorageError
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Manifest
-from assay.spec.tensor import Extent, TensorSpec
-from assay.trees import Source, Tree
+from assay.spec.tensor import TensorSpec
+from assay.trees import Tree
 from assay.trees.window import FileSource
 
-Decode = Callable[[Tree, Description, TensorSpec], bytes]
-"""Gives the elements of a tensor that has no extent, in C order and little-endian."""
+__all__ = ["Artifact", "Decode", "Index", "Tensor", "numpy_dtype"]
 
-Index = int | slice | tuple[int | slice, ...]
-
-
-class Tensor:
-    """One tensor, read when it is indexed.
-
-    Args:
-        spec: name, dtype, shape and extent.
-        view: gives the elements behind the extent, or decodes them.
-
-    >>> import numpy as np
-    >>> tensor = Tensor(TensorSpec("w", "float32", (2, 2)), lambda rows: np.eye(2, dtype="float32")[rows])
-    >>> tensor[1].tolist()
-    [0.0, 1.0]
-    """
-
-    __slots__ = ("_view", "spec")
-
-    def __init__(self, spec: TensorSpec, view: Callable[[Index], NDArray[np.generic]]) -> None:
-        self.spec = spec
-        self._view = view
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Elements per dimension."""
-        return self.spec.shape
-
-    @property
-    def dtype(self) -> str:
-        """Name of the elements' type, as numpy or ml_dtypes have it, or the format's own storage type."""
-        return self.spec.dtype
-
-    def __getitem__(self, index: Index) -> NDArray[np.generic]:
-        """The elements that *index* names; a read-only view where they are mapped.
-
-        Raises:
-            InvalidInput: the storage type is not a plain array (code ``not-plain``).
-        """
-        return self._view(index)
-
-    def numpy(self) -> NDArray[np.generic]:
-        """All elements."""
-        return self._view(())
-
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.generic]:  # noqa: FBT001 - numpy's protocol
-        """Let ``numpy.asarray`` take the tensor as it is."""
-        return np.array(self.numpy(), dtype=dtype, copy=copy)  # type: ignore[call-overload,no-any-return]
-
-    def __repr__(self) -> str:
-        return f"Tensor({self.spec.name!r}, {self.spec.dtype}, {list(self.spec.shape)})"
+SOON = (256 << 10, 64 << 20)
+"""Bytes of a view from and up to which its pages are asked for at once: faults alone bring in little at a time."""
 
 
 class Artifact:
@@ -96,8 +49,8 @@ class Artifact:
         self._decode = decode
         self._maps: dict[str, mmap.mmap] = {}
         self._specs = dict(self._named())
-        tensors = ((name, self._tensor(found, spec)) for name, (found, spec) in self._specs.items())
-        self.tensors: Mapping[str, Tensor] = _Tensors(tensors)
+        named = {name: self._tensor(found, spec) for name, (found, spec) in self._specs.items()}
+        self.tensors = Tensors(named, self._specs, tree, self._bringing)
 
     @property
     def description(self) -> Description | None:
@@ -148,18 +101,18 @@ class Artifact:
             data = self._decode(self.tree, found, spec)
             plain = kind if raw else numpy_dtype(TensorSpec(spec.name, spec.dtype, spec.shape))
             shape = (len(data) // plain.itemsize,) if raw else spec.shape
-            return ArrayElements(_shaped(data, 0, TensorSpec(spec.name, spec.dtype, shape), plain))
+            return ArrayElements(shaped(data, 0, TensorSpec(spec.name, spec.dtype, shape), plain))
         source, extent = self.tree.source(spec.extent.path), spec.extent
         seen = TensorSpec(spec.name, "uint8", (extent.length // kind.itemsize,), extent) if raw else spec
-        _check_extent(seen, extent, source, kind)
+        check_extent(seen, extent, source, kind)
         if isinstance(source, FileSource) and source.size:
             mapped = self._map(extent.path, source)
-            view = _shaped(mapped, extent.offset, seen, kind)
+            view = shaped(mapped, extent.offset, seen, kind)
             return ArrayElements(view, releasing(mapped), (extent.offset, extent.offset + extent.length))
         if seen.strides is None:
             return RangeElements(source, extent.offset, seen.shape, kind)
         check_whole(extent.length)
-        return ArrayElements(_shaped(source.read(extent.offset, extent.length), 0, seen, kind))
+        return ArrayElements(shaped(source.read(extent.offset, extent.length), 0, seen, kind))
 
     def close(self) -> None:
         """Give memory maps back; views of tensors that are still held keep theirs alive."""
@@ -184,116 +137,44 @@ class Artifact:
                 taken.add(name)
                 yield name, (found, spec)
 
+    def _bringing(self, *, writable: bool) -> Bringing:
+        return Bringing(self.tree, self._decode, self._map, writable=writable)
+
     def _tensor(self, found: Description, spec: TensorSpec) -> Tensor:
-        def view(index: Index) -> NDArray[np.generic]:
+        def view(index: Index) -> Array:
             return self._elements(found, spec, index)
 
         return Tensor(spec, view)
 
-    def _elements(self, found: Description, spec: TensorSpec, index: Index) -> NDArray[np.generic]:
+    def _elements(self, found: Description, spec: TensorSpec, index: Index) -> Array:
         dtype = numpy_dtype(spec)
         if spec.extent is None:
             data = self._decode(self.tree, found, spec)
             plain = TensorSpec(spec.name, spec.dtype, spec.shape)
-            return _shaped(data, 0, plain, numpy_dtype(plain))[index]
+            return shaped(data, 0, plain, numpy_dtype(plain))[index]
         source = self.tree.source(spec.extent.path)
-        _check_extent(spec, spec.extent, source, dtype)
+        check_extent(spec, spec.extent, source, dtype)
         if isinstance(source, FileSource) and source.size:
-            return _shaped(self._map(spec.extent.path, source), spec.extent.offset, spec, dtype)[index]
-        if spec.strides is None and spec.shape and isinstance(index, (int, slice)):
-            return _rows(source, spec, dtype, index)
-        return _shaped(source.read(spec.extent.offset, spec.extent.length), 0, spec, dtype)[index]
+            mapped = self._map(spec.extent.path, source)
+            whole = shaped(mapped, spec.extent.offset, spec, dtype)
+            return _soon(mapped, whole, spec.extent.offset, whole[index])
+        return indexed(source, spec, dtype, index)
 
     def _map(self, path: str, source: FileSource) -> mmap.mmap:
         if path not in self._maps:
-            self._maps[path] = source.map()
+            try:
+                self._maps[path] = source.map()
+            except (OSError, ValueError) as error:
+                raise StorageError(f"cannot map {path}: {error}", code="unreadable", path=path) from error
         return self._maps[path]
 
 
-class _Tensors(Mapping[str, Tensor]):
-    """Tensors by name."""
-
-    def __init__(self, named: Iterator[tuple[str, Tensor]]) -> None:
-        self._by_name = dict(named)
-
-    def __getitem__(self, name: str) -> Tensor:
-        try:
-            return self._by_name[name]
-        except KeyError:
-            near = [known for known in self._by_name if name in known][:3]
-            raise NotFound(
-                f"no tensor {name!r}", code="tensor-not-found", hint=f"near: {', '.join(near)}" if near else None
-            ) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name)
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._by_name
-
-
-def numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
-    """The numpy dtype that views a tensor's elements, byte order included.
-
-    Raises:
-        InvalidInput: there is none (code ``not-plain``).
-    """
-    try:
-        named = getattr(ml_dtypes, spec.dtype, None) if spec.plain else None
-        dtype: np.dtype[np.generic] = np.dtype(named if named is not None else spec.dtype)
-    except TypeError:
-        dtype = np.dtype(object)
-    if not spec.plain or dtype.hasobject or dtype.kind not in "biufcV":
-        raise InvalidInput(
-            f"tensor {spec.name!r} is stored as {spec.dtype}, which numpy cannot view",
-            code="not-plain",
-            hint="its bytes are at .spec.extent; assay.load builds the framework's own object",
-        )
-    return dtype.newbyteorder(">") if spec.big_endian and dtype.itemsize > 1 else dtype
-
-
-def _check_extent(spec: TensorSpec, extent: Extent, source: Source, dtype: np.dtype[np.generic]) -> None:
-    span = _span(spec) * dtype.itemsize
-    if span > extent.length or extent.offset + extent.length > source.size:
-        raise BadFormat(
-            f"tensor {spec.name!r} does not fit its extent: {span} bytes wanted at offset {extent.offset}, "
-            f"extent of {extent.length} in {source.size} bytes",
-            path=extent.path,
-            offset=extent.offset,
-        )
-
-
-def _span(spec: TensorSpec) -> int:
-    """Elements from the first to the last one of the tensor, both included."""
-    if spec.size == 0:
-        return 0
-    if spec.strides is None:
-        return spec.size
-    if len(spec.strides) != len(spec.shape) or any(step < 0 for step in spec.strides):
-        raise BadFormat(f"tensor {spec.name!r} has strides {spec.strides} for shape {spec.shape}")
-    return 1 + sum((size - 1) * step for size, step in zip(spec.shape, spec.strides, strict=True))
-
-
-def _shaped(data: bytes | mmap.mmap, offset: int, spec: TensorSpec, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    flat = np.frombuffer(data, dtype, count=_span(spec), offset=offset)
-    if spec.strides is None or spec.size == 0:
-        return flat.reshape(spec.shape)
-    steps = tuple(step * dtype.itemsize for step in spec.strides)
-    return np.lib.stride_tricks.as_strided(flat, spec.shape, steps, writeable=False)
-
-
-def _rows(source: Source, spec: TensorSpec, dtype: np.dtype[np.generic], index: int | slice) -> NDArray[np.generic]:
-    """Read only the rows that an index on the first dimension touches."""
-    assert spec.extent is not None
-    total = spec.shape[0]
-    rows = range(total)[index] if isinstance(index, slice) else range(total)[index : index + 1 or None]
-    if isinstance(index, int) and not -total <= index < total:
-        raise IndexError(f"row {index} of {total}")
-    low, high = (min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1) if len(rows) else (0, 0)
-    width = spec.size // total * dtype.itemsize if total else 0
-    data = source.read(spec.extent.offset + low * width, (high - low) * width)
-    block = np.frombuffer(data, dtype).reshape((high - low, *spec.shape[1:]))
-    return block[[row - low for row in rows]] if isinstance(index, slice) else block[0]
+def _soon(mapped: mmap.mmap, whole: Array, offset: int, view: Array) -> Array:
+    """The same view; its pages are on their way."""
+    least, most = SOON
+    if least <= view.nbytes <= most and view.flags.c_contiguous and hasattr(mmap, "MADV_WILLNEED"):
+        start = offset + view.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        begin = start - start % mmap.PAGESIZE
+        if start >= 0 and start + view.nbytes <= len(mapped):
+            mapped.madvise(mmap.MADV_WILLNEED, begin, start + view.nbytes - begin)
+    return view

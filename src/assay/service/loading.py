@@ -80,13 +80,7 @@ def load(
         MissingDependency: the framework is not installed.
     """
     manifest = registry.manifest(version)
-    if version.yanked is not None and not yanked:
-        raise Refused(
-            f"refused to load {version.reference}: it was yanked: {version.yanked}",
-            code="version-yanked",
-            hint="load another version, or this one all the same with yanked=True",
-        )
-    guard.admit_signed(Gate.LOAD, registry, version)
+    admit(registry, version, guard=guard, yanked=yanked)
     tree = registry.tree(manifest)
     inspection = inspect(tree, guard.auditing.formats)
     inspection = _permitting(inspection, guard)
@@ -94,6 +88,28 @@ def load(
     guard.admit(Gate.LOAD, decision, version.reference)
     with snapshot(registry.blobs, manifest, snapshots) as folder:
         return build(folder, inspection, choose=choose, what=version.reference, part=part)
+
+
+def admit(registry: Registry, version: Version, *, guard: Guard, yanked: bool = False) -> None:
+    """What is asked of a version before anything of it is used, whatever its files hold.
+
+    Args:
+        registry: where from.
+        version: what.
+        guard: the policies.
+        yanked: admit it although it was yanked.
+
+    Raises:
+        Refused: it is not signed as the policies want it (code ``not-signed``), or was yanked (code
+            ``version-yanked``).
+    """
+    if version.yanked is not None and not yanked:
+        raise Refused(
+            f"refused to load {version.reference}: it was yanked: {version.yanked}",
+            code="version-yanked",
+            hint="load another version, or this one all the same with yanked=True",
+        )
+    guard.admit_signed(Gate.LOAD, registry, version)
 
 
 def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: str, part: str | None = None) -> object:
