@@ -125,7 +125,7 @@ def test_the_cards_fit_80_columns(run, model: Path) -> None:
         (("purge", "m"), 64, None),
         (("nonsense",), 64, None),
         (("--nonsense",), 64, None),
-        (("--home", "s3://bucket/x", "ls"), 2, "remote-not-supported"),
+        (("--home", "gs://bucket/x", "ls"), 2, "remote-not-supported"),
     ],
 )
 def test_a_mistake_gives_its_exit_status_a_clear_message_and_no_traceback(
