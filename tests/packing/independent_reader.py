@@ -10,8 +10,7 @@ from blake3 import blake3
 
 BLOCK = 1048576
 MAGIC = b"ASSAYPK\x01"
-LARGEST_DIRECTORY = 256 << 20
-MOST_BASES = 8
+LARGEST_DIRECTORY, MOST_BASES = 256 << 20, 8
 
 
 class Refused(Exception):
@@ -56,16 +55,17 @@ def segments_of(listed, end):
     found, at = {}, 8
     for segment in listed:
         size, stored, width = segment["size"], segment["stored"], segment["width"]
-        blocks = -(-size // BLOCK)
+        blocks, depth = -(-size // BLOCK), segment.setdefault("depth", 0)
         heads = blocks * (1 + 5 * width) + (36 * blocks if blocks > 1 else 0)
         check(width in (1, 2, 4, 8) and 0 < size <= 1 << 48 and size % width == 0, "a size")
         check(heads + width * blocks <= stored <= heads + size, "what is stored cannot be so much or little")
-        depth, base = segment.get("depth", 0), found.get(segment.get("base"))
         check(0 <= depth <= MOST_BASES and ("base" in segment) == (depth > 0), "a depth")
-        check(base is None or (base["size"] == size and base.get("depth", 0) < depth), "a base")
         check(segment["id"] not in found, "a segment is listed twice")
         found[segment["id"]] = {**segment, "at": at, "blocks": blocks}
         at += stored
+    for segment in found.values():
+        base = found.get(segment.get("base"), {"size": segment["size"], "depth": -1})
+        check(base["size"] == segment["size"] and base["depth"] < segment["depth"], "a base")
     check(at == end, "the segments do not end where the directory begins")
     return found
 
@@ -89,7 +89,7 @@ class Reader:
         size, parts = self.blobs[digest]
         data = b"".join(self.segment(part) for part in parts)
         check(len(data) == size, "parts do not add up")
-        algorithm, _, expected = digest.partition(":")
+        algorithm, expected = digest.split(":")
         check(hashlib.new(algorithm, data).hexdigest() == expected, "the blob does not match its digest")
         return data
 

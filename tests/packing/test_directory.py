@@ -101,9 +101,9 @@ HOSTILE: dict[str, Any] = {
     "a negative depth": changed("segments", 1, "depth", to=-1),
     "a segment that is its own base": changed("segments", 1, "base", to=SEGMENT[1]["id"]),
     "a base of another size": changed("segments", 1, "base", to=SEGMENT[2]["id"]),
-    "a base that lies behind": {
+    "two segments that are each other's base": {
         **PACK.directory,
-        "segments": [{**SEGMENT[0], "base": SEGMENT[1]["id"], "depth": 1}, *SEGMENT[1:]],
+        "segments": [{**SEGMENT[0], "base": SEGMENT[1]["id"], "depth": 2}, *SEGMENT[1:]],
     },
     "a base as deep as what needs it": {
         **PACK.directory,
@@ -166,6 +166,16 @@ def test_a_directory_that_cannot_be_is_refused(what: str) -> None:
 def test_a_directory_that_is_no_document_is_refused(text: bytes) -> None:
     with pytest.raises(BadFormat):
         read(repacked(PACK, text))
+
+
+def test_a_base_may_lie_behind_what_needs_it() -> None:
+    first, second, third = SEGMENT
+    swapped = {
+        **PACK.directory,
+        "segments": [second, first, third],
+        "blobs": [PACK.directory["blobs"][2] | {"parts": [2]}],
+    }
+    assert [segment.depth for segment in read(repacked(PACK, swapped)).segments] == [1, 0, 0]
 
 
 def test_fields_that_are_unknown_are_ignored() -> None:

@@ -194,13 +194,15 @@ def _directory(body: dict[str, Any]) -> Directory:
     hints, at = {}, len(MAGIC)
     for one in body["segments"]:
         found = _read_segment(one, at)
-        _check_segment(found, None if found.base is None else segments.get(found.base))
+        _check_segment(found)
         if segments.setdefault(found.id, found) is not found:
             raise ValueError(f"segment {found.id.hex()[:12]} is listed twice")
         at += found.stored
         if "name" in one:
             hints[found.id] = _hint(one)
-    _check_order(segments)
+    for found in segments.values():
+        if found.base in segments:
+            _check_base(found, segments[found.base])
     blobs: dict[Digest, PackedBlob] = {}
     places = tuple(segments.values())
     for one in body["blobs"]:
@@ -225,8 +227,8 @@ def _read_segment(one: dict[str, Any], at: int) -> Segment:
     )
 
 
-def _check_segment(segment: Segment, base: Segment | None) -> None:
-    """Refuse what no encoder writes; *base*: the segment's, where it lies before it in this pack.
+def _check_segment(segment: Segment) -> None:
+    """Refuse what no encoder writes.
 
     What is stored of a block is at least one byte of each plane, and at most the bytes themselves: a few bytes cannot
     stand for terabytes, and a table of blocks cannot be larger than what is there.
@@ -239,19 +241,15 @@ def _check_segment(segment: Segment, base: Segment | None) -> None:
     heads = table_size(segment.size) + segment.blocks * (1 + width * _PLANE_HEAD)
     if not heads + segment.blocks * width <= segment.stored <= heads + segment.size:
         raise ValueError(f"{called} has {segment.size} bytes, of which {segment.stored} are stored")
-    if base is not None and (base.size != segment.size or base.depth >= segment.depth):
+
+
+def _check_base(segment: Segment, base: Segment) -> None:
+    """Refuse a base of another size, and one that is not less deep: nothing is, however far, its own base."""
+    if base.size != segment.size or base.depth >= segment.depth:
         raise ValueError(
-            f"{called} has {segment.size} bytes at depth {segment.depth}, its base {base.size} at depth {base.depth}"
+            f"segment {segment.id.hex()[:12]} has {segment.size} bytes at depth {segment.depth}, "
+            f"its base {base.size} at depth {base.depth}"
         )
-
-
-def _check_order(segments: Mapping[bytes, Segment]) -> None:
-    """Refuse bases that lie after what needs them: whoever reads a pack once, front to back, has them."""
-    seen: set[bytes] = set()
-    for segment in segments.values():
-        if segment.base in segments and segment.base not in seen:
-            raise ValueError(f"segment {segment.id.hex()[:12]} lies before its base")
-        seen.add(segment.id)
 
 
 def _hint(one: dict[str, Any]) -> Hint:

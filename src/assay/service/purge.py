@@ -2,7 +2,9 @@
 
 The version keeps its number, its digest and its history; only the bytes go. Blobs that another, unpurged artifact also
 holds stay, and are named: purging them means purging that artifact too. So do bytes that a push under way has just
-added again: deleting happens alone with the store, as garbage collection does it.
+added again: deleting happens alone with the store, as garbage collection does it. Packs are written anew without the
+bytes, also where they serve only as a base for others, before the manifest goes: as long as that is there, a purge that
+was interrupted can be finished.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 
 from assay.errors import AssayError, InvalidInput
-from assay.service.loading import drop_snapshot
+from assay.ports.packs import Packing
 from assay.service.reachability import Reachability
 from assay.service.registry import Registry, read_manifest
+from assay.service.snapshots import drop_snapshot
 from assay.service.verify import known_copies
 from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
@@ -83,22 +86,31 @@ def purge(registry: Registry, version: Version, *, reason: str, snapshots: Path 
     if snapshots is not None:
         drop_snapshot(snapshots, version.manifest)
     removed: list[Digest] = []
-    spared: list[Digest] = []
     freed = 0
     reach = Reachability(registry)
-    doomed = iter(planned.removed)
+    for doomed in ([one for one in planned.removed if one != version.manifest], [version.manifest]):
+        freed += _remove(registry, reach, [one for one in doomed if one in planned.removed], removed)
+        if isinstance(registry.blobs, Packing):
+            registry.blobs.compact(least=0)
+    gone = set(removed)
+    spared = tuple(digest for digest in planned.removed if digest not in gone)
+    return replace(planned, removed=tuple(removed), spared=spared, freed=freed)
+
+
+def _remove(registry: Registry, reach: Reachability, digests: Sequence[Digest], removed: list[Digest]) -> int:
+    """Delete what nobody needs or adds meanwhile, and note it; the bytes."""
+    freed, doomed = 0, iter(digests)
     while batch := list(islice(doomed, BATCH)):
         with registry.blobs.sweep() as sweep:
             reach.update()
             for digest in batch:
                 size = registry.blobs.size(digest)
                 if digest in reach or not (size is None or sweep.idle(digest)):
-                    spared.append(digest)
                     continue
                 registry.blobs.delete(digest)  # with what was set aside as damaged
                 removed.append(digest)
                 freed += size or 0
-    return replace(planned, removed=tuple(removed), spared=tuple(spared), freed=freed)
+    return freed
 
 
 def _manifest_left(registry: Registry, version: Version) -> Manifest:
