@@ -22,9 +22,9 @@ from assay.ports.formats import Format
 from assay.ports.packs import Effort, PackedBlobs, Packing, Stretch, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.service.examine import inspect
-from assay.service.loading import drop_snapshot
 from assay.service.packing_order import Family, families
 from assay.service.registry import Registry
+from assay.service.snapshots import drop_snapshot
 from assay.spec.digest import Digest
 from assay.spec.lineage import Edge
 from assay.spec.manifest import Entry
