@@ -99,12 +99,18 @@ class Compactor:
             with self._folder.compacting():
                 self._folder.index.refresh()
                 freed = sum(self._folder.remove(name) for name in self._folder.superseded())
-                chosen = self._folder.index.read(lambda index: _chosen(index, least))
-                for group in _groups(chosen):
-                    freed += self._compact(group, careful=least > 0, progress=progress)
+                tried: set[str] = set()
+                while chosen := self._chosen(least, tried):  # what is stored otherwise leaves dead bytes elsewhere
+                    tried.update(name for name, _ in chosen)
+                    for group in _groups(chosen):
+                        freed += self._compact(group, careful=least > 0, progress=progress)
                 return freed
         except OSError as error:
             raise StorageError.of(error, f"cannot compact packs in {self._folder.folder}") from error
+
+    def _chosen(self, least: float, tried: set[str]) -> list[tuple[str, int]]:
+        chosen = self._folder.index.read(lambda index: _chosen(index, least))
+        return [one for one in chosen if one[0] not in tried]
 
     def _compact(self, names: Sequence[str], *, careful: bool, progress: Progress) -> int:
         """Write some packs anew, as one; the bytes that came back."""
@@ -125,6 +131,8 @@ class Compactor:
                 left = [name for name in held if name not in damaged]
                 return self._compact(left, careful=careful, progress=progress) if left else 0
             new = writer.finish(survey) if survey.blobs or writer.segments else None
+            if new is not None and new.name in held:
+                return 0  # nothing of it can be left out
             if new is not None:
                 read_back(FileSource(staged.path), new.name)
 
@@ -145,6 +153,7 @@ class Compactor:
                     for blob in one.blobs:
                         index.unlist(blob.digest, old)
                     index.drop_pack(old)
+                self._folder.index.mend(index)  # the index may have been made again since it was asked
 
             self._folder.index.write(commit)
         return sum(self._folder.remove(old) for old in held) - (new.size if new is not None else 0)

@@ -200,15 +200,16 @@ class PackIndex(Rows):
         return found is not None and (found.segment.base is None or self.is_whole(found.segment.base))
 
     def broken(self) -> set[bytes]:
-        """Ids of segments that blobs are made of and that are differences, however far, to what lies nowhere."""
-        found, new = set(), self.lost()
+        """Ids of segments that blobs are made of and that lie nowhere, or are differences to what lies nowhere."""
+        new = self.lost()
+        found = set(new)
         while new:
             for leaning in self.leaning(new.pop()):
                 held = self.segment(leaning)
                 if held is not None and leaning not in found:
                     found.add(leaning)
                     new.append(leaning)
-        return {one for one in found if (held := self.segment(one)) is not None and held.uses}
+        return {one for one in found if self._uses(one)}
 
     def lost(self) -> list[bytes]:
         """Ids of segments that blobs are made of, or that are bases, and that lie nowhere."""
@@ -356,10 +357,12 @@ class PackIndex(Rows):
     def move(self, segment: Segment, pack: str) -> None:
         """A segment is read from this pack from now on."""
         found = self.segment(segment.id)
-        if found is not None and found.pack != pack:
+        if found is not None and found.pack == pack:
+            return
+        if found is not None:
             self.lose(segment.id, found.pack, spare=True)
-            self._put_segment(segment, self._number(pack))
-            self.run("UPDATE packs SET spare = spare - ? WHERE name = ?", segment.stored, pack)
+        self._put_segment(segment, self._number(pack))
+        self.run("UPDATE packs SET spare = max(0, spare - ?) WHERE name = ?", segment.stored, pack)
 
     def lose(self, segment: bytes, pack: str, *, spare: bool = False) -> None:
         """A segment is not read from a pack any more.
@@ -398,6 +401,10 @@ class PackIndex(Rows):
         if key is None:
             return []
         return self.all("SELECT key, size, added, parts FROM blobs WHERE key = ? AND size IS NOT NULL", key)
+
+    def _uses(self, segment: bytes) -> int:
+        rows = self.all("SELECT uses FROM segments WHERE key = ?", self.key("segments", segment))
+        return rows[0][0] if rows else 0
 
     def _number(self, pack: str) -> int:
         """A pack's number; one that no pack has when it is not known."""

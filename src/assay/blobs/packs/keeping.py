@@ -33,6 +33,7 @@ Identity = tuple[int, int, int]
 """Device and number of the index file, and the process that opened it: a connection does not survive a fork."""
 
 _CORRUPT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA}
+_REPLACED = sqlite3.SQLITE_READONLY_DBMOVED
 
 
 class Place(Protocol):
@@ -86,7 +87,7 @@ class IndexKeeper:
             try:
                 return question(index)
             except (sqlite3.Error, Outdated) as error:
-                if attempt == 2 or not _is_broken(error):
+                if attempt == 2 or not (_is_broken(error) or self._is_replaced(index)):
                     raise _failed(error) from error
                 self._replace(index)
         raise AssertionError("unreachable")
@@ -106,7 +107,7 @@ class IndexKeeper:
                     with index.change():
                         return change(index)
             except sqlite3.Error as error:
-                if attempt > 2 or not _is_broken(error):
+                if attempt > 2 or not (_is_broken(error) or self._is_replaced(index)):
                     raise _failed(error) from error
                 self._replace(index)
             except OSError as error:
@@ -151,6 +152,11 @@ class IndexKeeper:
             return self._make(now)
         self._index, self._identity = index, now
         return index
+
+    def _is_replaced(self, index: PackIndex) -> bool:
+        """Whether another process put a new index into the place of this one."""
+        with self._lock:
+            return self._index is not index or self._identity_now() != self._identity
 
     def _replace(self, broken: PackIndex) -> None:
         with self._lock:
@@ -241,11 +247,12 @@ class IndexKeeper:
             index.take_in_blobs(name, held, self._place.gone(name), time.time_ns())
         for name in known.keys() - there.keys():
             index.drop_pack(name)
-        self._mend(index, there)
+        self.mend(index)
 
-    def _mend(self, index: PackIndex, there: Mapping[str, tuple[int, int]]) -> None:
-        """Read from another pack what is the difference to something that lies nowhere, if it lies there, too."""
+    def mend(self, index: PackIndex) -> None:
+        """Read from another pack what lies nowhere, or is the difference to that, if it lies there, too."""
         broken, before = index.broken(), -1
+        there = self._place.names() if broken else {}
         while broken and len(broken) != before:
             before = len(broken)
             for name in there:
@@ -301,8 +308,9 @@ def read_directory(pack: Source, name: str) -> Directory:
 
 
 def _is_broken(error: Exception) -> bool:
-    """Whether the file is damaged, or no such index, so that it must be made again."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _CORRUPT
+    """Whether the file is damaged, or no such index, or was replaced, so that another one is needed."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code == _REPLACED or code & 0xFF in _CORRUPT
 
 
 def _failed(error: Exception) -> StorageError:

@@ -130,7 +130,9 @@ class Packer:
 
             def commit(index: PackIndex) -> None:
                 times = self._times([blob.digest for blob in written.directory.blobs])
-                deleted = [str(blob.digest) for blob in written.directory.blobs if blob.digest not in times]
+                # Gone raw and packed: deleted. Gone raw only: another process packed it, perhaps into the same pack.
+                missing = [blob.digest for blob in written.directory.blobs if blob.digest not in times]
+                deleted = [str(digest) for digest in missing if index.blob(digest) is None]
                 if staged.path.exists():  # else this runs a second time
                     self._folder.appear(staged.path, name, deleted)
                 took = self._folder.gone(name)
