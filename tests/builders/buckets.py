@@ -20,6 +20,7 @@ from assay.blobs.bucket.options import Options
 SERVICE = Path(__file__).parents[2] / "tools" / "services" / "ceph-s3"
 QUICK = Options(piece=5 << 20, tries=4, rest=0.02, stall=timedelta(seconds=2))
 BUCKET = "assay-tests"
+_started: list[tuple[Path, dict[str, str]]] = []
 
 
 def bucket_in_memory() -> BucketObjects:
@@ -33,11 +34,14 @@ def bucket_in_folder(folder: Path) -> BucketObjects:
 
 
 def start_server(folder: Path) -> dict[str, str]:
-    """Start the real server with its data below *folder*, unless one is named by AWS_ENDPOINT_URL; its settings."""
+    """Start the real server with its data below *folder*, unless one runs or is named by AWS_ENDPOINT_URL; its settings."""
+    if _started:
+        return dict(_started[0][1])
     if "AWS_ENDPOINT_URL" not in os.environ:
         printed = subprocess.run([SERVICE, "start", folder], check=True, capture_output=True, text=True).stdout
         words = printed.replace("export ", "").split()
         settings = dict(word.split("=", 1) for word in words)
+        _started.append((folder, settings))
     else:
         settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     make_bucket(BUCKET, settings)
@@ -45,9 +49,10 @@ def start_server(folder: Path) -> dict[str, str]:
 
 
 def stop_server(folder: Path) -> None:
-    """Stop what was started."""
-    if "AWS_ENDPOINT_URL" not in os.environ:
+    """Stop what was started below *folder*."""
+    if _started and _started[0][0] == folder:
         subprocess.run([SERVICE, "stop", folder], check=True)
+        _started.clear()
 
 
 def make_bucket(name: str, settings: dict[str, str]) -> None:
