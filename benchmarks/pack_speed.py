@@ -1,0 +1,234 @@
+"""How fast packs are written and read, against Xet, restic, borg, cp, and against what cannot be done without.
+
+    python benchmarks/pack_speed.py [--runs 5] [--folder /dev/shm] [--disk DIR] [--dtypes fp32,bf16] [--mib 0]
+
+Each run lets everybody store and give back the family of ``fine_tunes.py`` (or, with --mib, one synthetic model of that
+size and its noisy copy), in turns, each in a process of its own; medians are compared. --folder should be in memory.
+--disk names a folder on a disk, where restoring is measured against cp. "alone" is the floor: the same bytes read,
+hashed (SHA-256 and BLAKE3), and the new blocks encoded, by as many threads as there are processors, nothing else done:
+no decoding for comparison, no looking for bases, no checksums of what is stored, no writing. Restoring has one, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from fine_tunes import family
+from pack_peers import Shelf, measure, missing, wanted
+
+from assay.packing import codec
+from assay.packing.codec import BLOCK
+from assay.packing.segments import Segment, read_table, table_size
+from assay.trees import Source
+
+PEERS = ("assay", "assay without C", "assay memory", "xet", "xet at once", "restic", "borg")
+PUT = {"xet": 3.0, "xet at once": 3.0, "restic": 6.0, "borg": 6.0}
+GET = {"xet": 4.0, "xet at once": 4.0, "restic": 4.0, "borg": 4.0}
+ALONE = 0.7
+"""Share of what cannot be done without that is to be reached."""
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+Place = tuple[Source, int]
+
+
+class Alone:
+    """The floor of packing and of giving back, on a pack that is there.
+
+    Args:
+        files: raw.
+        pack: of them.
+    """
+
+    def __init__(self, files: Sequence[Path], pack: Path) -> None:
+        self._shelf = Shelf(pack)
+        self._blobs = dict(
+            zip((one.digest for one, _ in wanted(files)), (source for _, source in wanted(files)), strict=True)
+        )
+        self._raw: dict[bytes, Place] = {}
+        self._jobs: list[tuple[Place, Segment, int, bool]] = []
+        for blob in self._shelf.directory.blobs:
+            at = 0
+            for part in blob.parts:
+                found = self._shelf.find(part)
+                assert found is not None
+                place = (self._blobs[blob.digest], at)
+                new = part not in self._raw
+                self._raw.setdefault(part, place)
+                self._jobs += [(place, found[0], number, new) for number in range(found[0].blocks)]
+                at += found[0].size
+
+    def put(self) -> float:
+        """Seconds to read, hash and encode."""
+        return _timed(self._jobs, self._put)
+
+    def get(self) -> float:
+        """Seconds to read, decode and hash what is stored."""
+        return _timed([job for job in self._jobs if job[3]], self._get)
+
+    def _put(self, job: tuple[Place, Segment, int, bool]) -> None:
+        (source, at), segment, number, new = job
+        raw = _read(source, at, segment, number)
+        hashlib.sha256(raw).digest()
+        blake3(raw.data).digest()
+        if new:
+            base = None if segment.base is None else _read(*self._raw[segment.base], segment, number)
+            codec.encode(raw, segment.words, base=base)
+
+    def _get(self, job: tuple[Place, Segment, int, bool]) -> None:
+        _, segment, number, _ = job
+        found = self._shelf.find(segment.id)
+        assert found is not None
+        _, pack = found
+        size = table_size(segment.size)
+        block = read_table(segment, pack.read(segment.offset + segment.stored - size, size))[number]
+        stored = memoryview(pack.read(segment.offset + block.offset, block.length))
+        into = np.empty(min(BLOCK, segment.size - number * BLOCK), np.uint8)
+        base = None
+        if codec.needs_base(stored):
+            assert segment.base is not None
+            base = _read(*self._raw[segment.base], segment, number)
+        codec.decode(stored, segment.words, into, base=base)
+        blake3(into.data).digest()
+
+
+def _read(source: Source, at: int, segment: Segment, number: int) -> np.ndarray:
+    start = number * BLOCK
+    return np.frombuffer(source.read(at + start, min(BLOCK, segment.size - start)), np.uint8)
+
+
+def _timed(jobs: Sequence[object], do: Callable[..., None]) -> float:
+    with ThreadPoolExecutor(THREADS) as pool:
+        began = time.perf_counter()
+        list(pool.map(lambda share: [do(job) for job in share], [jobs[start::THREADS] for start in range(THREADS)]))
+        return time.perf_counter() - began
+
+
+def synthetic(folder: Path, mib: int) -> list[Path]:
+    """A model of normal weights, and a copy with noise everywhere: the worst case of a fine-tune."""
+    files = [folder / "base.safetensors", folder / "tune.safetensors"]
+    shapes = [(1024, 1024), (4096, 1024)] * max(1, mib // 20)
+    heads, at = {}, 0
+    for number, (rows, columns) in enumerate(shapes):
+        size = 4 * rows * columns
+        heads[f"layer.{number}"] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": [at, at + size]}
+        at += size
+    head = json.dumps(heads).encode()
+    with files[0].open("wb") as base, files[1].open("wb") as tune:
+        for file in (base, tune):
+            file.write(len(head).to_bytes(8, "little") + head)
+        for number, (rows, columns) in enumerate(shapes):
+            chance = np.random.default_rng(number)
+            values = chance.standard_normal(rows * columns, dtype=np.float32) * np.float32(0.02 + 0.001 * (number % 7))
+            base.write(values.tobytes())
+            tune.write((values + chance.laplace(0, 1e-5, len(values)).astype("f4")).tobytes())
+    return files
+
+
+def one_run(peers: Sequence[str], files: Sequence[Path], folder: Path) -> dict[str, dict[str, float]]:
+    """Everybody once."""
+    found: dict[str, dict[str, float]] = {}
+    for name in peers:
+        place = folder / "place"
+        shutil.rmtree(place, ignore_errors=True)
+        native, who = name != "assay without C", name.replace(" without C", "")
+        put = measure(who, "put", place, files, native=native)
+        get = measure(who, "get", place, files, native=native)
+        found[name] = {"put": put["seconds"], "get": get["seconds"], "peak": max(put["peak"], get["peak"])}
+        if name == "assay":
+            alone = Alone(files, place / "pack")
+            found["alone"] = {"put": alone.put(), "get": alone.get(), "peak": 0}
+    return found
+
+
+def to_disk(files: Sequence[Path], folder: Path, disk: Path, runs: int) -> None:
+    """Giving back onto a disk, against cp, in turns; both flushed before, not after."""
+    place, out = folder / "place", disk / "restored"
+    shutil.rmtree(place, ignore_errors=True)
+    measure("assay", "put", place, files)
+    times: dict[str, list[float]] = {"cp": [], "assay": []}
+    for _ in range(runs):
+        for name, spent in times.items():
+            shutil.rmtree(out, ignore_errors=True)
+            os.sync()
+            if name == "cp":
+                out.mkdir()
+                began = time.perf_counter()
+                subprocess.run(["cp", *map(str, files), str(out)], check=True)
+                spent.append(time.perf_counter() - began)
+            else:
+                found = measure("assay", "get", place, files, PACK_PEERS_OUT=str(out))
+                spent.append(found["seconds"])
+    shutil.rmtree(out, ignore_errors=True)
+    ratio = statistics.median(times["cp"]) / statistics.median(times["assay"])
+    print(f"  onto the disk: {ratio:.2f} x cp, target 0.9: {'met' if ratio >= 0.9 else 'MISSED'}")
+
+
+def report(raw: int, runs: Sequence[dict[str, dict[str, float]]]) -> None:
+    """Medians, and ratios against targets."""
+    middle = {
+        name: {key: statistics.median(run[name][key] for run in runs) for key in ("put", "get", "peak")}
+        for name in runs[0]
+    }
+    print(f"  {'':16} put GB/s   get GB/s   peak MB")
+    for name, found in middle.items():
+        peak = f"{found['peak'] / 1e6:8.0f}" if found["peak"] else ""
+        print(f"  {name:16} {raw / found['put'] / 1e9:8.3f} {raw / found['get'] / 1e9:10.3f} {peak}")
+    for who in ("assay", "assay without C"):
+        for do, least in (("put", PUT), ("get", GET)):
+            ratios = [
+                f"{middle[name][do] / middle[who][do]:.2f} x {name} (target {most:g}: "
+                f"{'met' if middle[name][do] >= most * middle[who][do] else 'MISSED'})"
+                for name, most in least.items()
+                if name in middle
+            ]
+            print(f"  {who}, {do}: {', '.join(ratios)}")
+    for do, who in (("put", "assay"), ("get", "assay memory")):
+        share = middle["alone"][do] / middle[who][do]
+        print(
+            f"  {who}, {do}: {share:.2f} of what cannot be done without, target {ALONE}: "
+            f"{'met' if share >= ALONE else 'MISSED'}"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
+    parser.add_argument("--disk", type=Path)
+    parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument("--mib", type=int, default=0)
+    parser.add_argument("--peers", default=",".join(PEERS))
+    options = parser.parse_args()
+    peers = [name for name in options.peers.split(",") if not missing(name)]
+    for name in set(options.peers.split(",")) - set(peers):
+        print(missing(name))
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        for title in [f"synthetic, 2 x {options.mib} MiB"] if options.mib else options.dtypes.split(","):
+            if options.mib:
+                files = synthetic(folder, options.mib)
+            else:
+                files = [Path(shutil.copy(file, folder)) for file in family(title)]
+            raw = sum(file.stat().st_size for file in files)
+            print(f"\n{title}: {raw / 1e6:.1f} MB, {THREADS} processors, {options.runs} runs", flush=True)
+            report(raw, [one_run(peers, files, folder) for _ in range(options.runs)])
+            if options.disk is not None:
+                to_disk(files, folder, options.disk, options.runs)
+
+
+if __name__ == "__main__":
+    main()
