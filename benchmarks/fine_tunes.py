@@ -104,7 +104,7 @@ def train(name: str, source: Path, base: Path, file: Path, texts: list[tuple[str
 
     torch.manual_seed(SEED)
     torch.set_num_threads(2)
-    chosen = random.Random(SEED + TUNES.index(name))  # noqa: S311 - which texts, not a secret
+    chosen = random.Random(SEED + TUNES.index(name))
     tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source, dtype=torch.float32)
     model, rate = _prepared(name, model)
     weights = [one for one in model.parameters() if one.requires_grad]
