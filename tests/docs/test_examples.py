@@ -57,6 +57,8 @@ def test_the_examples_of_a_page_run_and_print_what_it_says(page: Path, tmp_path:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ASSAY_HOME": str(tmp_path / "home"),
+        "ASSAY_STATE": str(tmp_path / "state"),
+        "ASSAY_CACHE": str(tmp_path / "cache"),
         "ASSAY_ACTOR": "you",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
