@@ -14,19 +14,9 @@ from postgres_server import running
 from safetensors.numpy import save_file
 
 from assay.cli.main import invoke
-from buckets import BUCKET, start_server, stop_server
+from buckets import BUCKET
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The settings of a running server."""
-    folder = tmp_path_factory.mktemp("ceph")
-    try:
-        yield start_server(folder)
-    finally:
-        stop_server(folder)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +52,7 @@ def _settle(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     for name in ("ASSAY_HOME", "ASSAY_CATALOG", "ASSAY_POLICY"):
         monkeypatch.delenv(name, raising=False)
     if "ceph" in request.param:
-        for name, value in request.getfixturevalue("ceph").items():
+        for name, value in request.getfixturevalue("bucket_server").items():
             monkeypatch.setenv(name, value)
         url = f"s3://{BUCKET}/{token_hex(8)}/home"
     else:
