@@ -8,6 +8,7 @@ from assay.api.changes import diff
 from assay.api.evaluation import evaluate, metrics
 from assay.api.importing import import_from
 from assay.api.models import (
+    hub_cache,
     inspect,
     load,
     open,  # noqa: A004 - assay.open is the name
@@ -35,6 +36,7 @@ __all__ = [
     "du",
     "evaluate",
     "gc",
+    "hub_cache",
     "import_from",
     "inspect",
     "lineage",

@@ -25,11 +25,13 @@ from assay.environment.capture import capture
 from assay.loaders.registry import choose_loader, choose_saver
 from assay.ports.progress import SILENT, Progress
 from assay.service import browse, fetch, loading, publish
+from assay.service.hub_cache import check_repo, lay_out
+from assay.service.snapshots import snapshot
 from assay.settings import read_settings
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
-from assay.spec.reference import check_alias, check_name
+from assay.spec.reference import Reference, check_alias, check_name
 from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
 from assay.wiring.examples import example_of
@@ -145,6 +147,7 @@ def load(
     reference: PathLike,
     *,
     part: str | None = None,
+    device: object = None,
     yanked: bool = False,
     policy: PathLike | None = None,
     home: PathLike | None = None,
@@ -154,6 +157,8 @@ def load(
     Args:
         reference: a reference, or a path (a ``Path``, or text that starts with ``/``, ``.`` or ``~``).
         part: one model of several, by the name of its file or folder; or a part beside the model (``"tokenizer"``).
+        device: where a state dict or a transformers model goes, as torch names it (``"cuda"``); the framework's own
+            choice, the processor's memory, when None.
         yanked: load a version although it was yanked; a warning says why it was.
         policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder.
@@ -169,13 +174,66 @@ def load(
         path = Path(reference).expanduser()
         folder = path if path.is_dir() else path.parent
         tree = tree_of(collect(path))
-        return loading.load_files(tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part)
+        return loading.load_files(
+            tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part, device=device
+        )
     registry = open_registry(settings, warn=warn)
     version = version_of(registry, str(reference))
-    snapshots = settings.home / SNAPSHOTS
+    snapshots = registry.state / SNAPSHOTS
     return loading.load(
-        registry, version, guard=guard, choose=choose_loader, snapshots=snapshots, part=part, yanked=yanked
+        registry,
+        version,
+        guard=guard,
+        choose=choose_loader,
+        snapshots=snapshots,
+        part=part,
+        device=device,
+        yanked=yanked,
     )
+
+
+def hub_cache(
+    reference: str,
+    folder: PathLike,
+    *,
+    repo: str | None = None,
+    yanked: bool = False,
+    policy: PathLike | None = None,
+    home: PathLike | None = None,
+) -> str:
+    """Show a version to the libraries around the Hugging Face hub: in a cache of theirs, without copying.
+
+    ``from_pretrained(name, cache_dir=folder, local_files_only=True)`` finds it there, as does any program with
+    ``HF_HUB_CACHE=folder`` and ``HF_HUB_OFFLINE=1``. ``main``, the version's number and the alias by which it was asked
+    for are its revisions.
+
+    Args:
+        reference: a reference.
+        folder: the cache, made when it is not there; versions and models gather in it.
+        repo: what the libraries shall call it (``ORG/NAME``); the model's name when None.
+        yanked: show a version although it was yanked.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
+        home: the registry's folder.
+
+    Returns:
+        The name.
+
+    Raises:
+        Refused: as for ``load``: what the libraries load, they unpickle.
+        InvalidInput: the name cannot be a repository's (code ``bad-repo``).
+        StorageError: the cache cannot be written.
+    """
+    settings = read_settings(home=home, policy=policy)
+    registry = open_registry(settings, warn=warn)
+    version = version_of(registry, reference)
+    name = check_repo(version.name if repo is None else repo)
+    label = Reference.parse(reference).label
+    guard = guard_of(settings, warn=warn)
+    manifest, _ = loading.judged(registry, version, guard=guard, yanked=yanked)
+    refs = {"main", str(version.number), *({label} if label else ())}
+    with snapshot(registry.blobs, manifest, registry.state / SNAPSHOTS) as files:
+        lay_out(files, manifest, Path(folder).expanduser(), name, refs=sorted(refs))
+    return name
 
 
 def open(reference: PathLike, *, home: PathLike | None = None) -> Artifact:  # noqa: A001 - assay.open is the name

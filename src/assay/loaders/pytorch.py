@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from assay.errors import BadFormat, CouldNot, InvalidInput, Refused
+from assay.loaders.devices import device_of
 from assay.loaders.frameworks import imported, is_instance, need, reason, top_modules
 from assay.loaders.hazards import refuse_hazards
 from assay.loaders.places import main_file
@@ -47,12 +48,32 @@ class PyTorchLoader:
             BadFormat: torch cannot read it.
             MissingDependency: torch is not installed.
         """
+        return self._load(folder, description, None)
+
+    def load_on(
+        self,
+        folder: Path,
+        description: Description,
+        *,
+        descriptions: Sequence[Description],  # noqa: ARG002 - the port's shape
+        device: object,
+    ) -> object:
+        """As ``load``, with the tensors on a device.
+
+        Raises:
+            InvalidInput: torch cannot use the device (code ``no-device``).
+            As ``load``.
+        """
+        return self._load(folder, description, device)
+
+    def _load(self, folder: Path, description: Description, device: object) -> object:
         torch = _torch("load a PyTorch checkpoint")
+        target = device_of(torch, device)
         file = main_file(folder, description)
         with file.open("rb") as handle:
             zipped = handle.read(4) == b"PK\x03\x04"
         try:
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(file, map_location=target, weights_only=True, mmap=zipped)
         except Exception as error:
             if type(error).__name__ == "UnpicklingError" and "eights only" in str(error):
                 raise _refused(description, error) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from assay.errors import BadFormat, InvalidInput, MissingDependency
+from assay.loaders.devices import device_of
 from assay.loaders.frameworks import need, reason
 from assay.loaders.places import file_of
 from assay.loaders.reproducible import sort_safetensors_header
@@ -22,19 +23,41 @@ class SafetensorsLoader:
     def load(self, folder: Path, description: Description, descriptions: Sequence[Description]) -> object:  # noqa: ARG002 - the port's shape
         """A dictionary of ``torch.Tensor``, or of ``numpy.ndarray`` when torch is not installed.
 
+        torch's tensors are views of a private memory map of the file.
+
         Tied weights that were stored once (``safetensors.torch.save_model``) come back under each of their names.
 
         Raises:
             BadFormat: the library cannot read a file.
             MissingDependency: safetensors is not installed.
         """
+        return self._load(folder, description, _framework(), "cpu")
+
+    def load_on(
+        self,
+        folder: Path,
+        description: Description,
+        *,
+        descriptions: Sequence[Description],  # noqa: ARG002 - the port's shape
+        device: object,
+    ) -> object:
+        """A dictionary of ``torch.Tensor`` on a device.
+
+        Raises:
+            InvalidInput: torch cannot use the device (code ``no-device``).
+            As ``load``.
+        """
+        torch = need("torch", extra="torch", what="load tensors onto a device")
+        return self._load(folder, description, "pt", str(device_of(torch, device)))
+
+    def _load(self, folder: Path, description: Description, framework: str, device: str) -> object:
         library = need("safetensors", extra="torch", what="load safetensors")
         found: dict[str, Any] = {}
         for path in description.paths:
             if path.endswith(".json"):
                 continue
             try:
-                with library.safe_open(str(file_of(folder, path)), framework=_framework()) as tensors:
+                with library.safe_open(str(file_of(folder, path)), framework=framework, device=device) as tensors:
                     for name in tensors.keys():  # noqa: SIM118 - not a mapping
                         found[name] = tensors.get_tensor(name)
                     metadata = tensors.metadata() or {}

@@ -13,7 +13,8 @@ import numpy as np
 from assay.artifact.bulk import Piece, Run
 from assay.artifact.layout import Array
 from assay.errors import InvalidInput
-from assay.loaders.frameworks import need, reason
+from assay.loaders.devices import device_of
+from assay.loaders.frameworks import need
 from assay.loaders.staging import Staging, place
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
@@ -62,24 +63,6 @@ def stream_torch(
     if target.type == "cpu":
         return _shared(torch, tensors.arrays(runs, ahead=ahead))
     return _placed(torch, tensors, tree, runs, target, ahead)
-
-
-def device_of(torch: Any, device: object) -> Any:
-    """The device that is named, once something was put there.
-
-    Raises:
-        InvalidInput: torch has none, or cannot use it (code ``no-device``).
-    """
-    try:
-        found = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise InvalidInput(
-            f"torch cannot use the device {device!s:.60} ({reason(error)})",
-            code="no-device",
-            hint="device='cpu', or a torch that was built for it",
-        ) from error
-    return found
 
 
 def from_array(torch: Any, array: Array, dtype: str) -> Any:

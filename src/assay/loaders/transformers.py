@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from assay.errors import BadFormat, InvalidInput, NotFound, Refused
+from assay.loaders.devices import device_of
 from assay.loaders.frameworks import imported, is_instance, need, reason, top_modules
 from assay.loaders.hazards import settings
 from assay.loaders.places import directory
@@ -70,6 +71,19 @@ class TransformersLoader:
             _log.warning("%s: %d weights are not in the files and start untrained: %s",
                          type(model).__name__, len(missing), ", ".join(missing[:5]))  # fmt: skip
         return model.eval()
+
+    def load_on(
+        self, folder: Path, description: Description, *, descriptions: Sequence[Description], device: object
+    ) -> object:
+        """As ``load``, with the model on a device.
+
+        Raises:
+            InvalidInput: torch cannot use the device (code ``no-device``).
+            As ``load``.
+        """
+        target = device_of(need("torch", extra="transformers", what="load a transformers model"), device)
+        model: Any = self.load(folder, description, descriptions)
+        return model.to(target)
 
     def load_part(self, folder: Path, description: Description, part: str) -> object:
         """The tokenizer, processor or another part of the same folder.

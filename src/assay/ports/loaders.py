@@ -53,6 +53,22 @@ class PartLoader(Protocol):
         ...
 
 
+@runtime_checkable
+class DeviceLoader(Protocol):
+    """A loader that can place what it builds on a device of its framework."""
+
+    def load_on(
+        self, folder: Path, description: Description, *, descriptions: Sequence[Description], device: object
+    ) -> object:
+        """Build the object as ``Loader.load`` does, with its tensors on *device*.
+
+        Raises:
+            InvalidInput: the framework has no such device (code ``no-device``).
+            As ``Loader.load``.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What a saver wrote.

@@ -1,38 +1,30 @@
 """Load: look at an artifact, choose who can build it, give that loader a folder of its files, and nothing more.
 
-The folder is a snapshot of hard links to the stored blobs under their entry paths, made once per artifact and shared,
-so that loading copies no byte; what only lies in packs is written out into it. Where links cannot be made (read-only
-home, another file system) it is a temporary folder of symbolic links.
+The folder is a snapshot (``assay.service.snapshots``).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
-from assay.errors import AssayError, CouldNot, NotFound, Refused, StorageError
+from assay.errors import AssayError, CouldNot, InvalidInput, NotFound, Refused
 from assay.policy.policy import Gate
-from assay.ports.blobs import BlobFetcher, BlobReader
-from assay.ports.loaders import Loader, PartLoader
+from assay.ports.loaders import DeviceLoader, Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.gate import Guard
 from assay.service.registry import Registry
+from assay.service.snapshots import drop_snapshot, holds_more, snapshot
 from assay.spec.description import Description
-from assay.spec.digest import Digest
 from assay.spec.inspection import Inspection
-from assay.spec.manifest import Entry, Manifest
+from assay.spec.manifest import Manifest
 from assay.spec.records import Version
-from assay.trees import Tree, read_into
+from assay.trees import Tree
 from assay.trees.window import FileSource
 
-_WRITTEN = 16 << 20
-"""Bytes that are decoded at a time: several threads share them."""
+__all__ = ["Choose", "admit", "build", "drop_snapshot", "judged", "load", "load_files", "snapshot"]
 
 
 class Choose(Protocol):
@@ -59,6 +51,7 @@ def load(
     choose: Choose,
     snapshots: Path,
     part: str | None = None,
+    device: object = None,
     yanked: bool = False,
 ) -> object:
     """The framework's own object for a version.
@@ -71,6 +64,7 @@ def load(
         choose: picks the loader.
         snapshots: folder for shared snapshots, on the store's file system.
         part: as in ``build``.
+        device: as in ``build``.
         yanked: load it although it was yanked.
 
     Raises:
@@ -79,15 +73,24 @@ def load(
         NotFound: no loader for this format (code ``no-loader``), or bytes are missing or purged.
         MissingDependency: the framework is not installed.
     """
+    manifest, inspection = judged(registry, version, guard=guard, yanked=yanked)
+    with snapshot(registry.blobs, manifest, snapshots) as folder:
+        return build(folder, inspection, choose=choose, what=version.reference, part=part, device=device)
+
+
+def judged(registry: Registry, version: Version, *, guard: Guard, yanked: bool = False) -> tuple[Manifest, Inspection]:
+    """What a version is, once the policies let it be loaded: it is looked at afresh.
+
+    Raises:
+        As ``load``, for what the policies say and for what is missing.
+    """
     manifest = registry.manifest(version)
     admit(registry, version, guard=guard, yanked=yanked)
     tree = registry.tree(manifest)
-    inspection = inspect(tree, guard.auditing.formats)
-    inspection = _permitting(inspection, guard)
+    inspection = _permitting(inspect(tree, guard.auditing.formats), guard)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     guard.admit(Gate.LOAD, decision, version.reference)
-    with snapshot(registry.blobs, manifest, snapshots) as folder:
-        return build(folder, inspection, choose=choose, what=version.reference, part=part)
+    return manifest, inspection
 
 
 def admit(registry: Registry, version: Version, *, guard: Guard, yanked: bool = False) -> None:
@@ -112,7 +115,16 @@ def admit(registry: Registry, version: Version, *, guard: Guard, yanked: bool = 
     guard.admit_signed(Gate.LOAD, registry, version)
 
 
-def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: str, part: str | None = None) -> object:
+def load_files(
+    tree: Tree,
+    folder: Path,
+    *,
+    guard: Guard,
+    choose: Choose,
+    what: str,
+    part: str | None = None,
+    device: object = None,
+) -> object:
     """The framework's own object for files that were not pushed.
 
     Frameworks see the entries of *tree* and nothing else: what ``.assayignore`` hides was not looked at.
@@ -124,6 +136,7 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
         choose: picks the loader.
         what: how messages call it.
         part: as in ``build``.
+        device: as in ``build``.
 
     Raises:
         As ``load``.
@@ -132,8 +145,8 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
     inspection = _permitting(inspection, guard)
     _, decision = guard.judge(tree, inspection, subject=guard.subject_of(tree))
     guard.admit(Gate.LOAD, decision, what)
-    if not _holds_more(folder, set(tree.paths)):
-        return build(folder, inspection, choose=choose, what=what, part=part)
+    if not holds_more(folder, set(tree.paths)):
+        return build(folder, inspection, choose=choose, what=what, part=part, device=device)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         for entry in tree.paths:
             source = tree.source(entry)
@@ -143,7 +156,7 @@ def load_files(tree: Tree, folder: Path, *, guard: Guard, choose: Choose, what: 
                 target.symlink_to(source.file.absolute())
             else:
                 target.write_bytes(source.read(0, source.size))
-        return build(Path(scratch), inspection, choose=choose, what=what, part=part)
+        return build(Path(scratch), inspection, choose=choose, what=what, part=part, device=device)
 
 
 def _permitting(inspection: Inspection, guard: Guard) -> Inspection:
@@ -154,18 +167,15 @@ def _permitting(inspection: Inspection, guard: Guard) -> Inspection:
     return replace(inspection, descriptions=described)
 
 
-def _holds_more(folder: Path, entries: Collection[str]) -> bool:
-    """Whether a folder shows a framework anything beside *entries*."""
-    above = {str(parent) for entry in entries for parent in PurePosixPath(entry).parents}
-    for parent, folders, files in os.walk(folder):
-        home = Path(parent).relative_to(folder)
-        linked = [(home / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
-        if any((home / name).as_posix() not in entries for name in files) or not above.issuperset(linked):
-            return True
-    return False
-
-
-def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str, part: str | None = None) -> object:
+def build(
+    folder: Path,
+    inspection: Inspection,
+    *,
+    choose: Choose,
+    what: str,
+    part: str | None = None,
+    device: object = None,
+) -> object:
     """Choose a loader and run it; whatever the framework raises becomes one clear error.
 
     Args:
@@ -174,10 +184,18 @@ def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str, pa
         choose: picks the loader.
         what: what is loaded, for messages.
         part: an entry or folder of one model among several, or a part beside the model such as ``tokenizer``.
+        device: where the model's tensors go, as its framework names it; None leaves that to the framework.
+
+    Raises:
+        InvalidInput: a *device* is named, and models of this format go to none (code ``no-device``).
     """
     is_entry = part is not None and any(path == part or path.startswith(f"{part}/") for path in inspection.sizes)
     loader, description = choose(inspection, part=part if is_entry else None)
     try:
+        if device is not None and (part is None or is_entry):
+            return _device_loader(loader, description, what).load_on(
+                folder, description, descriptions=inspection.descriptions, device=device
+            )
         if part is None or is_entry:
             return loader.load(folder, description, inspection.descriptions)
         return _part_loader(loader, description, what, part).load_part(folder, description, part)
@@ -194,6 +212,16 @@ def build(folder: Path, inspection: Inspection, *, choose: Choose, what: str, pa
         ) from error
 
 
+def _device_loader(loader: Loader, description: Description, what: str) -> DeviceLoader:
+    if isinstance(loader, DeviceLoader):
+        return loader
+    raise InvalidInput(
+        f"{what} is a {description.format} model, which is loaded onto no device",
+        code="no-device",
+        hint="leave device out; assay.load_tensors(..., device=...) places its tensors",
+    )
+
+
 def _part_loader(loader: Loader, description: Description, what: str, part: str) -> PartLoader:
     if isinstance(loader, PartLoader):
         return loader
@@ -202,105 +230,3 @@ def _part_loader(loader: Loader, description: Description, what: str, part: str)
         code="part-not-found",
         hint="name a file of the artifact, or leave part out",
     )
-
-
-@contextmanager
-def snapshot(blobs: BlobReader, manifest: Manifest, snapshots: Path) -> Iterator[Path]:
-    """A read-only folder with the artifact's files under their own names.
-
-    Raises:
-        NotFound: blobs are missing.
-    """
-    folder = _place(snapshots, manifest.digest)
-    entries = manifest.entries()
-    if not _current(blobs, folder, entries) and not _make(blobs, folder, entries):
-        with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
-            _lay_out(blobs, entries, Path(scratch), os.symlink)
-            yield Path(scratch)
-        return
-    yield folder
-
-
-def drop_snapshot(snapshots: Path, artifact: Digest) -> None:
-    """Remove the snapshot of an artifact, if there is one.
-
-    Raises:
-        StorageError: it cannot be removed.
-    """
-    try:
-        shutil.rmtree(_place(snapshots, artifact))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError.of(error, f"cannot remove the snapshot of {artifact.short}") from error
-
-
-def _place(snapshots: Path, artifact: Digest) -> Path:
-    return snapshots / artifact.hex
-
-
-def _make(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
-    """Make the shared snapshot; False when this place cannot hold it."""
-    try:
-        folder.parent.mkdir(exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    except OSError:
-        return False
-    try:
-        _lay_out(blobs, entries, staging, os.link)
-        staging.chmod(0o755)  # a sandbox looks at it as somebody else
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-    except OSError:
-        shutil.rmtree(staging, ignore_errors=True)
-        return _current(blobs, folder, entries)  # somebody else may have made it meanwhile
-    except AssayError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return True
-
-
-def _current(blobs: BlobReader, folder: Path, entries: Sequence[Entry]) -> bool:
-    """Whether every link leads to the stored blob (a repair or purge may have replaced it), and no more lies there.
-
-    Of a blob that only lies in a pack a copy was made, which was compared while it was.
-    """
-    for entry in entries:
-        stored, linked = blobs.local_file(entry.digest), folder / entry.path
-        if not linked.exists():
-            return False
-        if stored is None and (blobs.size(entry.digest) is None or linked.stat().st_size != entry.size):
-            return False
-        if stored is not None and not stored.samefile(linked):
-            return False
-    return not _holds_more(folder, {entry.path for entry in entries})
-
-
-def _lay_out(blobs: BlobReader, entries: Sequence[Entry], folder: Path, link: Callable[[Path, Path], None]) -> None:
-    for entry in entries:
-        stored = blobs.local_file(entry.digest)
-        if stored is None and isinstance(blobs, BlobFetcher):
-            stored = blobs.fetch_file(entry.digest)
-        target = folder / entry.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if stored is not None:
-            with suppress(FileNotFoundError):  # it was packed meanwhile
-                link(stored, target)
-                continue
-        _write_out(blobs, entry, target)
-
-
-def _write_out(blobs: BlobReader, entry: Entry, target: Path) -> None:
-    """Write what only lies in a pack; it is compared while it is decoded."""
-    if blobs.size(entry.digest) is None:
-        raise NotFound(
-            f"the bytes of {entry.path} are not here ({entry.digest.short})",
-            code="blob-missing",
-            hint="assay verify says what is missing and where a copy may be",
-        )
-    source, buffer, offset = blobs.open(entry.digest), memoryview(bytearray(_WRITTEN)), 0
-    with target.open("xb") as made:
-        while count := read_into(source, offset, buffer):
-            made.write(buffer[:count])
-            offset += count
-    target.chmod(0o444)

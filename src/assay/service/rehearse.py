@@ -18,8 +18,8 @@ from assay.policy.policy import Gate
 from assay.ports.rehearsal import Model, Needs, Rehearser
 from assay.service.examine import inspect
 from assay.service.gate import Guard
-from assay.service.loading import snapshot
 from assay.service.registry import Registry
+from assay.service.snapshots import snapshot
 from assay.spec.digest import Digest
 from assay.spec.example import ANY, Example, Tolerance
 from assay.spec.inspection import Inspection

@@ -211,6 +211,23 @@ def test_the_meta_device_gets_shapes_and_nothing_is_read(tmp_path: Path) -> None
     assert (found.device.type, found.shape, found.dtype) == ("meta", (3, 2), torch.bfloat16)
 
 
+def test_whole_models_go_to_a_device_where_their_framework_has_some(tmp_path: Path) -> None:
+    library.save_file({"w": torch.ones(3)}, tmp_path / "m.safetensors")
+    torch.save({"w": torch.ones(3)}, tmp_path / "m.pt")
+    np.savez(tmp_path / "m.npz", w=np.ones(3))
+
+    for name in ("m.safetensors", "m.pt"):
+        loaded: Any = assay.load(tmp_path / name, device="cpu")
+        assert loaded["w"].device.type == "cpu"
+        with pytest.raises(InvalidInput) as caught:
+            assay.load(tmp_path / name, device="nonsense")
+        assert caught.value.code == "no-device"
+    meta: Any = assay.load(tmp_path / "m.pt", device="meta")
+    assert meta["w"].device.type == "meta"
+    with pytest.raises(InvalidInput, match="npz model, which is loaded onto no device"):
+        assay.load(tmp_path / "m.npz", device="cpu")
+
+
 class _Bytes:
     """A source that notes reads and tells when one was asked for."""
 
@@ -265,9 +282,7 @@ def test_buffers_take_turns_the_next_is_read_while_one_is_copied_and_every_byte_
     buffers = [torch.empty(512, dtype=torch.uint8) for _ in range(3)]
     staging = _Slow(torch, torch.device("cpu"), buffers, source)
 
-    found = dict(
-        (piece.name, flat) for piece, flat in place(artifact.tensors.runs(), tree, staging, lambda _: torch.float32)
-    )
+    found = {piece.name: flat for piece, flat in place(artifact.tensors.runs(), tree, staging, lambda _: torch.float32)}
 
     assert found["a"].tolist() == values[:300].tolist()
     assert found["b"].tolist() == values[300:500].tolist()
