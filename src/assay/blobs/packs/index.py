@@ -1,274 +1,34 @@
-"""The index of packs: what a blob is made of, and where that lies. Derived, and made again from packs when need be.
+"""The index of packs, and what changes it. Derived, and made again from packs when need be.
 
-Nothing here knows of files: what changes the index was found out by the caller (``folder``). References of segments
-(eight bytes) serve where ids do, as long as the index is not made again; ids always do.
+Nothing here knows of files: what changes the index was found out by the caller (``keeping``), within a ``change()``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from assay.blobs.packs.gone import Gone
+from assay.blobs.packs.lookups import BlobRow, Lookups
 from assay.blobs.packs.rows import (
-    LARGE,
-    Rows,
-    blob_digest,
+    batched,
     decode_parts,
     encode_parts,
     raw_digest,
     whole,
     words_number,
-    words_of,
 )
-from assay.packing.codec import Words
 from assay.packing.directory import Directory, Hint, PackedBlob
 from assay.packing.segments import Segment
 from assay.spec.digest import Digest
 
+__all__ = ["BlobRow", "PackIndex"]
+
 _PAGE = 1000
-_PACKS = "SELECT name, size, blobs, kept, spare, gone, fault FROM packs"
-_OF_SIZE = f"SELECT key, rest FROM blobs WHERE size = ? AND size >= {LARGE}"  # noqa: S608 - a number of ours
-_SEGMENT = (
-    "SELECT s.key, s.rest, s.size, s.words, b.key, b.rest, s.depth, s.start, s.stored, s.seal, p.name, s.uses "
-    "FROM segments s JOIN packs p ON p.pack = s.pack LEFT JOIN segments b ON b.key = s.base WHERE s.key = ?"
-)
-_TENSORS = (
-    "SELECT t.segment, s.rest, n.text, d.text, t.sample, s.depth, t.size, t.words FROM tensors t "
-    "JOIN segments s ON s.key = t.segment JOIN names n ON n.name = t.name JOIN names d ON d.name = t.dtype "
-    "WHERE s.pack IS NOT NULL AND "
-)
-_KIN = _TENSORS + (  # noqa: S608 - constants
-    "t.size = ? AND t.words = ? AND t.name = (SELECT name FROM names WHERE text = ?) ORDER BY t.pack DESC LIMIT ?"
-)
 
 
-@dataclass(frozen=True, slots=True)
-class PackRow:
-    """A pack as the index knows it.
-
-    Args:
-        name: its name.
-        size: bytes.
-        blobs: how many blobs it lists that count.
-        kept: bytes of segments that are read from it.
-        spare: bytes of segments in it that are read from another pack.
-        gone: bytes of its ``.gone`` file that were taken in.
-        fault: why its directory cannot be read; empty where it can.
-    """
-
-    name: str
-    size: int
-    blobs: int
-    kept: int
-    spare: int
-    gone: int
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class BlobRow:
-    """A packed blob: its bytes, and when it was last added, in nanoseconds."""
-
-    digest: Digest
-    size: int
-    added: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A segment, the pack that it is read from, and how often blobs are made of it."""
-
-    segment: Segment
-    pack: str
-    uses: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A segment that is a tensor.
-
-    Args:
-        id: its id.
-        hint: what tells how close it is to another one.
-        depth: how many segments must be decoded before it.
-        size: bytes.
-        words: what they are made of.
-    """
-
-    id: bytes
-    hint: Hint
-    depth: int
-    size: int
-    words: Words
-
-
-class PackIndex(Rows):
-    """Looking up, and taking in what changed; changes belong into a ``change()``."""
-
-    def packs(self) -> dict[str, PackRow]:
-        """Every pack, by name."""
-        return {row[0]: PackRow(*row) for row in self.all(_PACKS)}
-
-    def pack(self, name: str) -> PackRow | None:
-        """One pack; None when it is not known."""
-        for row in self.all(f"{_PACKS} WHERE name = ?", name):
-            return PackRow(*row)
-        return None
-
-    def blob(self, digest: Digest) -> BlobRow | None:
-        """A blob; None when no pack holds it."""
-        for _, size, added, _ in self._blob(digest):
-            return BlobRow(digest, size, added)
-        return None
-
-    def parts(self, digest: Digest) -> Sequence[tuple[bytes, int]] | None:
-        """References and sizes of the segments that a blob is made of; None when no pack holds it."""
-        for _, size, _, parts in self._blob(digest):
-            keys, sizes = decode_parts(parts, size)
-            if sum(sizes) != size:  # a pack was missing when it was taken in
-                found = (self.all("SELECT size FROM segments WHERE key = ?", key) for key in keys)
-                sizes = [(rows[0][0] if rows else None) or 0 for rows in found]
-            return [(key.to_bytes(8, "big", signed=True), size) for key, size in zip(keys, sizes, strict=True)]
-        return None
-
-    def page(self, after: int | None) -> tuple[list[BlobRow], int | None]:
-        """Some blobs, and where the next page begins; None: there is none.
-
-        Args:
-            after: where to begin, as the page before said; None: the first page.
-        """
-        if after is None:
-            rows = self.all("SELECT key, rest, size, added FROM blobs ORDER BY key LIMIT ?", _PAGE)
-        else:
-            rows = self.all("SELECT key, rest, size, added FROM blobs WHERE key > ? ORDER BY key LIMIT ?", after, _PAGE)
-        found = [BlobRow(blob_digest(row[0], row[1]), row[2], row[3]) for row in rows if row[2] is not None]
-        return found, rows[-1][0] if rows else None
-
-    def blobs(self) -> Iterator[BlobRow]:
-        """Every blob, a page at a time."""
-        rows, after = self.page(None)
-        while after is not None:
-            yield from rows
-            rows, after = self.page(after)
-
-    def of_size(self, size: int) -> list[Digest]:
-        """Blobs of this size; none where it is less than ``LARGE``."""
-        rows = self.all(_OF_SIZE, size)
-        return [blob_digest(*row) for row in rows]
-
-    def segment(self, reference: bytes) -> Found | None:
-        """A segment by its id or a reference; None when no pack holds it."""
-        if len(reference) == 8:
-            key: int | None = int.from_bytes(reference, "big", signed=True)
-        else:
-            key = self.key("segments", reference)
-        for row in self.all(_SEGMENT, key):
-            base = None if row[4] is None else whole(row[4], row[5])
-            segment = Segment(whole(row[0], row[1]), row[2], words_of(row[3]), base, row[6], row[7], row[8], row[9])
-            return Found(segment, row[10], row[11])
-        return None
-
-    def leaning(self, segment: bytes) -> list[bytes]:
-        """Ids of the segments that are stored as the difference to this one."""
-        key = self.key("segments", segment)
-        return [whole(*row) for row in self.all("SELECT key, rest FROM segments WHERE base = ? AND pack > 0", key)]
-
-    def hint(self, segment: bytes) -> Hint | None:
-        """What helps to find bases for a tensor; None where a segment is none."""
-        for row in self.all(f"{_TENSORS} t.segment = ?", self.key("segments", segment)):
-            return _tensor(row).hint
-        return None
-
-    def unused(self) -> list[tuple[bytes, int, str]]:
-        """Segments that no blob is made of: id, bytes stored, and pack."""
-        rows = self.all(
-            "SELECT s.key, s.rest, s.stored, p.name FROM segments s JOIN packs p ON p.pack = s.pack WHERE s.uses = 0"
-        )
-        return [(whole(key, rest), stored, name) for key, rest, stored, name in rows]
-
-    def totals(self) -> tuple[int, int]:
-        """How many blobs there are, and their bytes."""
-        count, size = self.all("SELECT count(size), coalesce(sum(size), 0) FROM blobs")[0]
-        return count, size
-
-    def is_whole(self, segment: bytes) -> bool:
-        """Whether a segment and all its bases lie in packs."""
-        found = self.segment(segment)
-        return found is not None and (found.segment.base is None or self.is_whole(found.segment.base))
-
-    def broken(self) -> set[bytes]:
-        """Ids of segments that blobs are made of and that lie nowhere, or are differences to what lies nowhere."""
-        new = self.lost()
-        found = set(new)
-        while new:
-            for leaning in self.leaning(new.pop()):
-                held = self.segment(leaning)
-                if held is not None and leaning not in found:
-                    found.add(leaning)
-                    new.append(leaning)
-        return {one for one in found if self._uses(one)}
-
-    def lost(self) -> list[bytes]:
-        """Ids of segments that blobs are made of, or that are bases, and that lie nowhere."""
-        rows = self.all(
-            "SELECT key, rest FROM segments s WHERE pack IS NULL AND (uses > 0 OR EXISTS "
-            "(SELECT 1 FROM segments d WHERE d.base = s.key AND d.pack IS NOT NULL))"
-        )
-        return [whole(*row) for row in rows]
-
-    def holders(self, segments: Iterable[bytes]) -> list[Digest]:
-        """Blobs that are made of any of these segments; looks at every blob."""
-        keys, found = {self.key("segments", segment) for segment in segments}, []
-        for row in self.blobs():
-            for _, size, _, parts in self._blob(row.digest):
-                if not keys.isdisjoint(decode_parts(parts, size)[0]):
-                    found.append(row.digest)
-        return found
-
-    def kin(self, size: int, words: Words, name: str, limit: int) -> list[Tensor]:
-        """Tensors of a size, of these words and of a name, the latest first."""
-        rows = self.all(_KIN, size, words_number(words), name, limit)
-        return [_tensor(row) for row in rows]
-
-    def strangers(self, size: int, words: Words, limit: int) -> list[Tensor]:
-        """Some tensors of a size and of these words, whatever their names."""
-        rows = self.all(f"{_TENSORS} t.size = ? AND t.words = ? LIMIT ?", size, words_number(words), limit)
-        return [_tensor(row) for row in rows]
-
-    def tensors(self, digest: Digest) -> list[Tensor]:
-        """A blob's tensors."""
-        return [
-            _tensor(row)
-            for _, size, _, parts in self._blob(digest)
-            for key in decode_parts(parts, size)[0]
-            for row in self.all(f"{_TENSORS} t.segment = ?", key)
-        ]
-
-    def listed_by(self, pack: str) -> list[Digest]:
-        """Blobs that a pack lists; looks at every blob."""
-        rows = self.all(
-            "SELECT key, rest FROM blobs WHERE pack = ? OR key IN (SELECT blob FROM also WHERE pack = ?)",
-            *(self._number(pack), self._number(pack)),
-        )
-        return [blob_digest(*row) for row in rows]
-
-    def listing(self, digest: Digest) -> list[str]:
-        """Names of the packs whose directories list a blob."""
-        return [
-            row[0]
-            for key, _, _, _ in self._blob(digest)
-            for row in self.all(
-                "SELECT p.name FROM packs p WHERE p.pack = (SELECT pack FROM blobs WHERE key = ?) "
-                "OR p.pack IN (SELECT pack FROM also WHERE blob = ?)",
-                key,
-                key,
-            )
-        ]
-
-    # Changes.
+class PackIndex(Lookups):
+    """The index, for those who change it as well."""
 
     def take_in_segments(self, name: str, size: int, directory: Directory, gone: Gone) -> None:
         """Take a pack in: its segments; its blobs come after the segments of every other pack that is new.
@@ -281,8 +41,10 @@ class PackIndex(Rows):
         """
         self.run("INSERT OR IGNORE INTO packs(name, size) VALUES (?, ?)", name, size)
         pack, spare = self._number(name), 0
-        for segment in directory.segments:
-            if segment.id not in gone.bad and not self._put_segment(segment, pack):
+        counting = [segment for segment in directory.segments if segment.id not in gone.bad]
+        new = self._put_new(counting, pack)
+        for segment in counting:
+            if segment.id not in new and not self._put_segment(segment, pack):
                 spare += segment.stored
         for segment_id, hint in directory.hints.items():
             self._put_tensor(segment_id, hint, pack)
@@ -300,10 +62,26 @@ class PackIndex(Rows):
             added: when they count as added, in nanoseconds.
             times: the same for single blobs.
         """
-        pack = self._number(name)
-        for blob in directory.blobs:
-            if blob.digest not in gone.blobs:
-                self._put_blob(blob, pack, (times or {}).get(blob.digest, added))
+        pack, uses, rows, known_ones = self._number(name), Counter[int](), [], []
+        known = self._places({part for blob in directory.blobs for part in blob.parts})
+        counting = [blob for blob in directory.blobs if blob.digest not in gone.blobs]
+        free = self.free("blobs", [raw_digest(blob.digest) for blob in counting])
+        for blob in counting:
+            digest, when = raw_digest(blob.digest), (times or {}).get(blob.digest, added)
+            if digest not in free:
+                known_ones.append((blob, when))
+                continue
+            places = [known.get(part) or (self._named(part), 0) for part in blob.parts]
+            keys = [key for key, _ in places]
+            uses.update(keys)
+            parts = encode_parts(keys, [size for _, size in places])
+            rows.append((free[digest], digest[8:], blob.size, pack, when, parts))
+        self.many("INSERT INTO blobs(key, rest, size, pack, added, parts) VALUES (?, ?, ?, ?, ?, ?)", sorted(rows))
+        counts = sorted((key, count) for key, count in uses.items())  # in the order in which they lie
+        self.many("UPDATE segments SET uses = uses + ?2 WHERE key = ?1", counts)
+        self.run("UPDATE packs SET blobs = blobs + ? WHERE pack = ?", len(rows), pack)
+        for blob, when in known_ones:
+            self._put_blob(blob, pack, when)
 
     def take_in_faulty(self, name: str, size: int, fault: str) -> None:
         """Take in that a pack is there, and why its directory cannot be read."""
@@ -396,21 +174,6 @@ class PackIndex(Rows):
                 self.unlist(digest, name)
         self.run("DELETE FROM packs WHERE pack = ?", number)
 
-    def _blob(self, digest: Digest) -> list[tuple[int, int, int, bytes]]:
-        key = self.key("blobs", raw_digest(digest))
-        if key is None:
-            return []
-        return self.all("SELECT key, size, added, parts FROM blobs WHERE key = ? AND size IS NOT NULL", key)
-
-    def _uses(self, segment: bytes) -> int:
-        rows = self.all("SELECT uses FROM segments WHERE key = ?", self.key("segments", segment))
-        return rows[0][0] if rows else 0
-
-    def _number(self, pack: str) -> int:
-        """A pack's number; one that no pack has when it is not known."""
-        rows = self.all("SELECT pack FROM packs WHERE name = ?", pack)
-        return rows[0][0] if rows else -1
-
     def _named(self, segment: bytes) -> int:
         """The number of a segment, which need not lie anywhere."""
         key, found = self.slot("segments", segment)
@@ -418,6 +181,39 @@ class PackIndex(Rows):
             rest = segment if key != int.from_bytes(segment[:8], "big", signed=True) else segment[8:]
             self.run("INSERT INTO segments(key, rest, uses) VALUES (?, ?, 0)", key, rest)
         return key
+
+    def _put_new(self, segments: Sequence[Segment], pack: int) -> set[bytes]:
+        """Take segments in that were never heard of; which of them were."""
+        free = self.free("segments", [segment.id for segment in segments])
+        new = [segment for segment in segments if segment.id in free]
+        self.many(
+            "INSERT INTO segments(key, rest, pack, start, stored, size, words, depth, seal, uses) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            sorted(
+                (
+                    *(free[one.id], one.id[8:], pack, one.offset, one.stored, one.size),
+                    *(words_number(one.words), one.depth, one.check),
+                )
+                for one in new
+            ),
+        )
+        bases = [(self._named(one.base), free[one.id]) for one in new if one.base is not None]
+        self.many("UPDATE segments SET base = ? WHERE key = ?", bases)
+        self.run("UPDATE packs SET kept = kept + ? WHERE pack = ?", sum(one.stored for one in new), pack)
+        return set(free)
+
+    def _places(self, segments: Collection[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Numbers and sizes of segments that are known, except of those with a number that is not their own."""
+        found = {}
+        firsts = {int.from_bytes(segment[:8], "big", signed=True): segment for segment in segments}
+        for keys in batched(firsts, _PAGE):
+            for key, rest, size in self.all(
+                f"SELECT key, rest, size FROM segments WHERE key IN ({', '.join('?' * len(keys))})",  # noqa: S608
+                *keys,
+            ):
+                if rest == firsts[key][8:]:
+                    found[firsts[key]] = key, size or 0
+        return found
 
     def _put_segment(self, segment: Segment, pack: int) -> bool:
         """Whether the segment is read from this pack."""
@@ -462,8 +258,3 @@ class PackIndex(Rows):
             *(key, rest, blob.size, pack, added, encode_parts(keys, sizes)),
         )
         self.run("UPDATE packs SET blobs = blobs + 1 WHERE pack = ?", pack)
-
-
-def _tensor(row: tuple[Any, ...]) -> Tensor:
-    key, rest, name, dtype, sample, depth, size, words = row
-    return Tensor(whole(key, rest), Hint(name, dtype, sample), depth, size, words_of(words))

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from assay.packing.codec import Words
 from assay.spec.digest import Digest
@@ -30,6 +31,7 @@ LARGE = 8 << 20
 WAIT = 120.0
 """Seconds to wait for another process that writes the index."""
 
+T = TypeVar("T")
 Table = Literal["segments", "blobs"]
 
 _TABLES = f"""
@@ -112,6 +114,25 @@ class Rows:
         with self._lock:
             return self._rows.execute(statement, values).rowcount
 
+    def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run a statement for each row."""
+        with self._lock:
+            self._rows.executemany(statement, rows)
+
+    def free(self, table: Table, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Of these digests, those whose own numbers are free, and wanted by no other of them: all new."""
+        wanted: dict[int, bytes] = {}
+        twice = set()
+        for digest in digests:
+            key = int.from_bytes(digest[:8], "big", signed=True)
+            if wanted.setdefault(key, digest) != digest:
+                twice.add(key)
+        for keys in batched(list(wanted), 1000):
+            marks = ", ".join("?" * len(keys))
+            rows = self.all(f"SELECT key FROM {table} WHERE key IN ({marks})", *keys)  # noqa: S608 - one of two names
+            twice.update(row[0] for row in rows)
+        return {digest: key for key, digest in wanted.items() if key not in twice}
+
     def key(self, table: Table, digest: bytes) -> int | None:
         """The number of a digest's row; None when there is none."""
         key, found = self.slot(table, digest)
@@ -148,6 +169,13 @@ class Rows:
                 for statement in _TABLES.split(";"):
                     self.run(statement)
                 self.run(f"PRAGMA user_version = {SCHEMA}")
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """So many items at a time."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def raw_digest(digest: Digest) -> bytes:

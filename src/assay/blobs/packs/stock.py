@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from assay.blobs.packs.index import PackIndex, Tensor
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.lookups import Tensor
 from assay.errors import NotFound
 from assay.packing.codec import Words
 from assay.packing.directory import Hint

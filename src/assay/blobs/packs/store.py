@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
@@ -18,12 +17,13 @@ from assay.blobs.packs.compacting import Compactor, dead_bytes
 from assay.blobs.packs.damage import delete_blobs, discard_blob
 from assay.blobs.packs.exchange import Exchange
 from assay.blobs.packs.folder import PackFolder
-from assay.blobs.packs.index import BlobRow
+from assay.blobs.packs.lookups import BlobRow
 from assay.blobs.packs.packer import Packer
 from assay.blobs.packs.rows import LARGE
 from assay.blobs.packs.sources import DescriptorSource, RawSource, begins_alike, same_bytes
 from assay.blobs.packs.stock import Stockroom
-from assay.blobs.sweeping import DirectorySweep, moment
+from assay.blobs.packs.sweeping import PackedSweep
+from assay.blobs.sweeping import moment
 from assay.errors import AssayError, NotFound, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.ports.blobs import Leftover, Stored
@@ -273,7 +273,7 @@ class PackedStore:
             StorageError: the store cannot be written.
         """
         with self._raw.sweep() as raw:
-            sweep = PackedSweep(self, raw)
+            sweep = PackedSweep(raw, self.row, self.is_raw)
             try:
                 yield sweep
             finally:
@@ -383,40 +383,6 @@ class PackedStore:
             StorageError: it cannot be read or written.
         """
         Exchange(self._raw, self._folder).take_in(pack, progress=progress)
-
-
-class PackedSweep:
-    """The right to delete, over files and packs. What is deleted leaves packs when the sweep ends.
-
-    Args:
-        store: the store.
-        raw: the sweep of its raw blobs.
-    """
-
-    def __init__(self, store: PackedStore, raw: DirectorySweep) -> None:
-        self._store, self._raw = store, raw
-        self.deleted: dict[Digest, None] = {}
-
-    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
-        """Whether a blob is here that nobody under way has added."""
-        if digest in self.deleted:
-            return False
-        row = self._store.row(digest)
-        if row is None:
-            return self._raw.idle(digest, before)
-        if self._store.is_raw(digest) and not self._raw.idle(digest, before):
-            return False
-        since = self._raw.since
-        return (since is None or row.added < since) and (before is None or moment(row.added) < before)
-
-    def delete(self, digest: Digest) -> int:
-        """Remove a blob; its bytes, or 0 when it was not here."""
-        if digest in self.deleted:
-            return 0
-        row = self._store.row(digest)
-        size = self._raw.delete(digest)
-        self.deleted[digest] = None
-        return size if row is None else row.size
 
 
 class _Packed:
