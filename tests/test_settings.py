@@ -88,10 +88,11 @@ def test_a_database_goes_with_a_bucket_and_its_url_is_never_shown() -> None:
     found = settings_of("s3://models", ASSAY_CATALOG=url)
     assert found.catalog == url
     assert "secret" not in repr(found)
-    assert found.at("/srv/home").catalog is None
+    assert found.at("s3://other").catalog == url
     with pytest.raises(InvalidInput) as caught:
-        settings_of("/srv/home", ASSAY_CATALOG=url)
+        settings_of(ASSAY_HOME="/srv/home", ASSAY_CATALOG=url)
     assert caught.value.code == "bad-catalog"
+    assert settings_of("/srv/home", ASSAY_CATALOG=url).bucket is None  # named just now, so it is meant
 
 
 @pytest.mark.parametrize("url", ["mysql://assay:secret@db/models", "assay:secret@db", "secret"])

@@ -53,7 +53,8 @@ class Settings:
         policy: name of a built-in policy, or the file of one; None for the default.
         project: the project file, or None.
         bucket: URL of the bucket that is the registry; None for a folder.
-        catalog: URL of the database that keeps the names of a bucket, perhaps with a password; None for the bucket.
+        catalog: URL of the database that keeps the names of buckets, perhaps with a password; None: each keeps its own,
+            as folders do anyway.
     """
 
     home: Path
@@ -69,7 +70,7 @@ class Settings:
         return self.bucket or str(self.home)
 
     def at(self, place: str, *, environ: Mapping[str, str] | None = None) -> Settings:
-        """The same for another registry, which keeps its names itself.
+        """The same for another registry.
 
         Args:
             place: a folder, or the URL of a bucket.
@@ -79,7 +80,7 @@ class Settings:
             InvalidInput: it is neither (codes ``bad-settings``, ``bad-address``, ``remote-not-supported``).
         """
         home, bucket = _place(place, os.environ if environ is None else environ)
-        return replace(self, home=home, bucket=bucket, catalog=None)
+        return replace(self, home=home, bucket=bucket)
 
 
 def read_settings(
@@ -109,11 +110,15 @@ def read_settings(
     place = home or env.get("ASSAY_HOME") or env.get("ASSAY_REGISTRY") or _first(stated, "home")
     actor = _checked(env.get("ASSAY_ACTOR") or _first(stated, "actor") or "") or _user()
     rules = str(policy) if policy else env.get("ASSAY_POLICY") or _first(stated, "policy")
-    database = env.get("ASSAY_CATALOG") or _first(stated, "catalog")
-    if place is None:
-        return Settings(user_data_path("assay", appauthor=False), actor, rules, project, catalog=_database(database))
-    where, bucket = _place(str(place), env)
-    return Settings(where, actor, rules, project, bucket, _database(database, bucket))
+    database = _database(env.get("ASSAY_CATALOG") or _first(stated, "catalog"))
+    where, bucket = (user_data_path("assay", appauthor=False), None) if place is None else _place(str(place), env)
+    if database is not None and bucket is None and not home:
+        raise InvalidInput(
+            "a database keeps the names of a bucket; the registry is a folder, which keeps its own",
+            code="bad-catalog",
+            hint="set ASSAY_REGISTRY to s3://BUCKET/PREFIX, or unset ASSAY_CATALOG",
+        )
+    return Settings(where, actor, rules, project, bucket, database)
 
 
 def _place(text: str, env: Mapping[str, str]) -> tuple[Path, str | None]:
@@ -170,8 +175,8 @@ def _state(bucket: str, env: Mapping[str, str]) -> Path:
     return root / f"{re.sub('[^A-Za-z0-9.]+', '-', bucket)[:80]}-{check}"
 
 
-def _database(text: str | None, bucket: str | None = None) -> str | None:
-    """The URL of the database that keeps the names, which only a bucket leaves to one."""
+def _database(text: str | None) -> str | None:
+    """The URL of the database that keeps the names of buckets."""
     if text is None:
         return None
     scheme, found, _ = text.partition("://")
@@ -180,12 +185,6 @@ def _database(text: str | None, bucket: str | None = None) -> str | None:
             f"catalog {scheme if found else 'without ://'} is not supported; expected postgresql://USER@HOST/DATABASE",
             code="bad-catalog",
             hint="the password comes from PGPASSWORD or ~/.pgpass",
-        )
-    if bucket is None:
-        raise InvalidInput(
-            "a database keeps the names of a bucket; the registry is a folder, which keeps its own",
-            code="bad-catalog",
-            hint="set ASSAY_REGISTRY to s3://BUCKET/PREFIX, or unset ASSAY_CATALOG",
         )
     return text
 

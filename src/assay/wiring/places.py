@@ -64,7 +64,7 @@ def reindex(settings: Settings) -> int:
     try:
         return open_registry(settings).catalog.reindex()
     except StorageError as error:
-        if error.code != "journal-damaged" or settings.catalog is not None:
+        if error.code != "journal-damaged" or (settings.bucket and settings.catalog):
             raise
     root = settings.home if settings.bucket is not None else open_home(settings.home, create=False).root
     database = root / ROWS
