@@ -15,9 +15,10 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from assay.blobs.cache.folder import CacheFolder
-from assay.blobs.cache.store import CachedStore
+from assay.blobs.cache.store import CachedPackingStore, CachedStore
 from assay.errors import InvalidInput
 from assay.ports.blobs import BlobStore
+from assay.ports.packs import Packing
 from assay.service.registry import Registry
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?) *([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
@@ -50,7 +51,8 @@ def cached(far: BlobStore, place: str) -> CachedStore:
     Raises:
         InvalidInput: as ``open_cache``.
     """
-    return CachedStore(far, open_cache(), place)
+    kind = CachedPackingStore if isinstance(far, Packing) else CachedStore
+    return kind(far, open_cache(), place)
 
 
 def uncached(registry: Registry) -> Registry:

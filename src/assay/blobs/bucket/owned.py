@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from assay.blobs.bucket.objects import BucketObjects
-from assay.blobs.bucket.store import BucketStore
-from assay.ports.blobs import Sweep
+from assay.blobs.bucket.store import BucketStore, BucketSweep
 from assay.spec.digest import Digest
 
 
@@ -29,7 +28,7 @@ class OwnedStore(BucketStore):
         self._permit()
         return super().hold()
 
-    def sweep(self) -> AbstractContextManager[Sweep]:
+    def sweep(self) -> AbstractContextManager[BucketSweep]:
         """Hold off whoever adds or renews blobs."""
         self._permit()
         return super().sweep()

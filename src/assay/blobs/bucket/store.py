@@ -13,7 +13,7 @@ Not here: guarding against sweeps (``guarding``), requests (``objects``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from assay.blobs.bucket.reading import BucketSource
 from assay.blobs.bucket.uploading import Upload, read_whole
 from assay.blobs.sources import Stamp, open_source
 from assay.errors import InvalidInput, NotFound, StorageError
-from assay.ports.blobs import Leftover, Stored, Sweep
+from assay.ports.blobs import Leftover, Stored
 from assay.ports.objects import Found
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -47,10 +47,13 @@ class BucketStore:
         objects: the bucket.
     """
 
+    elsewhere: Callable[[Digest], int | None] = staticmethod(lambda digest: None)  # noqa: ARG005 - the packs replace it
+    """Length of a blob that is here in another form, and need not be stored again."""
+
     def __init__(self, objects: BucketObjects) -> None:
         self.objects = objects
         self._turns = guarding.Turns()
-        self._pool = ThreadPoolExecutor(objects.options.parallel, thread_name_prefix="assay-bucket")
+        self.pool = ThreadPoolExecutor(objects.options.parallel, thread_name_prefix="assay-bucket")
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
@@ -66,7 +69,7 @@ class BucketStore:
         size = self.size(digest)
         if size is None:
             raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest))
-        return BucketSource(self.objects, _key(digest), size, self._pool)
+        return BucketSource(self.objects, _key(digest), size, self.pool)
 
     def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
         """None: nothing lies in a file; a cache in front of this store has files."""
@@ -101,16 +104,19 @@ class BucketStore:
         """Count a blob as added now: its length, or None when it is not here."""
         with self._turns.adding():
             found = self.objects.head(_key(digest))
-            if found is None:
-                return None
-            self.objects.put(_touched(digest), b"")
-            return found.size
+            size = self.elsewhere(digest) if found is None else found.size
+            if size is not None:
+                self.objects.put(_touched(digest), b"")
+            return size
 
     def add(self, data: bytes) -> Digest:
         """Keep small bytes; what is there already is replaced by the same."""
         digest = Digest.of(data)
         with self._turns.adding():
-            self.objects.put(_key(digest), data)
+            if self.elsewhere(digest) is None:
+                self.objects.put(_key(digest), data)
+            else:
+                self.objects.put(_touched(digest), b"")
         return digest
 
     def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
@@ -168,7 +174,7 @@ class BucketStore:
         self.objects.delete(_key(digest), _touched(digest))
         return None
 
-    def sweep(self) -> AbstractContextManager[Sweep]:
+    def sweep(self) -> AbstractContextManager[BucketSweep]:
         """Hold off whoever adds or renews blobs: here all, elsewhere those who hold (``guarding``)."""
         return self._sweep()
 
@@ -179,7 +185,7 @@ class BucketStore:
     @contextmanager
     def _sweep(self) -> Iterator[BucketSweep]:
         with self._turns.sweeping(), guarding.sweep(self.objects) as watch:
-            yield BucketSweep(self.objects, watch)
+            yield BucketSweep(self, watch)
 
     def _add_one(self, file: Path, progress: Progress) -> tuple[Digest, int]:
         try:
@@ -196,7 +202,8 @@ class BucketStore:
         before.check_unchanged(source, file)
         digest = Digest.of(data)
         with self._turns.adding():
-            if len(data) < _LOOK_FIRST or not self._renewed(digest, len(data)):
+            asks = len(data) >= _LOOK_FIRST or self.elsewhere(digest) is not None
+            if not (asks and self._renewed(digest, len(data))):
                 self.objects.put(_key(digest), data)
         progress.advance(len(data))
         return digest, len(data)
@@ -217,32 +224,66 @@ class BucketStore:
 
     def _renewed(self, digest: Digest, size: int) -> bool:
         found = self.objects.head(_key(digest))
-        if found is None or found.size != size:
+        if (self.elsewhere(digest) if found is None else found.size) != size:
             return False
         self.objects.put(_touched(digest), b"")
         return True
+
+    def put_raw(self, file: Path, digest: Digest) -> None:
+        """Store a file's bytes as they are, whatever is here in another form.
+
+        Raises:
+            Conflict: they do not match the digest (code ``source-changed``); nothing is visible.
+            StorageError: they cannot be read or sent.
+        """
+        with open_source(file) as source:
+            before = Stamp.of(source)
+            upload = Upload(source, before.size, digest, partial(before.check_unchanged, source, file), SILENT)
+            self.objects.put_parts(_key(digest), upload.parts, before.size)
+
+    def touched(self, digest: Digest) -> datetime | None:
+        """When a blob was renewed, at the latest, since it was written; None when it was not."""
+        mark = self.objects.head(_touched(digest))
+        return None if mark is None else _at_latest(mark)
+
+    def forget_touched(self, digest: Digest) -> None:
+        """Remove what says that a blob was renewed: the blob went."""
+        self.objects.delete(_touched(digest))
+
+    def all_touched(self) -> Iterator[tuple[Digest, datetime]]:
+        """``touched`` of every blob that was renewed."""
+        for one in self.objects.list(_TOUCHED):
+            digest = _digest(one.key.replace(_TOUCHED, _BLOBS, 1))
+            if digest is not None:
+                yield digest, _at_latest(one)
+
+    def added(self, digest: Digest) -> datetime | None:
+        """When a raw blob was last added, at the latest; None when it is not here."""
+        found = self.objects.head(_key(digest))
+        return None if found is None else max(_at_latest(found), self.touched(digest) or found.modified)
 
 
 class BucketSweep:
     """The right to delete, over objects.
 
     Args:
-        objects: the bucket.
+        store: the store.
         watch: the mark that keeps others away.
     """
 
-    def __init__(self, objects: BucketObjects, watch: guarding.Watch) -> None:
-        self._objects = objects
+    def __init__(self, store: BucketStore, watch: guarding.Watch) -> None:
+        self._store = store
+        self._objects = store.objects
         self._watch = watch
 
     def idle(self, digest: Digest, before: datetime | None = None) -> bool:
         """Whether a blob is here that nobody under way has added."""
         self._watch.check()
-        found = self._objects.head(_key(digest))
-        if found is None:
-            return False
-        mark = self._objects.head(_touched(digest))
-        added = max(_at_latest(found), _at_latest(mark or found))
+        added = self._store.added(digest)
+        return added is not None and self.is_older(added, before)
+
+    def is_older(self, added: datetime, before: datetime | None) -> bool:
+        """Whether a time lies before every hold, and before *before*."""
         if self._watch.since is not None and added >= self._watch.since:
             return False
         return before is None or added < before

@@ -19,6 +19,7 @@ from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
 from assay.ports.blobs import BlobStore, Leftover, Stored, Sweep
+from assay.ports.packs import Effort, PackedBlobs, PackFault, Packing, PackUse, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.bringing import bring
@@ -182,6 +183,53 @@ class CachedStore:
         staged.path.replace(path)
 
 
+class CachedPackingStore(CachedStore):
+    """The same for a far store that packs: what is cached are the blobs, whatever form they have there."""
+
+    def __init__(self, far: BlobStore, folder: CacheFolder, place: str) -> None:
+        super().__init__(far, folder, place)
+        assert isinstance(far, Packing)
+        self._packs = far
+
+    def past(self) -> CachedStore:
+        """The same store, but bytes come from far away."""
+        return _PastPacking(self.far, self.folder, self._place_name)
+
+    def is_packed(self, digest: Digest) -> bool:
+        """Whether a blob lies in a pack."""
+        return self._packs.is_packed(digest)
+
+    def is_raw(self, digest: Digest) -> bool:
+        """Whether a blob lies there as it is."""
+        return self._packs.is_raw(digest)
+
+    def pack(
+        self, blobs: Sequence[ToPack], *, effort: Effort = Effort.DEFAULT, progress: Progress = SILENT
+    ) -> PackedBlobs:
+        """Pack blobs."""
+        return self._packs.pack(blobs, effort=effort, progress=progress)
+
+    def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
+        """Make a raw copy of a packed blob again."""
+        return self._packs.unpack(digest, progress=progress)
+
+    def pack_use(self) -> PackUse:
+        """What packs cost."""
+        return self._packs.pack_use()
+
+    def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
+        """Write packs anew without what is dead."""
+        return self._packs.compact(least=least, progress=progress)
+
+    def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
+        """Compare every stored byte of every pack with its checksums."""
+        return self._packs.check_packs(progress=progress)
+
+    def reindex_packs(self) -> int:
+        """Make the index of the packs again."""
+        return self._packs.reindex_packs()
+
+
 class _Past(CachedStore):
     """Reads past the cache; what is deleted or set aside is dropped from it all the same."""
 
@@ -192,3 +240,7 @@ class _Past(CachedStore):
     def local_file(self, digest: Digest) -> Path | None:
         """The far store's file, if it has one."""
         return self.far.local_file(digest)
+
+
+class _PastPacking(_Past, CachedPackingStore):
+    """The same for a store that packs."""

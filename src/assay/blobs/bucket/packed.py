@@ -1,0 +1,320 @@
+"""Blobs of a bucket, raw and packed under one roof. Readers never know which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from assay.blobs.bucket.packs import BucketPacker, BucketPackFolder
+from assay.blobs.bucket.store import BucketStore, BucketSweep
+from assay.blobs.packs.checking import check_packs
+from assay.blobs.packs.compacting import Compactor, dead_bytes
+from assay.blobs.packs.damage import delete_blobs, discard_blob
+from assay.blobs.packs.lookups import BlobRow
+from assay.blobs.packs.stock import Stockroom
+from assay.blobs.staging import Staging
+from assay.blobs.sweeping import moment
+from assay.errors import AssayError, IntegrityError, NotFound, StorageError
+from assay.packing.reading import Decoder, PackedSource
+from assay.ports.blobs import Leftover, Stored
+from assay.ports.packs import Effort, PackedBlobs, PackFault, PackUse, ToPack
+from assay.ports.progress import SILENT, Progress
+from assay.spec.digest import Digest
+from assay.streams.bringing import bring
+from assay.streams.copying import digest_source
+from assay.trees import Source, read_into
+
+_T = TypeVar("_T")
+
+
+class PackedBucket:
+    """Blobs as objects and in packs below a prefix.
+
+    Args:
+        raw: the blobs as objects.
+        state: the local folder of this bucket: for the index, and for packs under way.
+        permit: raises when this process may not write.
+    """
+
+    def __init__(self, raw: BucketStore, state: Path, permit: Callable[[], None] = lambda: None) -> None:
+        self._raw, self._permit = raw, permit
+        self._staging = Staging(state / "staging")
+        self._folder = BucketPackFolder(raw.objects, state, self._staging, raw.pool)
+        raw.elsewhere = self._packed_size
+
+    def size(self, digest: Digest) -> int | None:
+        """Length of a blob in bytes, or None when it is not here."""
+        size = self._raw.size(digest)
+        if size is None and (row := self.row(digest)) is not None:
+            return row.size
+        return size
+
+    def open(self, digest: Digest) -> Source:
+        """The blob's bytes, readable at any offset; those of a packed one are compared with digests of its blocks.
+
+        Raises:
+            NotFound: it is not here (code ``blob-missing``).
+        """
+        return _Lasting(lambda: self._open(digest))
+
+    def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
+        """None: nothing lies in a file."""
+        return None
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob."""
+        return (stored.digest for stored in self.inventory())
+
+    def inventory(self) -> Iterator[Stored]:
+        """Every blob with its size and when it was last added."""
+        if not self._folder.is_used():
+            yield from self._raw.inventory()
+            return
+        self._folder.index.refresh()
+        raw, touched = set(), dict(self._raw.all_touched())
+        for stored in self._raw.inventory():
+            raw.add(stored.digest)
+            yield stored
+        for row in self._rows():
+            if row.digest not in raw:
+                added = moment(row.added)
+                yield Stored(row.digest, row.size, max(added, touched.get(row.digest, added)))
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Until the end, no sweep deletes what is added or renewed from here on."""
+        return self._raw.hold()
+
+    def renew(self, digest: Digest) -> int | None:
+        """Count a blob as added now: its length, or None when it is not here."""
+        return self._raw.renew(digest)
+
+    def add(self, data: bytes) -> Digest:
+        """Keep small bytes."""
+        return self._raw.add(data)
+
+    def add_file(self, file: Path, *, move: bool = False, progress: Progress = SILENT) -> tuple[Digest, int]:
+        """Keep the bytes of a file; returns digest and size."""
+        return self._raw.add_file(file, move=move, progress=progress)
+
+    def add_files(
+        self, files: Sequence[Path], *, link: bool = False, progress: Progress = SILENT
+    ) -> list[tuple[Digest, int]]:
+        """Keep the bytes of many files; digests and sizes in the order of *files*."""
+        return self._raw.add_files(files, link=link, progress=progress)
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob, raw and packed; whether it was here."""
+        raw = self._raw.delete(digest)
+        return bool(delete_blobs(self._folder, [digest])) or raw
+
+    def set_aside(self, digest: Digest) -> Path | None:
+        """Take a damaged blob out of use; a packed copy that is good stays."""
+        was_raw = self.is_raw(digest)
+        self._raw.set_aside(digest)
+        if self._folder.is_used() and not (was_raw and self._is_good(digest)):
+            discard_blob(self._folder, digest)
+        return None
+
+    @contextmanager
+    def sweep(self) -> Iterator[PackedBucketSweep]:
+        """Hold off whoever adds or renews blobs: here all, elsewhere those who hold (``guarding``)."""
+        with self._raw.sweep() as raw:
+            sweep = PackedBucketSweep(self, self._raw, raw)
+            try:
+                yield sweep
+            finally:
+                # Somebody elsewhere may rely since on what was given free; what is raw went at once.
+                gone = [digest for digest, seen in sweep.deleted.items() if self._raw.touched(digest) == seen]
+                for digest in delete_blobs(self._folder, gone):
+                    self._raw.forget_touched(digest)
+
+    def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
+        """What dead writers left."""
+        return self._raw.leftovers(clear=clear)
+
+    def is_packed(self, digest: Digest) -> bool:
+        """Whether a blob lies in a pack."""
+        return self.row(digest) is not None
+
+    def is_raw(self, digest: Digest) -> bool:
+        """Whether a blob lies here as it is; it may be packed as well."""
+        return self._raw.size(digest) is not None
+
+    def pack(
+        self, blobs: Sequence[ToPack], *, effort: Effort = Effort.DEFAULT, progress: Progress = SILENT
+    ) -> PackedBlobs:
+        """Pack blobs, and remove their raw copies once what was sent was read back and compared.
+
+        Raises:
+            StorageError: nothing of this call's last pack is kept, raw copies stay.
+        """
+        self._permit()
+        self._folder.make()
+        return BucketPacker(self._raw, self._folder, self._staging).run(blobs, effort=effort, progress=progress)
+
+    def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
+        """Make a raw copy of a packed blob again; False when it is not packed. It stays packed as well.
+
+        Raises:
+            IntegrityError: it is damaged; nothing is kept.
+            StorageError: it cannot be written.
+        """
+        self._permit()
+        source = self._open_packed(digest)
+        if source is None:
+            return False
+        if not self.is_raw(digest):
+            try:
+                with self._staging.new(mode=0o600) as staged:
+                    if bring(source, staged.descriptor, progress=progress).digest != digest:
+                        raise IntegrityError(f"packed blob {digest.short} does not match its digest")
+                    self._raw.put_raw(staged.path, digest)
+            except OSError as error:
+                raise StorageError.of(error, f"cannot unpack blob {digest.short}") from error
+        return True
+
+    def pack_use(self) -> PackUse:
+        """What packs cost."""
+        if not self._folder.is_used():
+            return PackUse(0, 0, 0, 0, 0)
+        self._folder.index.refresh()
+        packs = self._folder.index.read(lambda index: index.packs())
+        blobs, raw = self._folder.index.read(lambda index: index.totals())
+        dead = sum(self._folder.index.read(dead_bytes).values())
+        return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
+
+    def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
+        """Write packs anew of which at least this share is dead, without it; the bytes that came back."""
+        self._permit()
+        if not self._folder.is_used():
+            return 0
+        return Compactor(self._folder, self._staging).run(least, progress=progress)
+
+    def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
+        """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
+        if self._folder.is_used():
+            self._folder.index.refresh()
+            yield from check_packs(self._folder, progress=progress)
+
+    def reindex_packs(self) -> int:
+        """Make the index of the packs again from the packs themselves; how many there are."""
+        if not self._folder.is_used():
+            return 0
+        self._folder.index.rebuild()
+        return len(self._folder.index.read(lambda index: index.packs()))
+
+    def row(self, digest: Digest) -> BlobRow | None:
+        """What the index says of a packed blob; None when no pack holds it."""
+        if not self._folder.is_used():
+            return None
+        found = self._folder.index.read(lambda index: index.blob(digest))
+        if found is None and self._folder.index.catch_up():
+            found = self._folder.index.read(lambda index: index.blob(digest))
+        return found
+
+    def _packed_size(self, digest: Digest) -> int | None:
+        """Length of a packed blob, as the packs are now: somebody will rely on it."""
+        if self.row(digest) is None:
+            return None
+        self._folder.index.refresh()
+        row = self.row(digest)
+        return None if row is None else row.size
+
+    def _open(self, digest: Digest) -> Source:
+        try:
+            return self._raw.open(digest)
+        except NotFound:
+            packed = self._open_packed(digest)
+            return self._raw.open(digest) if packed is None else packed
+
+    def _open_packed(self, digest: Digest) -> Source | None:
+        if not self._folder.is_used():
+            return None
+        parts = self._folder.index.read(lambda index: index.parts(digest))
+        if parts is None:
+            self._folder.index.refresh()
+            parts = self._folder.index.read(lambda index: index.parts(digest))
+        if parts is None:
+            return None
+        return PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
+
+    def _is_good(self, digest: Digest) -> bool:
+        packed = self._open_packed(digest)
+        try:
+            return packed is not None and digest_source(packed, algorithm=digest.algorithm) == digest
+        except AssayError:
+            return False
+
+    def _rows(self) -> Iterator[BlobRow]:
+        rows, after = self._page(None)
+        while after is not None:
+            yield from rows
+            rows, after = self._page(after)
+
+    def _page(self, after: int | None) -> tuple[list[BlobRow], int | None]:
+        return self._folder.index.read(lambda index: index.page(after))
+
+
+class PackedBucketSweep:
+    """The right to delete, over objects and packs. What is deleted leaves packs when the sweep ends.
+
+    Args:
+        store: the store.
+        blobs: its raw blobs.
+        raw: the sweep of those.
+    """
+
+    def __init__(self, store: PackedBucket, blobs: BucketStore, raw: BucketSweep) -> None:
+        self._store, self._blobs, self._raw = store, blobs, raw
+        self.deleted: dict[Digest, datetime | None] = {}
+
+    def idle(self, digest: Digest, before: datetime | None = None) -> bool:
+        """Whether a blob is here that nobody under way has added."""
+        if digest in self.deleted:
+            return False
+        row = self._store.row(digest)
+        if row is None or self._store.is_raw(digest):
+            return self._raw.idle(digest, before)
+        added = moment(row.added)
+        return self._raw.is_older(max(added, self._blobs.touched(digest) or added), before)
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; its bytes, or 0 when it was not here."""
+        if digest in self.deleted:
+            return 0
+        row = self._store.row(digest)
+        size = self._raw.delete(digest)
+        self.deleted[digest] = self._blobs.touched(digest)
+        return size if row is None else row.size
+
+
+class _Lasting:
+    """A source that is opened again when what it reads from went: a blob was packed, a pack was compacted."""
+
+    def __init__(self, opening: Callable[[], Source]) -> None:
+        self._opening = opening
+        self._source = opening()
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._source.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        return self._twice(lambda source: source.read(offset, length))
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        return self._twice(lambda source: read_into(source, offset, into))
+
+    def _twice(self, do: Callable[[Source], _T]) -> _T:
+        source = self._source
+        try:
+            return do(source)
+        except (NotFound, IntegrityError):
+            self._source = self._opening()
+            return do(self._source)

@@ -1,0 +1,217 @@
+"""Packs in a bucket: their objects in the place of files, their index in a local folder.
+
+    packs/<name>.pack    as in a folder
+    packs/<name>.gone    as in a folder; written anew as a whole
+
+The index is made from the packs' directories by ranged reads, and brought up when packs came or went. Locks are those
+of the local folder: one machine packs and compacts at a time (the one that writes the bucket).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Executor
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from assay.blobs.bucket.objects import BucketObjects
+from assay.blobs.bucket.reading import BucketSource
+from assay.blobs.bucket.store import BucketStore
+from assay.blobs.packs import gone
+from assay.blobs.packs.folder import PackFolder
+from assay.blobs.packs.gone import Gone, Kind
+from assay.blobs.packs.packer import Packer
+from assay.blobs.staging import Staging
+from assay.errors import NotFound, StorageError
+from assay.ports.packs import ToPack
+from assay.spec.digest import Digest
+from assay.trees import Source
+
+PACK = 256 << 20
+"""Bytes from which on a pack is closed: others who pack wait while it is sent."""
+_FOLDER = "packs/"
+_NAME = re.compile(r"packs/([0-9a-f]{64})\.(pack|gone)", re.ASCII)
+_LOOK = 10.0
+"""Seconds for which a list of packs is believed where a miss does no harm."""
+_READ = 4 << 20
+
+
+class BucketPackFolder(PackFolder):
+    """Packs below a prefix, and their index in a local folder.
+
+    Args:
+        objects: the bucket.
+        state: the local folder.
+        staging: where files are made before they are sent.
+        pool: who fetches ranges.
+    """
+
+    def __init__(self, objects: BucketObjects, state: Path, staging: Staging, pool: Executor) -> None:
+        super().__init__(state, staging)
+        self._objects, self._pool = objects, pool
+        self._sources: dict[str, BucketSource] = {}
+        self._used, self._looked = False, -_LOOK
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def is_used(self) -> bool:
+        """Whether anything was ever packed here."""
+        if not self._used and time.monotonic() - self._looked > _LOOK:
+            self._looked = time.monotonic()
+            self._used = next(self._objects.list(_FOLDER), None) is not None
+        return self._used
+
+    def make(self) -> None:
+        """Something will be packed."""
+        self._used = True
+
+    def open_pack(self, name: str) -> Source:
+        """A pack's bytes.
+
+        Raises:
+            NotFound: it is not there; the index then knows where else its segments lie.
+            StorageError: the bucket failed.
+        """
+        known = self._sources.get(name)
+        if known is not None:
+            return known
+        found = self._objects.head(_pack(name))
+        if found is None:
+            raise NotFound(f"no such pack: {name}", code="pack-missing")
+        source = BucketSource(self._objects, _pack(name), found.size, self._pool)
+        self._sources[name] = source
+        return source
+
+    def names(self) -> dict[str, tuple[int, int]]:
+        """Packs that count, oldest first, each with its bytes and those of its ``.gone`` object."""
+        packs, took = {}, {}
+        for one in self._objects.list(_FOLDER):
+            match = _NAME.fullmatch(one.key)
+            if match and match[2] == "pack":
+                packs[match[1]] = one
+            elif match:
+                took[match[1]] = one.size
+        for name in self._sources.keys() - packs.keys():
+            del self._sources[name]
+        ordered = sorted(packs, key=lambda name: (packs[name].modified.astimezone(UTC), name))
+        sizes = {name: (packs[name].size, took.get(name, 0)) for name in ordered}
+        return {name: size for name, size in sizes.items() if not size[1] or not self.gone(name).moved & packs.keys()}
+
+    def stamp(self) -> int:
+        """Changes every few seconds: only a look tells."""
+        return 1 + int(time.monotonic() / _LOOK)
+
+    def gone(self, name: str) -> Gone:
+        """What was taken out of a pack."""
+        try:
+            return gone.parse(name, self._objects.get(_gone(name)))
+        except NotFound:
+            return Gone()
+
+    def note(self, name: str, kind: Kind, what: Collection[str]) -> None:
+        """Add to what was taken out of a pack."""
+        self._objects.put(_gone(name), self._noted(name) + gone.lines(name, kind, what))
+
+    def appear(self, staged: Path, name: str, without: Collection[str]) -> None:
+        """Send a finished pack; within a change of the index. See ``PackFolder.appear``."""
+        before = self._objects.head(_pack(name)) is not None
+        said = gone.lines(name, "blob", without) if without else b""
+        if not before:
+            self._say(name, said)
+        self._objects.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
+        if before:
+            self._say(name, said)
+        self._sources.pop(name, None)
+        staged.unlink()
+
+    def remove(self, name: str) -> int:
+        """Remove a pack that nothing needs; its bytes."""
+        found = self._objects.head(_pack(name))
+        self._objects.delete(_pack(name))
+        self._objects.delete(_gone(name))  # after what it says does not count
+        self._sources.pop(name, None)
+        return 0 if found is None else found.size
+
+    def superseded(self) -> list[str]:
+        """Packs that a compaction replaced, and that it did not come to remove."""
+        matches = [_NAME.fullmatch(one.key) for one in self._objects.list(_FOLDER)]
+        found = {match[1] for match in matches if match and match[2] == "pack"}
+        return sorted(found - self.names().keys())
+
+    def flush(self) -> None:
+        """What is in a bucket is durable."""
+
+    def _say(self, name: str, said: bytes) -> None:
+        if said:
+            self._objects.put(_gone(name), said)
+        else:
+            self._objects.delete(_gone(name))
+
+    def _noted(self, name: str) -> bytes:
+        try:
+            return self._objects.get(_gone(name))
+        except NotFound:
+            return b""
+
+
+class BucketPacker(Packer):
+    """Packs raw blobs of a bucket: they are read as they are packed, and nothing but the pack lies here meanwhile.
+
+    Args:
+        raw: the blobs.
+        folder: where packs go.
+        staging: where they are made.
+        size: bytes from which on a pack is closed.
+    """
+
+    def __init__(self, raw: BucketStore, folder: BucketPackFolder, staging: Staging, *, size: int = PACK) -> None:
+        room: Any = _Raw(raw, staging)
+        super().__init__(room, folder, size=size)
+        self._store = raw
+
+    def _opened(self, batch: Sequence[ToPack]) -> list[tuple[ToPack, Source]]:
+        found: list[tuple[ToPack, Source]] = []
+        for one in batch:
+            try:
+                found.append((one, self._store.open(one.digest)))
+            except NotFound:
+                continue  # deleted meanwhile
+        return found
+
+    def _times(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        times = {digest: self._store.added(digest) for digest in digests}
+        return {digest: int(added.timestamp() * 1e9) for digest, added in times.items() if added is not None}
+
+
+class _Raw:
+    """What a packer asks of raw blobs."""
+
+    def __init__(self, store: BucketStore, staging: Staging) -> None:
+        self.staging = staging
+        self.size = store.size
+        self.sweep = store.sweep
+
+
+def _pack(name: str) -> str:
+    return f"{_FOLDER}{name}.pack"
+
+
+def _gone(name: str) -> str:
+    return f"{_FOLDER}{name}.gone"
+
+
+def _parts(file: Path) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            offset = 0
+            while data := os.pread(descriptor, _READ, offset):
+                offset += len(data)
+                yield data
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # must not be taken for one of the bucket's
+        raise StorageError.of(error, f"cannot read {file}") from error

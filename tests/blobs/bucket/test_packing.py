@@ -1,0 +1,77 @@
+"""The contracts of blobs and packing, and random changes, over packs in a bucket."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from assay.blobs.bucket.opening import open_bucket
+from assay.blobs.bucket.packed import PackedBucket
+from assay.blobs.bucket.store import BucketStore
+from assay.blobs.cache.folder import CacheFolder
+from assay.blobs.cache.store import CachedPackingStore
+from assay.ports.packs import PackedBlobs, ToPack
+from assay.testing.blobs import BlobStoreContract
+from assay.testing.packs import PackingContract, PackingMachine, PackingStore
+from buckets import BUCKET, QUICK, bucket_in_folder
+
+
+def packed_bucket(folder: Path) -> PackedBucket:
+    return PackedBucket(BucketStore(bucket_in_folder(folder / "bucket")), folder / "state")
+
+
+class Settled(PackedBucket):
+    """Packs a second later: what was added within the second is spared, for the server only tells seconds."""
+
+    def pack(self, *arguments: Any, **named: Any) -> PackedBlobs:
+        time.sleep(2.1)
+        return super().pack(*arguments, **named)
+
+
+class TestPacking(PackingContract):
+    def fresh_store(self, folder: Path) -> PackingStore:
+        return packed_bucket(folder)
+
+
+class TestPackingBehindACache(PackingContract):
+    def fresh_store(self, folder: Path) -> PackingStore:
+        return CachedPackingStore(packed_bucket(folder), CacheFolder(folder / "cache", 1 << 20), "here")
+
+
+@pytest.mark.root
+class TestPackingOnAServer(PackingContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, bucket_server: dict[str, str]) -> None:
+        self.server = bucket_server
+        self.prefix = token_hex(8)
+
+    def fresh_store(self, folder: Path) -> PackingStore:
+        objects = open_bucket(f"s3://{BUCKET}/{self.prefix}", options=QUICK, environ=self.server)
+        return Settled(BucketStore(objects), folder)
+
+    def test_a_packed_blob_keeps_the_time_of_its_raw_copy(self, store: PackingStore) -> None:
+        digest = store.add(b"weights")
+        (before,) = store.inventory()
+        store.pack([ToPack(digest)])
+        (after,) = store.inventory()
+        assert before.added <= after.added <= before.added + timedelta(seconds=1)  # a list may tell more than seconds
+
+
+class TestBlobs(BlobStoreContract):
+    def fresh_store(self, folder: Path) -> PackingStore:
+        return packed_bucket(folder)
+
+
+class Machine(PackingMachine):
+    def fresh_store(self, folder: Path) -> PackingStore:
+        return packed_bucket(folder)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(deadline=None, max_examples=10, stateful_step_count=20)
