@@ -310,8 +310,9 @@ def test_a_shorter_or_another_journal_than_the_rows_know_is_damaged(tmp_path: Pa
     journal, mark = filled(objects, tmp_path, 3)
     kept = dict(objects.kept)
     del objects.kept[key_of(3, 3)]
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError) as caught:
         journal.end(mark)
+    assert "assay reindex" in (caught.value.hint or "")
     objects.kept.update(kept)
     objects.kept[key_of(3, 3)] = encode(event(3, "another"))
     with pytest.raises(StorageError):

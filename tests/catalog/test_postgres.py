@@ -20,7 +20,7 @@ from assay.catalog.journal import START
 from assay.catalog.memory import MemoryCatalog
 from assay.catalog.postgres import PostgresCatalog, _engine
 from assay.catalog.tables import SCHEMA, applied, events
-from assay.errors import AssayError, InvalidInput, StorageError
+from assay.errors import AssayError, Conflict, InvalidInput, StorageError
 from assay.ports.catalog import Catalog
 from assay.testing.catalog import CatalogContract, artifact, everything, push
 from assay.testing.catalog_machine import CatalogMachine
@@ -260,6 +260,34 @@ def test_a_process_of_an_older_release_that_is_still_running_writes_nothing_into
     with pytest.raises(StorageError) as caught:
         push(catalog, "m", 2)
     assert caught.value.code == "catalog-too-new"
+
+
+def test_a_database_that_was_taken_over_from_changes_nothing_any_more(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    push(catalog, "m", 1)
+
+    def refuse() -> None:
+        raise Conflict("another one writes", code="bucket-has-writer")
+
+    catalog.permit = refuse
+    with pytest.raises(Conflict):
+        push(catalog, "m", 2)
+    assert [version.number for version in opened(tmp_path).versions("m")] == [1]
+
+
+def test_what_was_taken_in_from_the_bucket_is_not_exported_again(tmp_path: Path) -> None:
+    catalog = opened(tmp_path)
+    for seed in range(3):
+        push(catalog, "m", seed)
+    catalog.close()
+    drop(tmp_path)
+    before = dict(_BUCKETS[tmp_path].kept)
+    again = opened(tmp_path)
+    again.take_over()
+    again.export()
+    assert _BUCKETS[tmp_path].kept == before
+    push(again, "m", 4)
+    assert _BUCKETS[tmp_path].kept.keys() - before.keys() == {key_of(4, 4)}
 
 
 def test_names_are_ordered_by_code_point_whatever_the_database_speaks(tmp_path: Path) -> None:

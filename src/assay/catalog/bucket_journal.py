@@ -34,6 +34,8 @@ TIERS = (64, 4096)
 """Events of the runs that are written as one object."""
 _NAME = re.compile(rf"{FOLDER}(\d{{16}})-(\d{{16}})\.jsonl", re.ASCII)
 _TRIES = 6
+_LESS = "put its objects back from a backup; without one, assay reindex goes on with what is left"
+_WHOLE = "put its objects back from a backup or an earlier version"
 _AHEAD = 16
 """Objects read at a time."""
 
@@ -85,7 +87,7 @@ class BucketJournal:
         found = self.cover(after.sequence)
         newest = found[-1] if found else None
         if newest and newest.first == newest.last == after.sequence and newest.size != after.length:
-            raise self._damaged(f"expected event {after.sequence} in {after.length} bytes, found {newest.size}")
+            raise self._damaged(f"expected event {after.sequence} in {after.length} bytes, found {newest.size}", _LESS)
         return after.offset + sum(one.size for one in found if one.last > after.sequence)
 
     def read(self, after: Mark) -> Iterator[tuple[Event, Mark]]:
@@ -181,6 +183,8 @@ class BucketJournal:
             if found is not None:
                 return found
             time.sleep(0.02 * attempt)  # a listing of several pages may fall between a larger object and what it holds
+        if not listed:
+            raise self._damaged(f"expected event {sequence}, as the catalog has it, found none", _LESS)
         raise self._damaged(f"events from {max(sequence, 1)} on are not all there")
 
     def _listed(self, sequence: int) -> list[Segment]:
@@ -197,7 +201,7 @@ class BucketJournal:
         mark = after
         for line, event in self._lines(self.cover(after.sequence)):
             if event.sequence == after.sequence and hashlib.sha256(line).hexdigest() != after.check:
-                raise self._damaged(f"event {event.sequence} is not the one that the catalog has")
+                raise self._damaged(f"event {event.sequence} is not the one that the catalog has", _LESS)
             if event.sequence == mark.sequence + 1:  # else it is known from the object before: they may overlap
                 mark = mark_behind(line, event, mark.offset)
                 yield event, mark
@@ -248,11 +252,9 @@ class BucketJournal:
             hint="run it again; if it happens again, another machine writes with this machine's identity",
         )
 
-    def _damaged(self, what: str) -> StorageError:
+    def _damaged(self, what: str, hint: str = _WHOLE) -> StorageError:
         return StorageError(
-            f"the journal in {self._place} does not hold what it did: {what}",
-            code="journal-damaged",
-            hint="put its objects back from a backup; without one, assay reindex goes on with what is left",
+            f"the journal in {self._place} does not hold what it did: {what}", code="journal-damaged", hint=hint
         )
 
 

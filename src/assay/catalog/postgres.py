@@ -147,7 +147,9 @@ class PostgresCatalog(SqlReading, JournaledCatalog):
         with self._failing("change"), self._locked() as connection:
             mark = _mark_of(connection)
             own = {event.sequence: event for event in SqlRows(connection).events()}
+            there = 0
             for event, _ in self._journal.read(START):
+                there = event.sequence
                 if event.sequence > mark.sequence:
                     _apply(connection, event)
                     mark = mark_behind(encode(event), event, mark.offset)
@@ -159,6 +161,7 @@ class PostgresCatalog(SqlReading, JournaledCatalog):
                         hint="the database has had another history; use an empty one",
                     )
             set_mark(connection, mark)
+            connection.execute(update(registry).values(exported=there))
         return taken
 
     def export(self) -> None:
