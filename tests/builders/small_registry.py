@@ -1,3 +1,4 @@
+# ruff: noqa: RET503
 """A small OCI registry in memory, which can be told to misbehave. Real ones are in ``tests/interop``.
 
 It follows distribution-spec 1.1, with or without the referrers API, and keeps what came of a request that broke off.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -194,3 +195,41 @@ def test_a_destination_below_a_file_is_named_as_what_it_is(
 
     with pytest.raises(StorageError, match="file is not a folder"):
         fetch.pull(registry, push(model).version, tmp_path / "file" / "out")
+
+
+@pytest.fixture
+def half(push, registry: Registry, tmp_path: Path):
+    """A version with one large file, and what a pull that was killed in the middle of it leaves."""
+    data = os.urandom(10 << 20)
+    (tmp_path / "large.bin").write_bytes(data)
+    version = push(tmp_path / "large.bin").version
+    staging = tmp_path / f".out.assay-pull-{version.manifest.hex[:12]}"
+    staging.mkdir()
+    name = f".{hashlib.sha256(b'large.bin').hexdigest()[:32]}\\part"
+    (staging / name).write_bytes(data[: 9 << 20])
+    return version, data, staging / name
+
+
+def test_a_pull_goes_on_within_a_large_file(half, registry: Registry, tmp_path: Path) -> None:
+    version, data, _ = half
+
+    pulled = fetch.pull(registry, version, tmp_path / "out")
+
+    assert pulled.resumed == 8 << 20
+    assert contents(tmp_path / "out") == {"large.bin": data}
+
+
+def test_a_beginning_that_is_damaged_is_not_believed(half, registry: Registry, tmp_path: Path) -> None:
+    version, data, part = half
+    part.write_bytes(b"other" + data[5 : 9 << 20])
+
+    assert fetch.pull(registry, version, tmp_path / "out").resumed == 0
+    assert contents(tmp_path / "out") == {"large.bin": data}
+
+
+def test_a_pull_by_links_leaves_no_beginnings(half, registry: Registry, tmp_path: Path) -> None:
+    version, data, _ = half
+
+    fetch.pull(registry, version, tmp_path / "out", link=True)
+
+    assert contents(tmp_path / "out") == {"large.bin": data}

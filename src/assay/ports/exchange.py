@@ -1,4 +1,4 @@
-"""The port of stores that hand packed blobs to each other as they are packed: a fine-tune travels as its differences."""
+"""The port of stores that hand each other packed blobs as they are packed: a fine-tune travels as its differences."""
 
 from __future__ import annotations
 

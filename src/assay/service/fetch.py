@@ -2,8 +2,9 @@
 
 Files are written to a staging folder beside the destination, each hashed as it is written; the whole is renamed into
 place when every byte matched. An interrupted pull leaves the staging folder, and the next pull of the same artifact to
-the same place goes on from there, after hashing what it finds. Unsafe names never reach the disk: ``Manifest.entries``
-refuses them.
+the same place goes on from there, within a large file too, after hashing what it finds. Unsafe names never reach the
+disk: ``Manifest.entries`` refuses them. What was pulled is not flushed: after a power cut it may be incomplete, as
+after ``cp``, and the store still has it.
 
     PARENT/
       DEST/                                 appears complete or not at all
@@ -19,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -33,11 +34,9 @@ from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.manifest import Entry
 from assay.spec.records import Version
-from assay.streams.copying import digest_file, store_copy
-from assay.trees import Source, read_into
+from assay.streams.bringing import bring
+from assay.streams.copying import STEP, digest_file, store_copy
 
-BLOCK = 16 << 20
-"""Bytes that are brought at a time where they lie in no file: several threads share the decoding of so many."""
 THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -176,8 +175,8 @@ def _staged(staging: Path) -> Iterator[None]:
 
 
 def _clear_strangers(staging: Path, entries: Sequence[Entry]) -> None:
-    """Remove what this pull will not write: leftovers of a pull with other patterns, half-written files."""
-    wanted = {entry.path for entry in entries}
+    """Remove what this pull will not write: leftovers of a pull with other patterns, half-written files of those."""
+    wanted = {entry.path for entry in entries} | {_scratch(staging, entry).name for entry in entries}
     for found in [*staging.rglob("*")]:
         if not found.is_dir() and found.relative_to(staging).as_posix() not in wanted:
             found.unlink()
@@ -212,50 +211,56 @@ def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link
     """Bring one entry into the staging folder; the bytes that were already there."""
     if target.is_file() and target.stat().st_size == entry.size and digest_file(target) == entry.digest:
         progress.advance(entry.size)
+        scratch.unlink(missing_ok=True)
         return entry.size
-    scratch.unlink(missing_ok=True)
     file = blobs.local_file(entry.digest)
     if link and file is not None and _link(file, target):
         progress.advance(entry.size)
+        scratch.unlink(missing_ok=True)
         return 0
-    with scratch.open("x+b") as made, _opened(file) as stored:
-        if stored is not None:
-            found, size = store_copy(stored.fileno(), made.fileno(), entry.size, progress=progress)
-        else:
-            found, size = _store_source(blobs.open(entry.digest), made, progress=progress)
-    if (found, size) != (entry.digest, entry.size):
+    digest, size, resumed = _bring(blobs, entry, scratch, progress)
+    if digest != entry.digest and resumed:  # what was left here may be what is damaged
+        scratch.unlink()
+        digest, size, resumed = _bring(blobs, entry, scratch, SILENT)
+    if (digest, size) != (entry.digest, entry.size):
         scratch.unlink()
         raise IntegrityError(
             f"stored bytes of {entry.path} do not match their digest: expected {entry.digest.short} "
-            f"({entry.size} bytes), found {found.short} ({size} bytes); nothing was written to the destination",
+            f"({entry.size} bytes), found {digest.short} ({size} bytes); nothing was written to the destination",
             path=entry.path,
             hint="assay verify says what is damaged and where a good copy may be",
         )
     scratch.replace(target)
-    return 0
+    return resumed
 
 
-@contextmanager
-def _opened(file: Path | None) -> Iterator[IO[bytes] | None]:
+def _bring(blobs: BlobReader, entry: Entry, scratch: Path, progress: Progress) -> tuple[Digest, int, int]:
+    """Bring an entry's bytes into a file, which may hold the beginning of them: digest, size, and what it held."""
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "r+b") as made:
+        have = os.fstat(descriptor).st_size
+        stored = None if have >= STEP else _opened(blobs.local_file(entry.digest))
+        if stored is not None:
+            with stored:
+                os.ftruncate(descriptor, 0)
+                digest, size = store_copy(stored.fileno(), made.fileno(), entry.size, durable=False, progress=progress)
+            return digest, size, 0
+        arrived = bring(
+            blobs.open(entry.digest),
+            descriptor,
+            have=have,
+            algorithm=entry.digest.algorithm,
+            durable=False,
+            progress=progress,
+        )
+        return arrived.digest, arrived.size, arrived.resumed
+
+
+def _opened(file: Path | None) -> IO[bytes] | None:
     """A stored file; None where there is none, or none any more because it was packed since."""
-    with ExitStack() as stack:
-        opened = None
-        with suppress(FileNotFoundError):
-            opened = None if file is None else stack.enter_context(file.open("rb"))
-        yield opened
-
-
-def _store_source(source: Source, made: IO[bytes], *, progress: Progress) -> tuple[Digest, int]:
-    """Bring bytes that lie in no file of their own into one, hashed on the way."""
-    state, offset, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
-    while count := read_into(source, offset, buffer):
-        state.update(buffer[:count])
-        made.write(buffer[:count])
-        offset += count
-        progress.advance(count)
-    made.flush()
-    os.fsync(made.fileno())
-    return Digest("sha256", state.hexdigest()), offset
+    with suppress(FileNotFoundError):
+        return None if file is None else file.open("rb")
+    return None
 
 
 def _link(file: Path, target: Path) -> bool:

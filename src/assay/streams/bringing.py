@@ -75,9 +75,10 @@ def bring(
     have: int = 0,
     algorithm: str = "sha256",
     lanes: int = LANES,
+    durable: bool = True,
     progress: Progress = SILENT,
 ) -> Arrived:
-    """Bring the bytes of *source* into the file *target*, durably.
+    """Bring the bytes of *source* into the file *target*.
 
     Args:
         source: where from.
@@ -85,13 +86,15 @@ def bring(
         have: how many bytes *target* may hold already from its beginning; they are hashed, not compared.
         algorithm: of the digest.
         lanes: ranges read at once.
+        durable: whether they are on the disk on return; else they are in the page cache, as after ``cp``.
         progress: hears of every byte once, those that were there included.
 
     Raises:
         StorageError: the source failed, by ranges and by plain requests; the file holds the beginning.
         OSError: writing failed.
     """
-    run = _Bringing(source, target, hashlib.new(algorithm), progress)
+    output = Output(target, direct=durable and source.size >= DIRECT, early=durable)
+    run = _Bringing(source, target, output, hashlib.new(algorithm), progress)
     resumed = run.keep(min(have, source.size))
     plain = False
     try:
@@ -101,16 +104,16 @@ def bring(
             raise
         plain = True
         run.plainly()
-    os.fsync(target)
+    if durable:
+        os.fsync(target)
     return Arrived(Digest(algorithm, run.hasher.hexdigest()), run.at, resumed, plain)
 
 
 class _Bringing:
     """One file on its way; ``at`` is how far it has come."""
 
-    def __init__(self, source: Source, target: int, hasher: hashlib._Hash, progress: Progress) -> None:
-        self._source, self._target, self._progress = source, target, progress
-        self._output = Output(target, direct=source.size >= DIRECT)
+    def __init__(self, source: Source, target: int, output: Output, hasher: hashlib._Hash, progress: Progress) -> None:
+        self._source, self._target, self._output, self._progress = source, target, output, progress
         self.hasher = hasher
         self.at = 0
         self.broken_writing = False

@@ -100,11 +100,14 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def store_copy(source: int, target: int, size: int, *, progress: Progress = SILENT) -> tuple[Digest, int]:
-    """Bring the bytes of *source* into the empty file *target*, durably; returns their digest and number.
+def store_copy(
+    source: int, target: int, size: int, *, durable: bool = True, progress: Progress = SILENT
+) -> tuple[Digest, int]:
+    """Bring the bytes of *source* into the empty file *target*; returns their digest and number.
 
     Args:
         size: how many bytes are expected; only decides how the work is split.
+        durable: whether they are on the disk on return; else they are in the page cache, as after ``cp``.
         progress: hears of every byte once, when it is hashed.
 
     Raises:
@@ -113,13 +116,18 @@ def store_copy(source: int, target: int, size: int, *, progress: Progress = SILE
     if size <= SMALL:
         length = _copy_small(source, target)
         digest = digest_descriptor(target, progress=progress)
-        os.fsync(target)
+        if durable:
+            os.fsync(target)
         return digest, length
     if clone(source, target):
         digest = digest_descriptor(target, progress=progress)
-        os.fsync(target)
+        if durable:
+            os.fsync(target)
         return digest, os.fstat(target).st_size
-    return _store_blocks(source, target, Output(target, direct=size >= DIRECT), progress)
+    stored = _store_blocks(source, Output(target, direct=durable and size >= DIRECT, early=durable), progress)
+    if durable:
+        os.fsync(target)
+    return stored
 
 
 def _copy_small(source: int, target: int) -> int:
@@ -136,7 +144,7 @@ def _write_all(target: int, data: bytes | memoryview, offset: int) -> int:
     return written
 
 
-def _store_blocks(source: int, target: int, output: Output, progress: Progress) -> tuple[Digest, int]:
+def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Digest, int]:
     buffers = [memoryview(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(BUFFERS)]
     busy: list[Future[None] | None] = [None] * BUFFERS
     hasher = hashlib.sha256()
@@ -160,7 +168,6 @@ def _store_blocks(source: int, target: int, output: Output, progress: Progress) 
     for job in busy:
         if job is not None:
             job.result()
-    os.fsync(target)
     return Digest("sha256", hasher.hexdigest()), offset
 
 
@@ -181,10 +188,11 @@ class Output:
     Args:
         target: descriptor of the file.
         direct: whether to write past the page cache.
+        early: whether to send what lies in the page cache towards the disk meanwhile.
     """
 
-    def __init__(self, target: int, *, direct: bool) -> None:
-        self._target = target
+    def __init__(self, target: int, *, direct: bool, early: bool = True) -> None:
+        self._target, self._early = target, early
         self._direct = direct and self._set_direct(on=True)
         self._sent = 0
 
@@ -205,7 +213,7 @@ class Output:
             if self._direct:
                 self._direct = self._set_direct(on=False)
             _write_all(self._target, block[written:], offset + written)
-        if not self._direct and offset + len(block) - self._sent >= FLUSH:
+        if self._early and not self._direct and offset + len(block) - self._sent >= FLUSH:
             start_writing(self._target, self._sent, offset + len(block) - self._sent)
             self._sent = offset + len(block)
 
