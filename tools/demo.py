@@ -2,7 +2,8 @@
 
 Every model takes the same way: push -> inspect -> scan -> verify -> pull (compared byte by byte) -> load -> predict.
 Five come out of Python packages (`real_models`), one is trained here. Then `demo_story`: a fine-tune is explained, a
-regression found and kept out of production. Everything happens in `.demo/`, which is emptied first.
+regression found and kept out of production. Then `demo_small`: the registry is packed. Everything happens in `.demo/`,
+which is emptied first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from demo_predict import embeddings, file_type, note, pitch, speech
+from demo_small import small
 from demo_story import fine_tune, regression
 from real_models import CACHE, Unavailable, fetch, model
 
@@ -157,6 +159,7 @@ def main() -> None:
         lines = [*real_models(), live_pipeline()]
         fine_tune(assay, ROOT)
         regression(assay, HOME)
+        small(assay, HOME)
     except Unavailable as error:
         raise SystemExit(f"the demo needs real models and could not get one: {error}") from error
     print(f"\n{'─' * 80}\nWhat is in the registry now\n{'─' * 80}")
