@@ -54,7 +54,8 @@ def open_bucket_registry(
         writer, catalog = _database(settings.catalog, objects, home, settings.home, warn)
     if create:
         writer.check()
-    far: BlobStore = _room("blobs.bucket.owned", "s3").OwnedStore(objects, writer.check)
+    raw = _room("blobs.bucket.owned", "s3").OwnedStore(objects, writer.check)
+    far: BlobStore = _room("blobs.bucket.packed", "s3").PackedBucket(raw, settings.home, writer.check)
     return Registry(cached(far, home.id), catalog, settings.actor, settings.place, settings.home, warn)
 
 
