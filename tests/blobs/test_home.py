@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from assay.blobs.directory import DirectoryStore
-from assay.blobs.home import CURRENT, FORMAT, Layout, open_home
+from assay.blobs.home import CURRENT, FORMAT, PACKED, Layout, open_home, raise_format
+from assay.blobs.packs.store import PackedStore
 from assay.catalog.opening import open_catalog
 from assay.errors import InvalidInput, NotFound, StorageError
+from assay.ports.packs import ToPack
 from assay.testing.catalog import everything, push
 
 
@@ -179,3 +181,35 @@ def test_a_home_without_its_marker_is_damaged_not_missing(tmp_path: Path) -> Non
         with pytest.raises(StorageError) as caught:
             open_home(home.root, create=create)
         assert caught.value.code == "home-damaged"
+
+
+def test_a_home_takes_the_next_format_when_something_is_packed_there_first(tmp_path: Path) -> None:
+    home = open_home(tmp_path)
+    store = PackedStore(home.root, before_packing=lambda: raise_format(home.root))
+    digest = store.add(b"weights")
+    assert not (tmp_path / "packs").exists()
+    assert open_home(tmp_path).format == FORMAT
+    store.pack([ToPack(digest)])
+    packed = open_home(tmp_path)
+    assert (packed.format, packed.created) == (PACKED, home.created)
+    assert not (tmp_path / "backups").exists()
+    store.unpack(digest)
+    assert open_home(tmp_path).format == PACKED
+
+
+def test_a_release_that_knows_no_packs_refuses_a_home_that_has_them(tmp_path: Path) -> None:
+    open_home(tmp_path)
+    raise_format(tmp_path)
+    with pytest.raises(StorageError) as caught:
+        open_home(tmp_path, layout=Layout(FORMAT, {}))
+    assert caught.value.code == "home-too-new"
+
+
+def test_a_newer_format_is_never_lowered_and_no_home_is_made_by_raising(tmp_path: Path) -> None:
+    open_home(tmp_path / "home")
+    raise_format(tmp_path / "home", 7)
+    raise_format(tmp_path / "home")
+    assert json.loads((tmp_path / "home" / "assay.json").read_bytes())["format"] == 7
+    (tmp_path / "layout").mkdir()
+    raise_format(tmp_path / "layout")
+    assert list((tmp_path / "layout").iterdir()) == []

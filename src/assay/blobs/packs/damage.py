@@ -32,9 +32,9 @@ def delete_blobs(folder: PackFolder, digests: Collection[Digest]) -> set[Digest]
 
 
 def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
-    """Strike damaged segments out of the packs that they are read from, durably."""
+    """Strike damaged segments out of the packs that they are read from, durably; others may hold them as well."""
 
-    def strike(index: PackIndex) -> bool:
+    def strike(index: PackIndex) -> None:
         packs: defaultdict[str, list[bytes]] = defaultdict(list)
         for segment in segments:
             found = index.segment(segment)
@@ -42,11 +42,10 @@ def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
                 packs[found.pack].append(found.segment.id)
         for pack, found_there in packs.items():
             folder.strike(index, pack, "bad", found_there)
-        return bool(packs) and any(row.spare for row in index.packs().values())
+        folder.index.mend(index)
 
-    struck = folder.index.write(strike) if segments else False
-    if struck:
-        folder.index.rebuild()  # what was struck out may lie in another pack, too
+    if segments:
+        folder.index.write(strike)
 
 
 def discard_blob(folder: PackFolder, digest: Digest) -> bool:

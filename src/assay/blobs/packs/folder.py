@@ -41,6 +41,7 @@ class PackFolder:
         self.folder = root / "packs"
         self._root, self._staging = root, staging
         self.index = IndexKeeper(self.folder / "index.sqlite3", self, staging)
+        self._read: dict[str, tuple[int, frozenset[str]]] = {}
         self._open: OrderedDict[str, PackFile] = OrderedDict()
         self._opening = RLock()  # not the other one: packs are opened within changes of the index, too
 
@@ -100,7 +101,16 @@ class PackFolder:
                         packs[match[1]] = entry.stat()
         ordered = sorted(packs, key=lambda name: (packs[name].st_mtime_ns, name))
         sizes = {name: (packs[name].st_size, took.get(name, 0)) for name in ordered}
-        return {name: size for name, size in sizes.items() if not size[1] or not self.gone(name).moved & packs.keys()}
+        return {
+            name: size for name, size in sizes.items() if not size[1] or not self._moved(name, size[1]) & packs.keys()
+        }
+
+    def _moved(self, name: str, length: int) -> frozenset[str]:
+        known = self._read.get(name)
+        if known is None or known[0] != length:
+            took = self.gone(name)
+            self._read[name] = known = took.length, frozenset(took.moved)
+        return known[1]
 
     def stamp(self) -> int:
         """The folder's time; 0 when it changed so lately that it may change again without showing it."""

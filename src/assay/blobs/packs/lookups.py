@@ -12,6 +12,7 @@ from typing import Any
 from assay.blobs.packs.rows import (
     LARGE,
     Rows,
+    batched,
     blob_digest,
     decode_parts,
     raw_digest,
@@ -27,11 +28,13 @@ from assay.spec.digest import Digest
 _PAGE = 1000
 _PACKS = "SELECT name, size, blobs, kept, spare, gone, fault FROM packs"
 _BLOB = "SELECT key, size, added, parts, rest FROM blobs WHERE key = ?"
+_BLOBS = _BLOB.replace("key = ?", "key IN ({})")
 _OF_SIZE = f"SELECT key, rest FROM blobs WHERE size = ? AND size >= {LARGE}"  # noqa: S608 - a number of ours
 _SEGMENT = (
     "SELECT s.key, s.rest, s.size, s.words, b.key, b.rest, s.depth, s.start, s.stored, s.seal, p.name, s.uses "
     "FROM segments s JOIN packs p ON p.pack = s.pack LEFT JOIN segments b ON b.key = s.base WHERE s.key = ?"
 )
+_SEGMENTS = _SEGMENT.replace("s.key = ?", "s.key IN ({})")
 _TENSORS = (
     "SELECT t.segment, s.rest, n.text, d.text, t.sample, s.depth, t.size, t.words FROM tensors t "
     "JOIN segments s ON s.key = t.segment JOIN names n ON n.name = t.name JOIN names d ON d.name = t.dtype "
@@ -121,6 +124,19 @@ class Lookups(Rows):
             return BlobRow(digest, size, added)
         return None
 
+    def among(self, digests: Iterable[Digest]) -> dict[Digest, BlobRow]:
+        """Those of many blobs that packs hold."""
+        found: dict[Digest, BlobRow] = {}
+        wanted: dict[int, Digest] = {}
+        crowded = [one for one in digests if wanted.setdefault(_number(one), one) != one]
+        for keys in batched(wanted, _PAGE):
+            for key, size, added, _, rest in self.all(_BLOBS.format(", ".join("?" * len(keys))), *keys):
+                if whole(key, rest) != raw_digest(wanted[key]):
+                    crowded.append(wanted[key])
+                elif size is not None:
+                    found[wanted[key]] = BlobRow(wanted[key], size, added)
+        return found | {one: row for one in crowded if (row := self.blob(one)) is not None}
+
     def parts(self, digest: Digest) -> Sequence[tuple[bytes, int]] | None:
         """References and sizes of the segments that a blob is made of; None when no pack holds it."""
         for _, size, _, parts in self._blob(digest):
@@ -161,11 +177,16 @@ class Lookups(Rows):
         rows = self.all(_SEGMENT, int.from_bytes(reference[:8], "big", signed=True))
         if len(reference) > 8 and (not rows or rows[0][1] != reference[8:]):  # it has no place, or another number
             rows = self.all(_SEGMENT, self.key("segments", reference))
-        for row in rows:
-            base = None if row[4] is None else whole(row[4], row[5])
-            segment = Segment(whole(row[0], row[1]), row[2], words_of(row[3]), base, row[6], row[7], row[8], row[9])
-            return Found(segment, row[10], row[11])
-        return None
+        return _found(rows[0]) if rows else None
+
+    def segments(self, references: Sequence[bytes]) -> dict[bytes, Found]:
+        """Several segments at once, by reference; those that lie nowhere are left out."""
+        found = {}
+        for some in batched(references, _PAGE):
+            keys = [int.from_bytes(reference, "big", signed=True) for reference in some]
+            for row in self.all(_SEGMENTS.format(", ".join("?" * len(keys))), *keys):
+                found[row[0].to_bytes(8, "big", signed=True)] = _found(row)
+        return found
 
     def leaning(self, segment: bytes) -> list[bytes]:
         """Ids of the segments that are stored as the difference to this one."""
@@ -280,6 +301,16 @@ class Lookups(Rows):
         """A pack's number; one that no pack has when it is not known."""
         rows = self.all("SELECT pack FROM packs WHERE name = ?", pack)
         return rows[0][0] if rows else -1
+
+
+def _number(digest: Digest) -> int:
+    return int.from_bytes(raw_digest(digest)[:8], "big", signed=True)
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    base = None if row[4] is None else whole(row[4], row[5])
+    segment = Segment(whole(row[0], row[1]), row[2], words_of(row[3]), base, row[6], row[7], row[8], row[9])
+    return Found(segment, row[10], row[11])
 
 
 def _tensor(row: tuple[Any, ...]) -> Tensor:

@@ -144,13 +144,15 @@ class Rows:
         while rows := self.all(f"SELECT rest FROM {table} WHERE key = ?", key):  # noqa: S608 - one of two names
             if rows[0][0] == (digest[8:] if key == first else digest):
                 return key, True
-            key = key + 1 if key < (1 << 63) - 1 else -(1 << 63)
+            key = _next(key)
         return key, False
 
     def is_passed(self, table: Table, key: int) -> bool:
-        """Whether a row must not be removed, only emptied: one behind it is found through it."""
-        rows = self.all(f"SELECT length(rest) FROM {table} WHERE key = ?", key + 1)  # noqa: S608 - one of two names
-        return bool(rows) and rows[0][0] in (32, 64)
+        """Whether a row must not be removed, only emptied: one behind it may be found through it."""
+        while rows := self.all(f"SELECT length(rest) FROM {table} WHERE key = ?", key := _next(key)):  # noqa: S608
+            if rows[0][0] in (32, 64):
+                return True
+        return False
 
     def name(self, text: str) -> int:
         """The number of a text that occurs often; it is taken in when it is new."""
@@ -169,6 +171,11 @@ class Rows:
                 for statement in _TABLES.split(";"):
                     self.run(statement)
                 self.run(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _next(key: int) -> int:
+    """The number after this one, the lowest after the highest."""
+    return key + 1 if key < (1 << 63) - 1 else -(1 << 63)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

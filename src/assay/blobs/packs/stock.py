@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from assay.blobs.packs.index import PackIndex
-from assay.blobs.packs.lookups import Tensor
+from assay.blobs.packs.lookups import Found, Tensor
 from assay.errors import NotFound
 from assay.packing.codec import Words
 from assay.packing.directory import Hint
@@ -21,6 +21,7 @@ REMEMBERED = 8192
 _SAME_NAME = 16
 _ANY_NAME = 32
 _TRIES = 5
+_AHEAD = 1024
 
 
 class Ask(Protocol):
@@ -41,6 +42,7 @@ class Stockroom:
 
     def __init__(self, ask: Ask, open_pack: Callable[[str], Source]) -> None:
         self._ask, self._open = ask, open_pack
+        self._order, self._places, self._ahead = list[bytes](), dict[bytes, int](), 1
         self._known: dict[bytes, tuple[Segment, Source]] = {}
         self._near: dict[Digest, list[Tensor]] = {}
 
@@ -54,18 +56,32 @@ class Stockroom:
         if known is not None:
             return known
         for _ in range(_TRIES):
-            found = self._ask(lambda index: index.segment(segment))
-            if found is None:
+            found = self._look_up(segment)
+            if segment not in found:
                 return None
             try:
-                pack = self._open(found.pack)
+                packs = {one.pack: self._open(one.pack) for one in found.values()}
             except NotFound:
                 continue  # compacted since it was looked up: it lies elsewhere now
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[segment] = found.segment, pack
-            return found.segment, pack
+            if len(self._known) + len(found) > REMEMBERED:
+                self._known = {}
+            self._known.update({one: (there.segment, packs[there.pack]) for one, there in found.items()})
+            return found[segment].segment, packs[found[segment].pack]
         return None
+
+    def expect(self, parts: Sequence[tuple[bytes, int]]) -> None:
+        """These are likely asked for, in this order: the more of them are, the more are looked up at once."""
+        self._order = [reference for reference, _ in parts]
+        self._places = {reference: place for place, reference in enumerate(self._order)}
+
+    def _look_up(self, segment: bytes) -> dict[bytes, Found]:
+        place = self._places.get(segment)
+        if place is None:
+            found = self._ask(lambda index: index.segment(segment))
+            return {} if found is None else {segment: found}
+        several = self._order[place : place + self._ahead]
+        self._ahead = min(2 * self._ahead, _AHEAD)
+        return self._ask(lambda index: index.segments(several))
 
     def _tensors(self, digest: Digest) -> list[Tensor]:
         return self._ask(lambda index: index.tensors(digest))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
+from assay.blobs.packs.adding import PackedElsewhere
 from assay.blobs.packs.checking import check_packs
 from assay.blobs.packs.compacting import Compactor, dead_bytes
 from assay.blobs.packs.damage import delete_blobs, discard_blob
@@ -19,8 +21,8 @@ from assay.blobs.packs.exchange import Exchange
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.lookups import BlobRow
 from assay.blobs.packs.packer import Packer
-from assay.blobs.packs.rows import LARGE
-from assay.blobs.packs.sources import DescriptorSource, RawSource, begins_alike, same_bytes
+from assay.blobs.packs.rows import LARGE, batched
+from assay.blobs.packs.sources import RawSource
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.packs.sweeping import PackedSweep
 from assay.blobs.sweeping import moment
@@ -35,6 +37,8 @@ from assay.spec.digest import Digest
 from assay.streams.copying import digest_source
 from assay.trees import Source
 
+_PAGE = 1000
+
 
 class PackedStore:
     """Blobs as files and in packs below a folder; safe for several threads and processes at once.
@@ -46,7 +50,7 @@ class PackedStore:
 
     def __init__(self, root: Path, *, before_packing: Callable[[], None] = lambda: None) -> None:
         self.root = root
-        self._raw = DirectoryStore(root, elsewhere=_Packed(self))
+        self._raw = DirectoryStore(root, elsewhere=PackedElsewhere(self))
         self._folder = PackFolder(root, self._raw.staging)
         self._before_packing = before_packing
 
@@ -94,7 +98,9 @@ class PackedStore:
             parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return None
-        return PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
+        stock = Stockroom(self._folder.index.read, self._folder.open_pack)
+        stock.expect(parts)
+        return PackedSource(Decoder(stock), parts)
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file that holds exactly these bytes; None when it is only packed.
@@ -143,16 +149,20 @@ class PackedStore:
             yield from self._raw.inventory()
             if not self._folder.is_used():
                 return  # else packed since: what was listed raw must not be listed again
-        raw = set()
+        raw = set[Digest]()
         self._folder.index.catch_up()
-        for stored in self._raw.inventory():
-            row = self._known(stored.digest)
-            added = stored.added if row is None else max(stored.added, moment(row.added))
-            raw.add(stored.digest)
-            yield Stored(stored.digest, stored.size, added)
+        for some in batched(self._raw.inventory(), _PAGE):
+            packed = self._among([one.digest for one in some])
+            for one in some:
+                raw.add(one.digest)
+                row = packed.get(one.digest)
+                yield one if row is None else replace(one, added=max(one.added, moment(row.added)))
         for row in self._rows():
             if row.digest not in raw:
                 yield Stored(row.digest, row.size, moment(row.added))
+
+    def _among(self, digests: Sequence[Digest]) -> dict[Digest, BlobRow]:
+        return self._folder.index.read(lambda index: index.among(digests))
 
     def _rows(self) -> Iterator[BlobRow]:
         rows, after = self._page(None)
@@ -383,41 +393,3 @@ class PackedStore:
             StorageError: it cannot be read or written.
         """
         Exchange(self._raw, self._folder).take_in(pack, progress=progress)
-
-
-class _Packed:
-    """Packed blobs, for those who add the same bytes (``assay.blobs.directory.Elsewhere``)."""
-
-    def __init__(self, store: PackedStore) -> None:
-        self._store = store
-
-    def match(self, source: int, size: int, *, progress: Progress) -> Digest | None:
-        """The blob that is only packed and has exactly the bytes of *source*."""
-        for digest in self._store.packed_of_size(size):
-            packed = None if self._store.is_raw(digest) else self._store.open_packed(digest)
-            given = DescriptorSource(source, size)
-            if packed is not None and self._looks_alike(packed, given) and self.keeps(digest, given):
-                progress.advance(size)
-                return digest
-        return None
-
-    def _looks_alike(self, packed: Source, given: Source) -> bool:
-        try:
-            return begins_alike(packed, given)
-        except AssayError:
-            return True  # a damaged one is found when all of it is compared
-
-    def keeps(self, digest: Digest, data: Source) -> bool:
-        """Whether a blob is packed with exactly these bytes; a damaged one is taken out of its packs."""
-        packed = self._store.open_packed(digest)
-        if packed is None:
-            return False
-        try:
-            if same_bytes(packed, data):
-                return self._store.renew_packed(digest) is not None
-        except StorageError:
-            return False  # cannot be read now: a raw copy is kept
-        except AssayError:
-            pass
-        self._store.discard_packed(digest)
-        return False
