@@ -224,6 +224,53 @@ def test_a_writer_that_slept_through_a_take_over_and_a_merge_replaces_nothing(tm
     assert sequences(quick) == list(range(1, 71))
 
 
+def test_an_answer_that_never_comes_may_have_been_a_yes_and_is_told_so(tmp_path: Path) -> None:
+    objects = MemoryObjects()
+    catalog = machine(objects, tmp_path / "a")
+    push(catalog, "m", 1)
+
+    def unanswered(key: str, data: bytes) -> bool:
+        objects.put(key, data)
+        raise StorageError("no answer", code="bucket-unreachable", hint="look at the network")
+
+    objects.put_if_absent = unanswered
+    with pytest.raises(StorageError) as caught:
+        push(catalog, "m", 2)
+    assert "assay history" in (caught.value.hint or "")
+    del objects.put_if_absent
+    assert push(catalog, "m", 3).number == 3
+    assert [version.number for version in machine(objects, tmp_path / "b").versions("m")] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("other_writes", [False, True])
+def test_a_change_under_way_while_another_machine_takes_over_is_kept_or_refused(
+    tmp_path: Path, other_writes: bool
+) -> None:
+    objects = MemoryObjects()
+    first, second = machine(objects, tmp_path / "a"), machine(objects, tmp_path / "b")
+    push(first, "m", 1)
+    create = objects.put_if_absent
+
+    def late(key: str, data: bytes) -> bool:
+        objects.put_if_absent = create
+        BucketWriter(objects, "machine", machine_id(tmp_path / "b")).take_over()
+        if other_writes:
+            assert push(second, "m", "theirs").number == 2
+        return create(key, data)
+
+    objects.put_if_absent = late
+    if other_writes:
+        with pytest.raises(Conflict) as caught:
+            push(first, "m", "ours")
+        assert caught.value.code == "journal-moved"
+    else:
+        assert push(first, "m", "ours").number == 2
+    with pytest.raises(Conflict):
+        push(first, "m", "later")
+    assert push(second, "m", "later").number == 3
+    assert everything(machine(objects, tmp_path / "a")) == everything(second)
+
+
 def test_an_event_that_was_written_and_not_answered_counts(tmp_path: Path) -> None:
     objects = MemoryObjects()
     journal, mark = filled(objects, tmp_path, 3)

@@ -235,7 +235,12 @@ class BucketJournal:
 
     def _append(self, sequence: int, line: bytes) -> None:
         key = key_of(sequence, sequence)
-        if not self._objects.put_if_absent(key, line):
+        try:
+            created = self._objects.put_if_absent(key, line)
+        except StorageError as error:  # an answer that never came may have been a yes
+            error.hint = f"it may have happened all the same: assay history says. {error.hint or 'Then run it again'}"
+            raise
+        if not created:
             raise self._conflict(sequence)
         # Others may have written this event long ago, and removed it for a larger object: then ours lies beside theirs.
         for larger in self._listed(sequence):
