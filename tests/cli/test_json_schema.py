@@ -116,7 +116,21 @@ SCHEMAS = {
             dropped=LIST, notes=LIST,
         )),
     ),
-    "copy m oci:./layout --json": exactly(destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, statements=NUMBER),
+    "copy m oci:./layout --json": exactly(
+        destination=TEXT, digest=DIGEST, moved=NUMBER, skipped=NUMBER, resumed=NUMBER, shared=NUMBER, saved=NUMBER,
+        verified=NUMBER, plain=NUMBER, seconds={"type": "number"}, rate=NUMBER, statements=NUMBER,
+    ),
+    "copy m oci:./layout --dry-run --json": exactly(
+        destination=TEXT, dry_run={"const": True}, blobs=NUMBER, moved=NUMBER, travels=NUMBER, blobs_there=NUMBER,
+        skipped=NUMBER,
+    ),
+    "copy m home:./other --json": exactly(
+        destination=TEXT, moved=NUMBER, skipped=NUMBER, resumed=NUMBER, shared=NUMBER, saved=NUMBER, verified=NUMBER,
+        plain=NUMBER, seconds={"type": "number"}, rate=NUMBER, aliases=LIST,
+        versions=items(exactly(
+            source=TEXT, reference=TEXT, digest=DIGEST, new={"type": "boolean"}, statements=NUMBER,
+        )),
+    ),
     "reindex --json": exactly(events=NUMBER),
     "purge m --reason r --yes --json": exactly(
         versions=LIST, digest=DIGEST, removed=LIST, freed=NUMBER, shared=OBJECT, copies=LIST, spared=LIST
