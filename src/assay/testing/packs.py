@@ -34,6 +34,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from assay.errors import NotFound
 from assay.ports.blobs import BlobStore
 from assay.ports.packs import Packing, Stretch, ToPack
+from assay.ports.progress import Silent
 from assay.spec.digest import EMPTY, Digest
 
 HEAD = 700
@@ -189,6 +190,29 @@ class PackingContract:
         assert [one.digest for one in store.inventory()] == [digest]
         assert store.pack([ToPack(digest)]).packed == (digest,)
         assert not store.is_raw(digest)
+
+    def test_what_is_deleted_or_renewed_while_it_is_packed_is_gone_or_keeps_its_raw_copy(
+        self, store: PackingStore, folder: Path
+    ) -> None:
+        datas = [weights(seed) for seed in range(3)]
+        deleted, renewed, packed = (store.add(data) for data in datas)
+        other = self.fresh_store(folder)
+
+        class Meddling(Silent):
+            def advance(self, count: int) -> None:  # noqa: ARG002 - when matters, not how much
+                other.delete(deleted)
+                other.renew(renewed)
+
+        tensors = {Digest.of(data): stretches(data) for data in datas}
+        wanted = [ToPack(digest, tensors[digest]) for digest in (deleted, renewed, packed)]
+        done = store.pack(wanted, progress=Meddling())
+        assert (done.packed, done.spared) == ((packed,), (renewed,))
+        for opened in (store, self.fresh_store(folder)):
+            assert set(opened.digests()) == {renewed, packed}
+            assert opened.is_raw(renewed)
+            assert not opened.is_packed(deleted)
+            opened.reindex_packs()
+            assert set(opened.digests()) == {renewed, packed}
 
     def test_a_source_that_was_opened_goes_on_when_its_raw_copy_is_packed(self, store: PackingStore) -> None:
         data = weights(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ import pytest
 
 from assay.blobs.packs.rows import Rows
 from assay.blobs.packs.store import PackedStore
-from assay.errors import NotFound
+from assay.errors import NotFound, StorageError
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
 from assay.testing.packs import read, stretches, weights
@@ -256,3 +257,43 @@ def test_several_processes_at_once(place: Path, *, kill: bool) -> None:
             assert read(store, mine) == FILES[mine]
         assert list(store.check_packs()) == []
     check(root, must={BASE, TUNE, SECOND}, may=set(FILES))
+
+
+@pytest.mark.parametrize("story", [pack, compact, unpack, delete, reindex])
+def test_a_full_disk_loses_nothing(place: Path, story: Callable[[PackedStore], None]) -> None:
+    """Each write of the story in turn finds no room, and so does every one behind it."""
+    prepare(place / "template")
+    for step in range(STEPS):
+        root = place / "root"
+        shutil.copytree(place / "template", root)
+        status = in_child(partial(_without_room, root, step, story))
+        assert status in {0, FULL}
+        check(root, must=FILES.keys() - {BASE}, may={BASE} if status or story in {pack, unpack, reindex} else set())
+        shutil.rmtree(root)
+        if status == 0:
+            return
+    pytest.fail("it never came to its end")
+
+
+FULL = 28
+
+
+def _without_room(root: Path, step: int, story: Callable[[PackedStore], None]) -> None:
+    left = iter(range(step))
+
+    def before(act: Callable[..., object]) -> Callable[..., object]:
+        def tried(*args: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return act(*args, **options)
+
+        return tried
+
+    for name in ("write", "pwrite", "fsync", "mkdir", "link"):
+        setattr(os, name, before(getattr(os, name)))
+    try:
+        story(PackedStore(root))
+    except StorageError as error:
+        if error.code == "store-full":
+            os._exit(FULL)
+        raise
