@@ -2,9 +2,9 @@
 
     python benchmarks/pack_peers.py NAME put|get FOLDER FILE ...
 
-NAME is one of ``PEERS``. Prints a line of JSON: seconds, peak memory in bytes, stored bytes. What a long-lived service
-would not pay each time is outside the clock: the start of the interpreter, imports (restic and borg are programs,
-and are started), the digests by which a store knows its blobs, making an empty repository.
+NAME is one of ``PEERS``. Prints a line of JSON: seconds, seconds of processors, peak memory and stored bytes. What a
+long-lived service would not pay each time is outside the clock: the start of the interpreter, imports (restic and borg
+are programs, and are started), the digests by which a store knows its blobs, making an empty repository.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,29 @@ from assay.trees.window import FileSource
 
 SECRET = {"RESTIC_PASSWORD": "benchmark", "BORG_PASSPHRASE": "", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
 WINDOW = 16 << 20
+
+
+class Spent(NamedTuple):
+    """What something took: seconds on the clock, and of processors, which depend less on what else the machine does."""
+
+    wall: float
+    cpu: float
+
+
+class Clock:
+    """Runs since it was made; children that ended count."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def stop(self) -> Spent:
+        """What was spent."""
+        wall, cpu = self._now()
+        return Spent(wall - self._began.wall, cpu - self._began.cpu)
+
+    def _now(self) -> Spent:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Spent(time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime)
 
 
 class Shelf:
@@ -96,22 +120,22 @@ class Assay:
     def __init__(self, folder: Path, effort: Effort = Effort.DEFAULT) -> None:
         self.folder, self._effort = folder, effort
 
-    def put(self, files: Sequence[Path]) -> float:
+    def put(self, files: Sequence[Path]) -> Spent:
         """Pack them."""
         blobs = wanted(files)
         (self.folder / "names.json").write_text(json.dumps([str(one.digest) for one, _ in blobs]))
-        began = time.perf_counter()
+        began = Clock()
         with (self.folder / "pack").open("w+b") as file:
             written = write_pack(file, blobs, Shelf(), effort=self._effort, limit=1 << 50)
-        seconds = time.perf_counter() - began
+        seconds = began.stop()
         if written.damaged or written.left:
             raise SystemExit("not everything was packed")
         return seconds
 
-    def get(self, files: Sequence[Path], out: Path) -> float:
+    def get(self, files: Sequence[Path], out: Path) -> Spent:
         """Write them out again."""
         names = json.loads((self.folder / "names.json").read_text())
-        began = time.perf_counter()
+        began = Clock()
         blobs = Shelf(self.folder / "pack").blobs
         room = np.empty(WINDOW, np.uint8).data
         for file, name in zip(files, names, strict=True):
@@ -119,23 +143,24 @@ class Assay:
             with (out / file.name).open("wb", buffering=0) as handle:
                 for offset in range(0, source.size, WINDOW):
                     handle.write(room[: read_into(source, offset, room)])
-        return time.perf_counter() - began
+        return began.stop()
 
 
 class AssayMemory(Assay):
     """The same pack, given back into memory that is there."""
 
-    def get(self, files: Sequence[Path], out: Path) -> float:
+    def get(self, files: Sequence[Path], out: Path) -> Spent:
         """Into one array, which is written out afterwards, off the clock."""
         names = json.loads((self.folder / "names.json").read_text())
         room = np.zeros(max(file.stat().st_size for file in files), np.uint8)
         room[::4096] = 1
-        seconds = 0.0
+        seconds = Spent(0, 0)
         for file, name in zip(files, names, strict=True):
-            began = time.perf_counter()
+            began = Clock()
             source = Shelf(self.folder / "pack").blobs[Digest.parse(name)]
             length = read_into(source, 0, room.data)
-            seconds += time.perf_counter() - began
+            spent = began.stop()
+            seconds = Spent(seconds.wall + spent.wall, seconds.cpu + spent.cpu)
             (out / file.name).write_bytes(room[:length].data)
         return seconds
 
@@ -147,15 +172,15 @@ class Xet:
         self.folder = folder
         os.environ["HF_XET_CACHE"] = str(folder / "cache")
 
-    def put(self, files: Sequence[Path]) -> float:
+    def put(self, files: Sequence[Path]) -> Spent:
         """Upload them one after the other: what is sent at once is not compared with each other."""
         import hf_xet
 
-        began = time.perf_counter()
+        began = Clock()
         found = []
         for names in self.calls(files):
             found += hf_xet.upload_files(names, f"local://{self.folder}/store", None, None, None, None)
-        seconds = time.perf_counter() - began
+        seconds = began.stop()
         (self.folder / "names.json").write_text(json.dumps([one.hash for one in found]))
         return seconds
 
@@ -163,7 +188,7 @@ class Xet:
         """Which are uploaded at once."""
         return [[str(file)] for file in files]
 
-    def get(self, files: Sequence[Path], out: Path) -> float:
+    def get(self, files: Sequence[Path], out: Path) -> Spent:
         """Download them in one call."""
         import hf_xet
 
@@ -172,9 +197,9 @@ class Xet:
             hf_xet.PyXetDownloadInfo(str(out / file.name), name, file.stat().st_size)
             for file, name in zip(files, names, strict=True)
         ]
-        began = time.perf_counter()
+        began = Clock()
         hf_xet.download_files(asked, f"local://{self.folder}/store", None, None, None)
-        return time.perf_counter() - began
+        return began.stop()
 
 
 class XetAtOnce(Xet):
@@ -190,21 +215,21 @@ class _Program:
         self.folder = folder
         self._environment = {**os.environ, **SECRET, "BORG_BASE_DIR": str(folder / "base")}
 
-    def run(self, *command: str, where: Path | None = None) -> float:
-        began = time.perf_counter()
+    def run(self, *command: str, where: Path | None = None) -> Spent:
+        began = Clock()
         subprocess.run(command, check=True, env=self._environment, cwd=where, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - began
+        return began.stop()
 
 
 class Restic(_Program):
     """restic, which compresses with zstd ("auto")."""
 
-    def put(self, files: Sequence[Path]) -> float:
+    def put(self, files: Sequence[Path]) -> Spent:
         """One backup."""
         self.run("restic", "-q", "-r", str(self.folder / "store"), "init")
         return self.run("restic", "-q", "--no-cache", "-r", str(self.folder / "store"), "backup", *map(str, files))
 
-    def get(self, files: Sequence[Path], out: Path) -> float:
+    def get(self, files: Sequence[Path], out: Path) -> Spent:
         """Restore it."""
         seconds = self.run(
             "restic", "-q", "--no-cache", "-r", str(self.folder / "store"), "restore", "latest", "--target", str(out)
@@ -216,13 +241,13 @@ class Restic(_Program):
 class Borg(_Program):
     """borg, with its zstd at level 1."""
 
-    def put(self, files: Sequence[Path]) -> float:
+    def put(self, files: Sequence[Path]) -> Spent:
         """One archive."""
         self.run("borg", "init", "-e", "none", str(self.folder / "store"))
         place = f"{self.folder / 'store'}::one"
         return self.run("borg", "create", "-C", "zstd,1", "--files-cache", "disabled", place, *map(str, files))
 
-    def get(self, files: Sequence[Path], out: Path) -> float:
+    def get(self, files: Sequence[Path], out: Path) -> Spent:
         """Extract it."""
         seconds = self.run("borg", "extract", f"{self.folder / 'store'}::one", where=out)
         _flatten(files, out)
@@ -294,7 +319,7 @@ def main() -> None:
         shutil.rmtree(out)
     usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     peak = max(usage) if name in ("restic", "borg") else usage[0]
-    print(json.dumps({"seconds": seconds, "peak": peak << 10, "stored": stored(folder)}))
+    print(json.dumps({"seconds": seconds.wall, "cpu": seconds.cpu, "peak": peak << 10, "stored": stored(folder)}))
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def test_a_block_that_a_difference_does_not_help_stands_alone() -> None:
     packs = packed(model(a=base), model(a=tune))
     [stored] = [one.stored for one, _ in packs.segments.values() if one.base is not None]
     alone = next(one.stored for one, _ in packs.segments.values() if one.size == base.nbytes)
-    assert stored < 0.77 * alone
+    assert stored < 0.757 * alone  # 0.762 where every block is a difference
 
 
 def test_a_base_that_is_damaged_is_not_used() -> None:
@@ -363,7 +363,7 @@ class _Changing(MemorySource):
         if length < 65_536:
             return found
         again, _ = offset in self.seen, self.seen.add(offset)
-        return bytes(len(found)) if again else found
+        return bytes([found[0] ^ 1]) + found[1:] if again else found
 
 
 def test_a_base_that_changes_while_it_is_packed_does_not_spoil_what_is_stored_as_a_difference_to_it() -> None:
