@@ -199,9 +199,13 @@ class PackingContract:
         other = self.fresh_store(folder)
 
         class Meddling(Silent):
-            def advance(self, count: int) -> None:  # noqa: ARG002 - when matters, not how much
-                other.delete(deleted)
-                other.renew(renewed)
+            left = sum(len(data) for data in datas)
+
+            def advance(self, count: int) -> None:
+                self.left -= count
+                if self.left == 0:  # all was read, nothing is visible yet
+                    other.delete(deleted)
+                    other.renew(renewed)
 
         tensors = {Digest.of(data): stretches(data) for data in datas}
         wanted = [ToPack(digest, tensors[digest]) for digest in (deleted, renewed, packed)]

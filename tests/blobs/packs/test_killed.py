@@ -297,3 +297,21 @@ def _without_room(root: Path, step: int, story: Callable[[PackedStore], None]) -
         if error.code == "store-full":
             os._exit(FULL)
         raise
+
+
+def test_a_store_that_was_open_when_its_process_forked_serves_both(place: Path) -> None:
+    prepare(place / "root")
+    store = PackedStore(place / "root")
+    assert read(store, BASE) == FILES[BASE]
+
+    def work() -> None:
+        assert read(store, TUNE) == FILES[TUNE]
+        assert store.delete(OTHER)
+        store.compact(least=0.0)
+        assert read(store, BASE) == FILES[BASE]
+
+    assert in_child(work) == 0
+    assert read(store, BASE) == FILES[BASE]
+    assert store.size(OTHER) is None
+    assert store.delete(TUNE)
+    assert set(store.digests()) == FILES.keys() - {OTHER, TUNE}
