@@ -236,7 +236,7 @@ def _check_segment(segment: Segment) -> None:
     width, called = segment.words.width, f"segment {segment.id.hex()[:12]}"
     if width not in (1, 2, 4, 8) or segment.size % width or (width == 1 and segment.words.rotate):
         raise ValueError(f"{called} has {segment.size} bytes in words of {width}")
-    if (segment.base is None) is not (segment.depth == 0) or segment.base == segment.id:
+    if (segment.base is None) is not (segment.depth == 0):
         raise ValueError(f"{called} has depth {segment.depth}, and {'no' if segment.base is None else 'a'} base")
     heads = table_size(segment.size) + segment.blocks * (1 + width * _PLANE_HEAD)
     if not heads + segment.blocks * width <= segment.stored <= heads + segment.size:
