@@ -22,12 +22,13 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from assay.blobs.home import FORMAT
 from assay.blobs.mounts import network_mount
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.objects import Objects
 from assay.spec.json import canonical
 
+FORMAT = 1
+"""Format version of homes in buckets; counted for itself. The first one has packs."""
 MARKER = "assay.json"
 RULES = ("policy.toml", "promotion.toml", "retention.toml")
 _OURS = frozenset(
