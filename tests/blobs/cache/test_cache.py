@@ -49,6 +49,12 @@ def random_bytes(count: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(count)
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read is kept before the reader goes on, so that a test can look."""
+    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", 0)
+
+
 @pytest.fixture
 def far() -> Counting:
     return Counting()
@@ -124,6 +130,23 @@ def test_a_block_that_was_damaged_here_is_fetched_again(far: Counting, tmp_path:
     far.reads.clear()
     assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
     assert (len(far.reads) > 0) is (hurt != "grow")  # what is behind the checksum does not matter
+
+
+def test_what_is_kept_later_is_what_was_read_whatever_the_reader_does_with_its_memory(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", 6 * _MIB)
+    data = random_bytes(20 * _MIB + 5)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    into = bytearray(len(data))
+    read_into(store.open(digest), 0, memoryview(into))
+    into[:] = bytes(len(into))
+    store._keeper._pool.shutdown()
+    assert len(blocks(tmp_path)) == 21
+    far.reads.clear()
+    assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
+    assert far.reads == []
 
 
 def test_blocks_of_one_place_are_not_given_to_another(far: Counting, tmp_path: Path) -> None:

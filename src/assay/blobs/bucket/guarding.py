@@ -1,8 +1,8 @@
 """Keeping writers and garbage collection apart in a bucket, which has no locks.
 
     holds/<random>/began    somebody adds blobs that nothing names yet; written once
-    holds/<random>/alive    the same one still lives; written every minute
-    sweeps/<random>         somebody deletes garbage; written again every minute
+    holds/<random>/alive    the same one still lives; written again and again
+    sweeps/<random>         somebody deletes garbage; written again and again
 
 Whoever holds writes that first and then looks for sweeps; whoever sweeps writes that first and then looks for holds.
 Buckets are strongly consistent, so of two that meet at least one sees the other: the holder waits for the sweep to end,
@@ -10,7 +10,8 @@ the sweep spares what was added since the oldest hold began. All times are the s
 not matter. A process that dies leaves its mark behind, which counts for ``LEASE`` more.
 
 What this does not cover: who adds blobs without a hold, in another process than the sweep, is protected by the sweep's
-grace period only; so is a machine that is suspended for longer than ``LEASE`` in the middle of an upload.
+grace period only; so is a machine that is suspended for longer than ``LEASE`` in the middle of an upload. A push that
+meets the mark of a sweep that was killed waits until that no longer counts (``SWEEP_LEASE``).
 
 Within one process, adding and sweeping exclude each other (``Turns``), hold or no hold.
 """
@@ -29,8 +30,10 @@ from assay.errors import StorageError
 from assay.ports.blobs import Leftover
 
 LEASE = timedelta(minutes=15)
-"""So long a mark counts after it was last written."""
-BEAT = 60.0
+"""So long a hold counts after its last sign of life."""
+SWEEP_LEASE = timedelta(minutes=3)
+"""The same for a sweep: pushes wait for one that was killed."""
+BEAT = 30.0
 """Seconds between two signs of life."""
 _HOLDS, _SWEEPS = "holds/", "sweeps/"
 _LOOK = 0.5
@@ -85,25 +88,31 @@ class Watch:
         self._objects = objects
         self._key = key
         self._written = time.monotonic()
+        self.ended = Event()
         self.since = since
 
+    def beat(self) -> None:
+        """Write the mark again and again, until the sweep ended."""
+        while not self.ended.wait(BEAT):
+            with suppress(StorageError):  # the next one may succeed; ``check`` says when none did
+                began = time.monotonic()
+                self._objects.put(self._key, b"")
+                self._written = began
+                if self.ended.is_set():
+                    self._objects.delete(self._key)
+
     def check(self) -> None:
-        """Write the mark again when it is due.
+        """Whether the mark still counts.
 
         Raises:
-            StorageError: it has not counted for a while (code ``sweep-lapsed``).
+            StorageError: it may not (code ``sweep-lapsed``).
         """
-        age = time.monotonic() - self._written
-        if age > LEASE.total_seconds() / 2:
+        if time.monotonic() - self._written > SWEEP_LEASE.total_seconds() / 2:
             raise StorageError(
                 "this machine stood still while garbage was deleted; nothing more is",
                 code="sweep-lapsed",
                 hint="run it again",
             )
-        if age > BEAT:
-            began = time.monotonic()
-            self._objects.put(self._key, b"")
-            self._written = began
 
 
 @contextmanager
@@ -134,17 +143,18 @@ def sweep(objects: BucketObjects) -> Iterator[Watch]:
         StorageError: the bucket cannot be written.
     """
     key = f"{_SWEEPS}{secrets.token_hex(8)}"
-    began = time.monotonic()
     objects.put(key, b"")
+    watch = None
     try:
         mark = objects.head(key)
         now = mark.modified if mark else datetime.now().astimezone()
         living = [start for start, last in _holds(objects).values() if now - last < LEASE]
         watch = Watch(objects, key, min(living, default=None))
-        if time.monotonic() - began > BEAT:
-            watch.check()
+        Thread(target=watch.beat, name="assay-sweep", daemon=True).start()
         yield watch
     finally:
+        if watch is not None:
+            watch.ended.set()
         with suppress(StorageError):
             objects.delete(key)
 
@@ -179,7 +189,7 @@ def _wait_for_sweeps(objects: BucketObjects, own: str) -> None:
     while sweeps := list(objects.list(_SWEEPS)):
         objects.put(own, b"")  # for the server's time; the hold begins when the wait ends
         now = objects.head(own)
-        if now is None or all(now.modified - one.modified >= LEASE for one in sweeps):
+        if now is None or all(now.modified - one.modified >= SWEEP_LEASE for one in sweeps):
             return
         time.sleep(_LOOK)
 

@@ -98,6 +98,8 @@ def open_bucket(url: str, *, options: Options = DEFAULT, environ: Mapping[str, s
     if not ("access_key_id" in settings or settings.get("skip_signature") or _is_ambient(env)):
         raise Failure(no_credentials=True).error(f"cannot open {address}", str(address))
     endpoint = settings.get("endpoint")
+    if not (endpoint or "").startswith("http:"):
+        settings["unsigned_payload"] = True  # TLS sees to it; hashing every byte once more is not free
     client = {"allow_http": _may_be_plain(endpoint, env), "connect_timeout": timedelta(seconds=10)}
 
     def store(retries: int, **timeouts: timedelta) -> Any:

@@ -29,7 +29,7 @@ from assay.blobs.staging import Staging
 from assay.errors import NotFound, StorageError
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
-from assay.trees import Source
+from assay.trees import Source, read_into
 
 PACK = 256 << 20
 """Bytes from which on a pack is closed: others who pack wait while it is sent."""
@@ -176,7 +176,7 @@ class BucketPacker(Packer):
         found: list[tuple[ToPack, Source]] = []
         for one in batch:
             try:
-                found.append((one, self._store.open(one.digest)))
+                found.append((one, _Brief(self._store.open(one.digest))))
             except NotFound:
                 continue  # deleted meanwhile
         return found
@@ -193,6 +193,28 @@ class _Raw:
         self.staging = staging
         self.size = store.size
         self.sweep = store.sweep
+
+
+class _Brief:
+    """A raw blob while it is packed; that it was deleted meanwhile is a failure of the place, as the packer sees it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = source.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        try:
+            return self._source.read(offset, length)
+        except NotFound as error:
+            raise StorageError(error.message) from error
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        try:
+            return read_into(self._source, offset, into)
+        except NotFound as error:
+            raise StorageError(error.message) from error
 
 
 def _pack(name: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -23,8 +23,10 @@ from assay.trees import Source, read_into
 
 BLOCK = 1 << 20
 """Bytes per block: one tensor of some MiB is fetched with little more around it."""
-RUN = 8
+RUN = 16
 """Blocks that are fetched by one request, at most."""
+LATER = 64 << 20
+"""Bytes of blocks that wait to be kept, at most: a reader of one tensor does not wait for the disk."""
 _SUM = 32
 _RECENT = 4
 _SMALL = 64 << 10
@@ -93,22 +95,55 @@ class Kept:
         return blake3(data).update(f"{self._digest}/{number}".encode()).digest()
 
 
+class Keeper:
+    """Keeps blocks behind the reader's back, up to ``LATER`` bytes of them; a reader that is faster does it itself."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="assay-keep")
+        self._pending = 0
+        self._lock = Lock()
+
+    def keep(self, kept: Kept, numbers: Sequence[int], data: memoryview, *, own: bool) -> None:
+        """Keep blocks that follow each other.
+
+        Args:
+            kept: where.
+            numbers: which.
+            data: their bytes.
+            own: nobody else writes to them; else they are copied first.
+        """
+        with self._lock:
+            later = self._pending + len(data) <= LATER
+            self._pending += len(data) if later else 0
+        if later:
+            self._pool.submit(self._save_later, kept, numbers, data if own else memoryview(bytes(data)))
+        else:
+            _save(kept, numbers, data)
+
+    def _save_later(self, kept: Kept, numbers: Sequence[int], data: memoryview) -> None:
+        try:
+            _save(kept, numbers, data)
+        finally:
+            with self._lock:
+                self._pending -= len(data)
+
+
 class CachedSource:
     """A far blob, read through the cache.
 
     Args:
         kept: its blocks.
-        size: its length.
-        far: opens the far source, when a block is missing.
+        far: where its bytes come from when a block is missing.
         pool: who reads runs of blocks.
+        keeper: who keeps what was fetched.
     """
 
-    def __init__(self, kept: Kept, size: int, far: Callable[[], Source], pool: Executor) -> None:
+    def __init__(self, kept: Kept, far: Source, pool: Executor, keeper: Keeper) -> None:
         self._kept = kept
-        self._size = size
-        self._open = far
-        self._far: Source | None = None
+        self._size = far.size
+        self._far = far
         self._pool = pool
+        self._keeper = keeper
         self._recent: OrderedDict[int, bytes] = OrderedDict()
         self._lock = Lock()
 
@@ -145,8 +180,7 @@ class CachedSource:
         count = max(0, min(len(into), self._size - offset))
         if not count:
             return 0
-        first, last = offset // BLOCK, (offset + count - 1) // BLOCK
-        runs = [range(start, min(start + RUN, last + 1)) for start in range(first, last + 1, RUN)]
+        runs = self._runs(offset, count)
         view = into[:count]
         if len(runs) == 1:
             self._run(runs[0], offset, view)
@@ -162,6 +196,16 @@ class CachedSource:
                 if not job.cancelled():
                     job.exception()
         return count
+
+    def _runs(self, offset: int, count: int) -> list[range]:
+        """Which blocks to bring together. Long runs are whole blocks, which need no copy of their own."""
+        first, last = offset // BLOCK, (offset + count - 1) // BLOCK
+        if last - first < RUN:
+            return [range(first, last + 1)]
+        low = first if offset == first * BLOCK else first + 1
+        high = last + 1 if offset + count == min((last + 1) * BLOCK, self._size) else last
+        runs = [range(start, min(start + RUN, high)) for start in range(low, high, RUN)]
+        return [*(range(one, one + 1) for one in (first, last) if not low <= one < high), *runs]
 
     def _run(self, run: Sequence[int], offset: int, view: memoryview) -> None:
         """Bring blocks that follow each other into *view*, whose first byte is at *offset* of the blob."""
@@ -192,14 +236,12 @@ class CachedSource:
         length = (numbers[-1] - numbers[0]) * BLOCK + self._kept.length(numbers[-1])
         inside = start >= offset and start + length <= offset + len(view)
         data = view[start - offset : start - offset + length] if inside else memoryview(bytearray(length))
-        count = read_into(self._source(), start, data)
+        count = read_into(self._far, start, data)
         if count != length:
             raise StorageError(f"the far store gave {count} bytes of {length}", code="bucket-failed")
         if not inside:
             _overlay(data, start - offset, view)
-        for number in numbers:
-            at = number * BLOCK - start
-            self._kept.save(number, data[at : at + self._kept.length(number)])
+        self._keeper.keep(self._kept, numbers, data, own=not inside)
 
     def _whole(self, number: int) -> bytes:
         with self._lock:
@@ -215,10 +257,11 @@ class CachedSource:
                 self._recent.popitem(last=False)
         return data
 
-    def _source(self) -> Source:
-        if self._far is None:
-            self._far = self._open()
-        return self._far
+
+def _save(kept: Kept, numbers: Sequence[int], data: memoryview) -> None:
+    for number in numbers:
+        at = (number - numbers[0]) * BLOCK
+        kept.save(number, data[at : at + kept.length(number)])
 
 
 def _overlay(block: memoryview, start: int, view: memoryview) -> None:

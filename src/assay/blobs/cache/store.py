@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from assay.blobs.cache.blocks import CachedSource, Kept
+from assay.blobs.cache.blocks import CachedSource, Keeper, Kept
 from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
@@ -47,6 +47,7 @@ class CachedStore:
         self._place_name = place
         self._place = hashlib.sha256(place.encode()).hexdigest()[:16]
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="assay-cache")
+        self._keeper = Keeper()
 
     def past(self) -> CachedStore:
         """The same store, but bytes come from far away: for who checks what lies there."""
@@ -72,7 +73,7 @@ class CachedStore:
                 return FileSource(self._fetch(digest, far, SILENT))
             except OSError:
                 return far  # a cache that cannot be written
-        return CachedSource(Kept(self.folder, self._place, digest, far.size), far.size, lambda: far, self._pool)
+        return CachedSource(Kept(self.folder, self._place, digest, far.size), far, self._pool, self._keeper)
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file in the cache that holds exactly these bytes, if it is there; nothing is fetched."""
