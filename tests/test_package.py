@@ -36,7 +36,8 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 def test_the_public_names_are_pinned() -> None:
     names = (
         "AssayError Example add_base approve bill_of_materials bisect confirm_base convert diff du evaluate gc "
-        "import_from inspect lineage load metrics open pack_store pin promote pull push rehearse remove retract_base "
-        "rollback scan show sign signatures unalias unpack unpin verify versions vulnerabilities yank"
+        "hub_cache import_from inspect lineage load load_tensors metrics open pack_store pin promote pull push rehearse remove retract_base "
+        "rollback scan show sign signatures stream_tensors "
+        "unalias unpack unpin verify versions vulnerabilities yank"
     )
     assert assay.__all__ == names.split()

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import assay
 from assay.artifact.bulk import Piece
@@ -348,3 +350,18 @@ def test_a_state_dict_of_a_local_model_takes_no_memory_of_its_own(tmp_path: Path
     )
 
     assert int(done.stdout) < 16 << 20
+
+
+def test_a_policy_that_wants_signatures_wants_them_of_tensors_too(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assay.push({"w": torch.ones(3)}, "m", home=home)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    (home / "policy.toml").write_text(
+        f"[[trust.signer]]\nname = 'us'\npublic_key = '''{pem}'''\n[[trust.require]]\nmodels = '*'\nsigners = ['us']\n"
+    )
+
+    with pytest.raises(Refused) as caught:
+        assay.load_tensors("m", home=home)
+
+    assert caught.value.code == "not-signed"

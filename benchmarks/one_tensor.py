@@ -1,0 +1,179 @@
+"""One tensor of 16.8 MB out of a large model: local, from a pack, from S3.
+
+    python benchmarks/one_tensor.py [--size 4] [--runs 9] [--folder DIR] [--s3 s3://bucket/prefix]
+
+Local: a mapped tensor of an opened artifact, every element read (hot), against safetensors' safe_open. Pack: the same
+tensor of the packed version, against decoding its blocks with the codec alone (bytes at hand, one buffer). S3: with
+--s3 (a home there; AWS_* as obstore takes them) the version is pushed there once, and reading the tensor is held
+against one plain ranged GET of the same bytes. Everything takes turns in one process; medians and bests of the runs.
+Uses what ``load_models.py`` made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from load_models import NAME, SIZES
+
+import assay
+from assay.ports.packs import Packing, ToPack
+from assay.settings import read_settings
+from assay.wiring.places import open_registry
+
+ROWS = 16_777_216 // 4
+"""Elements of the tensor: 16.8 MB of fp32."""
+
+
+def tensor_name(size: str) -> tuple[str, slice]:
+    """A tensor, and as many of its rows as make 16.8 MB."""
+    width = SIZES[size][0]
+    return "layers.5.linear1.weight", slice(0, ROWS // width)
+
+
+def timed(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, float]]:
+    """Median and best seconds of each, taking turns."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(runs + 1):
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            way()
+            found[name].append(time.perf_counter() - begun)
+    return {name: (statistics.median(times[1:]), min(times[1:])) for name, times in found.items()}
+
+
+def tell(title: str, times: dict[str, tuple[float, float]]) -> None:
+    """Print one table."""
+    print(f"\n{title}: median (best) ms")
+    for name, (median, best) in times.items():
+        print(f"  {name:32} {median * 1e3:8.2f} ({best * 1e3:.2f})", flush=True)
+
+
+def touch(array: Any) -> int:
+    """Read every cache line of an array."""
+    return int(array.reshape(-1).view(np.uint8)[::64].sum())
+
+
+def local(folder: Path, size: str, runs: int) -> None:
+    """From the raw blob."""
+    from safetensors import safe_open
+
+    name, rows = tensor_name(size)
+    file = folder / f"{size}.safetensors"
+
+    def ours() -> int:
+        with assay.open(NAME, home=folder / f"home-{size}") as artifact:
+            return touch(artifact.tensors[name][rows])
+
+    opened = assay.open(NAME, home=folder / f"home-{size}")
+
+    def ours_opened() -> int:
+        opened.close()  # maps anew each time: page tables are part of the cost
+        return touch(opened.tensors[name][rows])
+
+    def theirs() -> int:
+        with safe_open(str(file), "np") as found:
+            return touch(found.get_slice(name)[rows])
+
+    tell(
+        f"local, {size} GB, hot",
+        timed({"assay, opened": ours_opened, "assay.open too": ours, "safe_open": theirs}, runs),
+    )
+
+
+def packed(folder: Path, size: str, runs: int) -> None:
+    """From a pack, against the codec alone."""
+    home = folder / f"home-packed-{size}"
+    if not home.exists():
+        shutil.copytree(folder / f"home-{size}", home)
+        registry = open_registry(read_settings(home=home))
+        manifest = registry.manifest(assay.versions(NAME, home=home)[0])
+        assert isinstance(registry.blobs, Packing)
+        registry.blobs.pack([ToPack(entry.digest) for entry in manifest.entries()])
+    name, rows = tensor_name(size)
+    opened = assay.open(NAME, home=home)
+    spec = opened.tensors[name].spec
+    assert spec.extent is not None
+    source: Any = opened.tree.source(spec.extent.path)
+    into = np.empty(ROWS * 4, np.uint8)
+    times = timed(
+        {
+            "assay": lambda: opened.tensors[name][rows],
+            "decoding into memory that stays": lambda: source.read_into(spec.extent.offset, into.data),
+        },
+        runs,
+    )
+    tell(f"pack, {size} GB", times)
+    for at, what in enumerate(("median", "best")):
+        share = times["decoding into memory that stays"][at] / times["assay"][at]
+        print(f"  share of the decoder's own speed, {what}: {share:.2f}")
+
+
+def far(folder: Path, size: str, runs: int, where: str) -> None:
+    """From a bucket, against a plain ranged GET."""
+    import obstore
+    from obstore.store import from_url
+
+    environ = {**os.environ, "ASSAY_REGISTRY": where}
+    command = [sys.executable, "-m", "assay", "push", str(folder / f"{size}.safetensors"), NAME]
+    subprocess.run(command, env=environ, check=True, stdout=subprocess.DEVNULL)
+    os.environ["ASSAY_REGISTRY"] = where
+    registry = open_registry(read_settings())
+    name, rows = tensor_name(size)
+    opened = assay.open(NAME)
+    spec = opened.tensors[name].spec
+    assert spec.extent is not None
+    assert opened.manifest is not None
+    digest = opened.manifest.entries()[0].digest
+    bucket = from_url(where, client_options={"allow_http": True})
+    key = next(
+        item["path"]
+        for batch in obstore.list(bucket)
+        for item in batch
+        if item["path"].endswith(digest.hex[2:]) or digest.hex in item["path"]
+    )
+    prefix = where.removeprefix("s3://").partition("/")[2]
+    key = key.removeprefix(f"{prefix}/")
+    offset = spec.extent.offset
+    source: Any = registry.blobs.open(digest)
+    times = timed(
+        {
+            "assay": lambda: touch(opened.tensors[name][rows]),
+            "its source": lambda: source.read(offset, ROWS * 4),
+            "a plain ranged GET": lambda: obstore.get_range(bucket, key, start=offset, length=ROWS * 4),
+        },
+        runs,
+    )
+    tell(f"{where}, {size} GB", times)
+    for at, what in enumerate(("median", "best")):
+        print(f"  against the plain GET, {what}: {times['assay'][at] / times['a plain ranged GET'][at]:.2f}")
+
+
+def main() -> None:
+    """Measure each place."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--size", choices=list(SIZES), default="4")
+    options.add_argument("--runs", type=int, default=9)
+    options.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "assay-bench")
+    options.add_argument("--places", nargs="+", choices=["local", "pack"], default=["local", "pack"])
+    options.add_argument("--s3")
+    given = options.parse_args()
+    if "local" in given.places:
+        local(given.folder, given.size, given.runs)
+    if "pack" in given.places:
+        packed(given.folder, given.size, given.runs)
+    if given.s3:
+        far(given.folder, given.size, given.runs, given.s3)
+
+
+if __name__ == "__main__":
+    main()
