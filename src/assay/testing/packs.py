@@ -218,6 +218,20 @@ class PackingContract:
             opened.reindex_packs()
             assert set(opened.digests()) == {renewed, packed}
 
+    def test_a_listing_under_which_blobs_are_packed_or_unpacked_names_each_once(self, store: PackingStore) -> None:
+        digests = [store.add(b"%d" % number) for number in range(5)]
+        listing = store.inventory()
+        found = [next(listing).digest]
+        store.pack([ToPack(digest) for digest in digests])
+        found += [one.digest for one in listing]
+        assert sorted(found) == sorted(digests)
+        listing = store.inventory()
+        found = [next(listing).digest]
+        for digest in digests:
+            store.unpack(digest)
+        found += [one.digest for one in listing]
+        assert sorted(found) == sorted(digests)
+
     def test_a_source_that_was_opened_goes_on_when_its_raw_copy_is_packed(self, store: PackingStore) -> None:
         data = weights(3)
         digest = store.add(data)

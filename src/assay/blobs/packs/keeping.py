@@ -304,6 +304,8 @@ def read_directory(pack: Source, name: str) -> Directory:
     """
     tail = pack.read(max(0, pack.size - FOOTER.size), FOOTER.size)
     offset, length, _ = directory.read_footer(tail, pack.size)
+    if pack.read(0, len(directory.MAGIC)) != directory.MAGIC:
+        raise BadFormat("no pack: it does not begin as one")
     return directory.decode(pack.read(offset, length), bytes.fromhex(name), end=offset)
 
 

@@ -145,24 +145,22 @@ class PackedStore:
 
     def inventory(self) -> Iterator[Stored]:
         """Every blob with its size and when it was last added, in no particular order."""
-        if not self._folder.is_used():
-            yield from self._raw.inventory()
-            if not self._folder.is_used():
-                return  # else packed since: what was listed raw must not be listed again
         raw = set[Digest]()
-        self._folder.index.catch_up()
+        if self._folder.is_used():
+            self._folder.index.catch_up()
         for some in batched(self._raw.inventory(), _PAGE):
             packed = self._among([one.digest for one in some])
             for one in some:
                 raw.add(one.digest)
                 row = packed.get(one.digest)
                 yield one if row is None else replace(one, added=max(one.added, moment(row.added)))
-        for row in self._rows():
-            if row.digest not in raw:
-                yield Stored(row.digest, row.size, moment(row.added))
+        if self._folder.is_used():  # raw ones come first: what is packed meanwhile is not missed
+            for row in self._rows():
+                if row.digest not in raw:
+                    yield Stored(row.digest, row.size, moment(row.added))
 
     def _among(self, digests: Sequence[Digest]) -> dict[Digest, BlobRow]:
-        return self._folder.index.read(lambda index: index.among(digests))
+        return self._folder.index.read(lambda index: index.among(digests)) if self._folder.is_used() else {}
 
     def _rows(self) -> Iterator[BlobRow]:
         rows, after = self._page(None)
