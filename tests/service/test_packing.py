@@ -178,6 +178,17 @@ def test_a_damaged_file_stays_as_it_is_and_is_named(registry: Registry, add) -> 
     assert (done.blobs, file.read_bytes()) == (0, bytes(spoiled))
 
 
+def test_a_file_that_would_be_cut_into_too_many_parts_stays_raw(
+    registry: Registry, add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("a", weights(1))
+    monkeypatch.setattr(packing, "MOST_OTHERS", 1000)
+    assert len(planned(registry).jobs) == 1  # nearly all of it is a tensor
+    monkeypatch.setattr(packing, "MOST_OTHERS", 10)
+    plan = planned(registry)
+    assert (plan.jobs, (Why.LARGE, "") in reasons(plan)) == ((), True)
+
+
 def test_bases_are_packed_before_what_was_made_from_them(registry: Registry, add) -> None:
     tune = add("tune", weights(1, steps=1))
     add("other", weights(9))

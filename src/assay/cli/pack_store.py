@@ -23,6 +23,7 @@ _WORDS = {
     Why.KEPT: "stay raw for {of}",
     Why.YOUNG: "are too young: {of}",
     Why.SMALL: "have less than 4 KiB",
+    Why.LARGE: "have more than 16 GiB that is no tensor",
     Why.CHANGED: "were added again meanwhile, and stay raw as well",
     Why.MISSING: "are missing: assay verify --all",
     Why.UNREADABLE: "the manifest of {of} cannot be read: assay verify {of}",

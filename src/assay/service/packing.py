@@ -38,6 +38,9 @@ LEAST = 4 << 10
 BATCH = 1 << 30
 """Bytes that are packed at a time, but whole artifacts: what was packed before stays when the next fails."""
 
+MOST_OTHERS = 16 << 30
+"""Bytes of a file beside its tensors: more would be cut into more parts than a pack's directory can list."""
+
 NEAR = 8
 """Files in which bases are looked for first."""
 
@@ -51,6 +54,7 @@ class Why(StrEnum):
     SMALL = "too-small"
     CHANGED = "added-meanwhile"
     MISSING = "missing"
+    LARGE = "too-many-parts"
     UNREADABLE = "unreadable"
     """The manifest of the version cannot be read: nobody knows its files."""
 
@@ -337,6 +341,9 @@ class _Planner:
         if any(entry.digest in self._chosen for entry in self._files_of(family.version)):
             self._touched.append(family.version.manifest)
         tensors = self._tensors(self._files_of(family.version)) if wanted else {}
+        for entry in list(wanted.values()):
+            if entry.size - sum(one.length for one in tensors.get(entry.path, ())) > MOST_OTHERS:
+                self._spared[Why.LARGE, ""].append(wanted.pop(entry.digest).size)
         near = [self._files_of(version) for version in family.near] if wanted else []
         return Job(
             family.version,
