@@ -2,8 +2,8 @@
 
     python benchmarks/copy_fine_tunes.py FOLDER [--types fp32 bf16]
 
-FOLDER holds what `fine_tunes.py` made: real fine-tunes, really trained. Each is pushed and packed at one home; the other one
-gets the base first and packs it. Prints bytes that travelled against bytes of the version, and the time of the copy.
+FOLDER holds what `fine_tunes.py` made: real fine-tunes, really trained. Each is pushed and packed at one home;
+the other one gets the base first and packs it. Prints bytes that travelled against bytes of the version, and the time.
 """
 
 from __future__ import annotations
