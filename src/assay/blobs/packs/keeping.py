@@ -243,8 +243,11 @@ class IndexKeeper:
             index.take_in_segments(name, size, held, self._place.gone(name))
             new.append(name)
         for name in new:  # blobs are made of segments in any pack: these come first
-            held = read_directory(self._place.open_pack(name), name)
-            index.take_in_blobs(name, held, self._place.gone(name), time.time_ns())
+            try:
+                held = read_directory(self._place.open_pack(name), name)
+                index.take_in_blobs(name, held, self._place.gone(name), time.time_ns())
+            except NotFound:  # removed since by a compaction
+                index.drop_pack(name)
         for name in known.keys() - there.keys():
             index.drop_pack(name)
         self.mend(index)
@@ -304,8 +307,6 @@ def read_directory(pack: Source, name: str) -> Directory:
     """
     tail = pack.read(max(0, pack.size - FOOTER.size), FOOTER.size)
     offset, length, _ = directory.read_footer(tail, pack.size)
-    if pack.read(0, len(directory.MAGIC)) != directory.MAGIC:
-        raise BadFormat("no pack: it does not begin as one")
     return directory.decode(pack.read(offset, length), bytes.fromhex(name), end=offset)
 
 
