@@ -255,6 +255,21 @@ def test_a_damaged_pack_is_told_to_people(run, home: Path) -> None:
     assert "push or copy the original files" in err
 
 
+def test_every_byte_of_a_pack_is_looked_at(run, home: Path, tmp_path: Path) -> None:
+    run("pack-store", "base")
+    (pack,) = (home / "packs").glob("*.pack")
+    intact = pack.read_bytes()
+    assert run("verify", "--all")[0] == 0
+    for place in (0, 7, 8, len(intact) // 2, len(intact) - 65, len(intact) - 12, len(intact) - 1):
+        copy = tmp_path / f"copy-{place}"
+        shutil.copytree(home, copy)
+        spoiled = bytearray(intact)
+        spoiled[place] ^= 1
+        (copy / "packs" / pack.name).chmod(0o644)
+        (copy / "packs" / pack.name).write_bytes(spoiled)
+        assert run("--home", copy, "verify", "--all", "--json")[0] == 1, place
+
+
 def test_a_pack_whose_directory_is_damaged_is_told(run, home: Path) -> None:
     run("pack-store")
     spoil(home, lambda size: size - 100)

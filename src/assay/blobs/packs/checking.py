@@ -10,7 +10,7 @@ from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.keeping import read_directory
 from assay.errors import AssayError, IntegrityError, NotFound, StorageError
-from assay.packing.directory import Directory
+from assay.packing.directory import MAGIC, Directory
 from assay.packing.reading import MAX_DEPTH, Shelf
 from assay.packing.segments import CHECK, Segment
 from assay.ports.packs import PackFault
@@ -98,6 +98,8 @@ def _check_pack(folder: PackFolder, name: str, progress: Progress) -> PackFault 
         raise
     except AssayError as error:
         return PackFault(name, error.message, tuple(folder.index.read(lambda index: index.listed_by(name))))
+    if pack.read(0, len(MAGIC)) != MAGIC:
+        return PackFault(name, "it does not begin as a pack; everything in it can be read", ())
     known = folder.gone(name).bad
     bad = {one.id for one in held.segments if not is_intact(one, pack, progress=progress)} - known
     if not bad:
