@@ -157,11 +157,10 @@ def test_copies_that_are_killed_leave_no_tag_and_no_version_before_all_is_there(
 def killed(after: float, home: Path, *arguments: object) -> bool:
     """Start a command and kill it, unless it was faster."""
     command = [sys.executable, "-m", "assay", "--home", str(home), *(str(one) for one in arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    time.sleep(after)
-    if process.poll() is not None:
-        assert process.returncode == 0, process.communicate()[1]
-        return False
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(after)
+        if process.poll() is not None:
+            assert process.returncode == 0, process.communicate()[1]
+            return False
+        process.send_signal(signal.SIGKILL)
     return True
