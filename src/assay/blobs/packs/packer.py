@@ -99,15 +99,14 @@ class Packer:
     def _write(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written:
         """One pack, durable and in the index, unless nothing came of it."""
         for attempt in range(_TRIES):
-            count = len(self._opened(batch))  # some may be deleted while they are read: then without them
             try:
                 with self._folder.packing():
                     return self._write_one(batch, effort, progress if attempt == 0 else SILENT)
             except _Unsound as error:
                 discard_segments(self._folder, error.segments)  # they are stored anew the next time
-            except StorageError:
-                if len(self._opened(batch)) == count:
-                    raise
+            except StorageError as error:
+                if attempt == _TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
+                    raise  # else a raw copy went while it was read, and may be back: once more
             except OSError as error:
                 raise StorageError.of(error, f"cannot write a pack in {self._folder.folder}") from error
         raise IntegrityError(f"packs in {self._folder.folder} are damaged; assay verify --all says what is hit")
