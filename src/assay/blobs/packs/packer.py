@@ -21,7 +21,7 @@ from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.sources import BriefSource
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY
-from assay.errors import AssayError, IntegrityError, StorageError
+from assay.errors import AssayError, BadFormat, IntegrityError, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.packing.writing import Written, write_pack
 from assay.ports.packs import Effort, PackedBlobs, ToPack
@@ -107,6 +107,9 @@ class Packer:
             except StorageError as error:
                 if attempt == _TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
                     raise  # else a raw copy went while it was read, and may be back: once more
+            except BadFormat:
+                if attempt == _TRIES - 1:
+                    raise  # else the index changed under the writer, so that depths contradict each other: once more
             except OSError as error:
                 raise StorageError.of(error, f"cannot write a pack in {self._folder.folder}") from error
         raise IntegrityError(f"packs in {self._folder.folder} are damaged; assay verify --all says what is hit")
