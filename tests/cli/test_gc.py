@@ -54,8 +54,8 @@ PINNED = exactly(reference=TEXT, digest=DIGEST, pinned=MAYBE)
 REMOVED = exactly(reference=TEXT, digest=DIGEST, removed=TEXT, bytes={"type": ["integer", "null"]})
 COPIED = exactly(
     destination=TEXT,
-    moved=NUMBER,
-    skipped=NUMBER,
+    **dict.fromkeys(("moved", "skipped", "resumed", "shared", "saved", "verified", "plain", "rate"), NUMBER),
+    seconds={"type": "number"},
     versions=items(exactly(source=TEXT, reference=TEXT, digest=DIGEST, new=FLAG, statements=NUMBER)),
     aliases=items(exactly(alias=TEXT, version=NUMBER, moved=FLAG, refused=MAYBE)),
 )

@@ -131,7 +131,7 @@ SCHEMAS = {
             source=TEXT, reference=TEXT, digest=DIGEST, new={"type": "boolean"}, statements=NUMBER,
         )),
     ),
-    "reindex --json": exactly(events=NUMBER),
+    "reindex --json": exactly(events=NUMBER, took_over=FLAG),
     "purge m --reason r --yes --json": exactly(
         versions=LIST, digest=DIGEST, removed=LIST, freed=NUMBER, shared=OBJECT, copies=LIST, spared=LIST
     ),
