@@ -45,7 +45,7 @@ def real_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Settings of a real S3 server with the bucket ``buckets.BUCKET``: one that runs (AWS_ENDPOINT_URL), or our own."""
-    from buckets import start_server, stop_server
+    from bucket_builders import start_server, stop_server
 
     folder = tmp_path_factory.mktemp("ceph")
     try:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bucket_builders import BUCKET
 from postgres_server import running
 from safetensors.numpy import save_file
 
 from assay.cli.main import invoke
-from buckets import BUCKET
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -6,13 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from bucket_builders import bucket_in_folder, bucket_in_memory, fresh_prefix
 from hypothesis import settings
 
 from assay.blobs.bucket.store import BucketStore
 from assay.ports.blobs import BlobStore
 from assay.testing.blobs import BlobStoreContract
 from assay.testing.blobs_machine import BlobStoreMachine
-from buckets import bucket_in_folder, bucket_in_memory, fresh_prefix
 
 
 class TestInMemory(BlobStoreContract):

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from bucket_builders import BUCKET, fresh_prefix
 from fault_proxy import Away, Busy, Cut, CutSending, Fault, FaultProxy, Lost, Overstate, Request, Slow, Stall, Truncate
 
 from assay.blobs.bucket.objects import BucketObjects
@@ -21,7 +22,6 @@ from assay.blobs.cache.store import CachedStore
 from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.trees import read_into
-from buckets import BUCKET, fresh_prefix
 
 pytestmark = pytest.mark.root
 _MIB = 1 << 20

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 
 import pytest
+from bucket_builders import bucket_in_memory
 
 from assay.blobs.bucket import guarding
 from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.bucket.store import BucketStore
 from assay.errors import StorageError
 from assay.spec.digest import Digest
-from buckets import bucket_in_memory
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from bucket_builders import BUCKET, QUICK
 
 from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.store import BucketStore
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_source
-from buckets import BUCKET, QUICK
 
 pytestmark = pytest.mark.root
 KILLS = 25

@@ -11,8 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-
-from buckets import BUCKET
+from bucket_builders import BUCKET
 
 SIZE = 1_334_000_000
 

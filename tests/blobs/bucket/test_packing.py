@@ -9,6 +9,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from bucket_builders import BUCKET, QUICK, bucket_in_folder
 from hypothesis import settings
 
 from assay.blobs.bucket.opening import open_bucket
@@ -19,7 +20,6 @@ from assay.blobs.cache.store import CachedPackingStore
 from assay.ports.packs import PackedBlobs, ToPack
 from assay.testing.blobs import BlobStoreContract
 from assay.testing.packs import PackingContract, PackingMachine, PackingStore
-from buckets import BUCKET, QUICK, bucket_in_folder
 
 
 def packed_bucket(folder: Path) -> PackedBucket:

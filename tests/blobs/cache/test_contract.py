@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buckets import bucket_in_memory
+from bucket_builders import bucket_in_memory
 from hypothesis import settings
 
 from assay.blobs.bucket.store import BucketStore
