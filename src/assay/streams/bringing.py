@@ -93,17 +93,17 @@ def bring(
         StorageError: the source failed, by ranges and by plain requests; the file holds the beginning.
         OSError: writing failed.
     """
-    output = Output(target, direct=durable and source.size >= DIRECT, early=durable)
-    run = _Bringing(source, target, output, hashlib.new(algorithm), progress)
-    resumed = run.keep(min(have, source.size))
-    plain = False
-    try:
-        run.by_ranges(lanes)
-    except StorageError:
-        if run.broken_writing:
-            raise
-        plain = True
-        run.plainly()
+    with Output(target, direct=durable and source.size >= DIRECT, early=durable) as output:
+        run = _Bringing(source, target, output, hashlib.new(algorithm), progress)
+        resumed = run.keep(min(have, source.size))
+        plain = False
+        try:
+            run.by_ranges(lanes)
+        except StorageError:
+            if run.broken_writing:
+                raise
+            plain = True
+            run.plainly()
     if durable:
         os.fsync(target)
     return Arrived(Digest(algorithm, run.hasher.hexdigest()), run.at, resumed, plain)
@@ -121,7 +121,7 @@ class _Bringing:
     def keep(self, have: int) -> int:
         """Hash what is there, in whole blocks; the rest is cut off."""
         have -= have % STEP
-        buffer = memoryview(bytearray(STEP))
+        buffer = memoryview(mmap.mmap(-1, STEP))  # whole pages: the file may be read past the page cache
         while self.at < have and (count := os.preadv(self._target, [buffer], self.at)):
             count = min(count, have - self.at)
             self.hasher.update(buffer[:count])
@@ -180,7 +180,7 @@ class _Bringing:
                     raise
 
     def _stream(self, source: Streaming) -> None:
-        buffer, filled = memoryview(bytearray(STEP)), 0
+        buffer, filled = memoryview(mmap.mmap(-1, STEP)), 0
         with ThreadPoolExecutor(1, thread_name_prefix="assay-hash") as hashing, source.stream(self.at) as blocks:
             for block in blocks:
                 view = memoryview(block)

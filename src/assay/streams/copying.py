@@ -17,6 +17,7 @@ import os
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -124,7 +125,8 @@ def store_copy(
         if durable:
             os.fsync(target)
         return digest, os.fstat(target).st_size
-    stored = _store_blocks(source, Output(target, direct=durable and size >= DIRECT, early=durable), progress)
+    with Output(target, direct=durable and size >= DIRECT, early=durable) as output:
+        stored = _store_blocks(source, output, progress)
     if durable:
         os.fsync(target)
     return stored
@@ -185,6 +187,8 @@ def _fill(source: int, buffer: memoryview, offset: int) -> int:
 class Output:
     """A file that is written block by block, past the page cache while that is possible.
 
+    Closed, it leaves the descriptor as it was: who reads through it need not know about sectors.
+
     Args:
         target: descriptor of the file.
         direct: whether to write past the page cache.
@@ -195,6 +199,15 @@ class Output:
         self._target, self._early = target, early
         self._direct = direct and self._set_direct(on=True)
         self._sent = 0
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Back to writing through the page cache."""
+        if self._direct:
+            self._direct = self._set_direct(on=False)
 
     def write(self, block: memoryview, offset: int) -> None:
         """Write a block; only the last one may be shorter than ``STEP``.
