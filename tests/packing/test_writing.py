@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 
 from assay.errors import BadFormat, IntegrityError, StorageError
 from assay.packing import jobs, kin, pipeline
-from assay.packing.codec import BLOCK, WORDS
+from assay.packing.codec import BLOCK, WORDS, Words
+from assay.packing.directory import Hint
 from assay.packing.writing import write_pack
 from assay.ports.packs import Effort, Stretch, ToPack
 from assay.spec.digest import Digest
@@ -554,3 +555,58 @@ def test_words_of_dtypes_are_all_packed_and_read_back() -> None:
     for dtype, words in WORDS.items():
         values = np.random.default_rng(1).integers(0, 50, 40_000 * words.width).astype(np.uint8).tobytes()
         packed((values, [Stretch(0, len(values), "a", dtype)]))
+
+
+# Other packs come and go while one is written.
+
+
+class Shifting(Packs):
+    """A stock to which somebody adds a pack, or in which something goes, after so many questions for bases."""
+
+    def __init__(self, *, after: int, gone: Digest | None = None, come: Blob | None = None) -> None:
+        super().__init__()
+        self._after, self._gone, self._come = after, gone, come
+
+    def alike(self, size: int, words: Words, hint: Hint, near: Sequence[Digest]) -> Sequence[tuple[bytes, Hint, int]]:
+        """See ``Stock``."""
+        found = super().alike(size, words, hint, near)
+        if len(self.asked) == self._after:
+            for part in self.parts.get(self._gone, ()) if self._gone is not None else ():
+                self.segments.pop(part, None)
+            if self._come is not None:
+                other = Packs()
+                other.pack(self._come)
+                self.add(other.files[0])
+            return super().alike(size, words, hint, near) if self._come is not None else found
+        return found
+
+
+@pytest.mark.parametrize("count", [50_000, 5 * MIB // 4], ids=["held", "long"])
+@pytest.mark.parametrize("after", range(1, 9))
+def test_what_another_process_packs_meanwhile_otherwise_does_not_contradict_this_pack(after: int, count: int) -> None:
+    base = weights(count, 9)
+    second, third, fourth = (tuned(base, seed) for seed in (1, 2, 3))
+    second[:] = third + (second - base) / 8  # closest to each other: the third is a difference to the second
+    packs = Shifting(after=after, come=model(a=second))
+    blobs = [model(a=one) for one in (base, second, third, fourth)]
+    packs.pack(*blobs)
+    for blob, _ in blobs:
+        assert packs.read(Digest.of(blob)) == blob
+
+
+@pytest.mark.parametrize("count", [50_000, 5 * MIB // 4], ids=["held", "long"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_base_that_goes_and_comes_back_in_this_pack_stands_alone_there(after: int, count: int) -> None:
+    base = weights(count, 9)
+    first = model(a=base)
+    packs = Shifting(after=after, gone=Digest.of(first[0]))
+    packs.pack(first)
+    packs.asked.clear()
+    again, other = model(a=base, b=tuned(base, 5)), model(a=tuned(base, 6))
+    tune = model(a=tuned(base, 7))
+    packs.pack(tune, other, again)
+    assert packs.read(Digest.of(again[0])) == again[0]
+    for one in packs.segments.values():
+        held = one[0]
+        if held.base in packs.segments:
+            assert packs.segments[held.base][0].depth < held.depth

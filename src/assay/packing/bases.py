@@ -154,6 +154,7 @@ class Kinship:
     _named: dict[tuple[int, Words, str], list[Candidate]] = field(default_factory=lambda: defaultdict(list))
     _sampled: dict[tuple[int, Words], list[Candidate]] = field(default_factory=lambda: defaultdict(list))
     _blobs: dict[bytes, Digest] = field(default_factory=dict)
+    _offered: set[bytes] = field(default_factory=set)
 
     def add(self, piece: Piece, candidate: Candidate, blob: Digest) -> None:
         """Remember a tensor of this pack."""
@@ -162,13 +163,26 @@ class Kinship:
         if candidate.hint.sample:
             self._sampled[piece.length, piece.words].append(candidate)
 
-    def candidates(self, piece: Piece, hint: Hint, near: Sequence[Digest]) -> list[Candidate]:
-        """Tensors that may be close to a piece, the likeliest first; no more than are worth trying."""
-        if piece.length < kin.LEAST_DIFFERENCE:
+    def candidates(self, piece: Piece, hint: Hint, near: Sequence[Digest], *, own: bytes = b"") -> list[Candidate]:
+        """Tensors that may be close to a piece, the likeliest first; no more than are worth trying.
+
+        Other packs come and go meanwhile, but the segments of one pack must not contradict each other. So what is in
+        this pack is a base as it is here, whatever another pack has since. And what another pack offered, and then did
+        not have any more, stands alone here: it is less deep than whatever was made a difference to it.
+
+        Args:
+            piece: which.
+            hint: of it.
+            near: blobs to prefer.
+            own: the id of the piece, where it is known by now.
+        """
+        if piece.length < kin.LEAST_DIFFERENCE or own in self._offered:
             return []
         key = piece.length, piece.words
         found = list(self._sampled[key]) if hint.sample else list(self._named[*key, hint.name])
         for segment, other, depth in self.stock.alike(piece.length, piece.words, hint, near):
+            if segment in self._blobs or segment == own:
+                continue
             known: Future[int] = Future()
             known.set_result(depth)
             found.append(Candidate(segment, other, known))
@@ -181,7 +195,9 @@ class Kinship:
                 continue  # too far, or nothing is known of it
             favoured = same + (self._blobs.get(one.id) in near_by)
             ranked.append((min(bits, limit) - _FAVOUR * favoured, -place, one))
-        return [one for *_, one in sorted(ranked, key=lambda rank: rank[:2])[:_TRIED]]
+        chosen = [one for *_, one in sorted(ranked, key=lambda rank: rank[:2])[:_TRIED]]
+        self._offered.update(one.id for one in chosen if one.origin is None)
+        return chosen
 
 
 def choose(piece: Piece, raw: Bytes, candidates: Sequence[Candidate], decoder: Decoder) -> tuple[Base | None, float]:

@@ -112,7 +112,7 @@ class Office(Protocol):
         """A segment will be written, and may be a base from now on."""
         ...
 
-    def candidates(self, entry: Entry, piece: Piece, hint: Hint) -> list[Candidate]:
+    def candidates(self, entry: Entry, piece: Piece, hint: Hint, own: bytes) -> list[Candidate]:
         """What a piece may be stored as the difference to."""
         ...
 
@@ -193,7 +193,7 @@ class Bundle:
                 office.repeated(piece.length)
                 continue
             hint = Hint("", "") if piece.hint is None else _hint(piece, kin.sample(raw, piece.words))
-            found = [] if piece.hint is None else office.candidates(entry, piece, hint)
+            found = [] if piece.hint is None else office.candidates(entry, piece, hint, segment)
             depth: Future[int] = Future()
             office.expect(entry, piece, Candidate(segment, hint, depth, Origin(entry.source, piece.offset, digests)))
             new.append(_New(segment, _lean(piece), raw, digests, found, depth))

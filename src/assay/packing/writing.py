@@ -115,7 +115,7 @@ class _Writer:
     def __init__(self, file: IO[bytes], stock: Stock, work: Work, progress: Progress) -> None:
         self._output, self._stock, self._work, self._progress = Output(file), stock, work, progress
         self._line, self._kinship, self._found = Line(work.crew.workers), Kinship(stock), _Found()
-        self._longs: dict[int, list[Hint]] = {}
+        self._longs: dict[int, tuple[set[bytes], set[str]]] = {}
         self._again: deque[Long] = deque()
 
     def run(self, blobs: Sequence[tuple[ToPack, Source]], limit: int) -> Written:
@@ -167,20 +167,22 @@ class _Writer:
         self._repeat()
         long = Long.of(entry, piece)
         candidates = self._kinship.candidates(piece, long.hint, entry.wanted.near)
-        before = self._longs.setdefault(piece.length, [])
-        alike = [one.hint for one in candidates] + before
-        if any(one.sample == long.hint.sample or one.dtype != long.hint.dtype for one in alike):
+        samples, dtypes = self._longs.setdefault(piece.length, (set(), set()))
+        samples.update(one.hint.sample for one in candidates)  # also for later: another pack may lose it meanwhile
+        dtypes.update(one.hint.dtype for one in candidates)
+        if long.hint.sample in samples or dtypes - {long.hint.dtype}:
             long.hash_only()
         else:
             long.prepare(self._work, candidates)
-        before.append(long.hint)
+        samples.add(long.hint.sample)
+        dtypes.add(long.hint.dtype)
         for slab in long.slabs(self._work):
             self._line.put(slab.begin(self))
 
     def _repeat(self) -> None:
         while self._again:
             long = self._again.popleft()
-            long.prepare(self._work, self._kinship.candidates(long.piece, long.hint, long.entry.wanted.near))
+            long.prepare(self._work, self.candidates(long.entry, long.piece, long.hint, long.id))
             self.expect(long.entry, long.piece, long.candidate())
             for slab in long.slabs(self._work):
                 self._line.put(slab.begin(self))
@@ -206,9 +208,9 @@ class _Writer:
             self._found.hints[candidate.id] = candidate.hint
             self._kinship.add(piece, candidate, entry.wanted.digest)
 
-    def candidates(self, entry: Entry, piece: Piece, hint: Hint) -> list[Candidate]:
+    def candidates(self, entry: Entry, piece: Piece, hint: Hint, own: bytes) -> list[Candidate]:
         """What a piece may be stored as the difference to."""
-        return self._kinship.candidates(piece, hint, entry.wanted.near)
+        return self._kinship.candidates(piece, hint, entry.wanted.near, own=own)
 
     def again(self, long: Long) -> None:
         """A long piece that was only hashed is new after all."""
