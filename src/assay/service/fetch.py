@@ -190,7 +190,7 @@ def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, li
             pool.submit(
                 _write, blobs, entry, staging / entry.path, _scratch(staging, entry), link=link, progress=progress
             )
-            for entry in entries
+            for entry in sorted(entries, key=lambda entry: -entry.size)  # so that no thread is left with a large one
         ]
         try:
             return sum(task.result() for task in tasks)

@@ -31,7 +31,11 @@ STEP = 4 << 20
 """Bytes per block of a large file; a multiple of every device's sector."""
 
 BUFFERS = 3
-"""Blocks under way per file: one is read, one is written, one is hashed."""
+"""Blocks under way per file past the page cache: one is read, one is written, one is hashed."""
+
+CACHED_BUFFERS = 6
+"""Blocks of ``BLOCK`` under way per file through the page cache: what was just read is hashed and written while it is
+still in the processor's cache, and neither thread waits long for the other."""
 
 DIRECT = 32 << 20
 """Files from this size on are written past the page cache."""
@@ -147,17 +151,18 @@ def _write_all(target: int, data: bytes | memoryview, offset: int) -> int:
 
 
 def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Digest, int]:
-    buffers = [memoryview(mmap.mmap(-1, STEP, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(BUFFERS)]
-    busy: list[Future[None] | None] = [None] * BUFFERS
+    step, number = (STEP, BUFFERS) if output.direct else (BLOCK, CACHED_BUFFERS)
+    buffers = [memoryview(mmap.mmap(-1, step, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(number)]
+    busy: list[Future[None] | None] = [None] * number
     hasher = hashlib.sha256()
 
     def take(block: memoryview) -> None:
         hasher.update(block)
         progress.advance(len(block))
 
-    offset, turn, count = 0, 0, STEP
+    offset, turn, count = 0, 0, step
     with ThreadPoolExecutor(1, thread_name_prefix="assay-hash") as hashing:
-        while count == STEP:
+        while count == step:
             job = busy[turn]
             if job is not None:
                 job.result()
@@ -166,7 +171,7 @@ def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Dige
             busy[turn] = hashing.submit(take, block)
             output.write(block, offset)
             offset += count
-            turn = (turn + 1) % BUFFERS
+            turn = (turn + 1) % number
     for job in busy:
         if job is not None:
             job.result()
@@ -209,8 +214,13 @@ class Output:
         if self._direct:
             self._direct = self._set_direct(on=False)
 
+    @property
+    def direct(self) -> bool:
+        """Whether it is written past the page cache, as far as is known: in blocks of ``STEP``."""
+        return self._direct
+
     def write(self, block: memoryview, offset: int) -> None:
-        """Write a block; only the last one may be shorter than ``STEP``.
+        """Write a block; past the page cache, only the last one may be shorter than ``STEP``.
 
         Raises:
             OSError: it cannot be written.
