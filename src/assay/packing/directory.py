@@ -17,8 +17,8 @@ import base64
 import binascii
 import json
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import zstandard
@@ -113,6 +113,27 @@ def encode(directory: Directory) -> bytes:
             f"the directory of a pack would have {len(text):,} bytes, at most {MAX_DIRECTORY:,} are read"
         )
     return zstandard.ZstdCompressor(level=3).compress(text)
+
+
+def fitted(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Segments that come from several packs, each deeper than its base: that may be held otherwise than it was then.
+
+    Raises:
+        BadFormat: one would have more than ``MAX_BASES``.
+    """
+    found = {segment.id: segment for segment in segments}
+    for _ in range(MAX_BASES + 1):
+        low = [
+            replace(one, depth=found[one.base].depth + 1)
+            for one in found.values()
+            if one.base in found and found[one.base].depth >= one.depth
+        ]
+        if not low:
+            return tuple(found.values())
+        if max(one.depth for one in low) > MAX_BASES:
+            break
+        found.update({one.id: one for one in low})
+    raise BadFormat(f"segments of a pack have more than {MAX_BASES} bases, one behind the other")
 
 
 def footer(offset: int, stored: bytes) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from assay.blobs.packs.packer import Packer
 from assay.blobs.packs.store import PackedStore
 from assay.errors import AssayError, StorageError
 from assay.ports.packs import ToPack
@@ -77,6 +79,50 @@ class TestDamagedPacks:
         assert [read(store, digest) for digest in digests] == datas
         store.reindex_packs()
         assert [read(store, digest) for digest in digests] == datas
+
+    def test_what_leans_on_a_damaged_base_is_good_again_where_another_pack_has_the_base(
+        self, store: PackedStore, tmp_path: Path
+    ) -> None:
+        datas = [weights(1), weights(1, tune=1)]
+        base, tune = packed(store, *datas)
+        other = PackedStore(tmp_path / "other")
+        packed(other, datas[0])
+        copy = the_pack(other)
+        damaged = the_pack(store)
+        (store.root / "packs" / copy.name).write_bytes(copy.read_bytes())
+        flip(damaged, 30_000)
+        store.reindex_packs()
+        if store.check(tune):  # it was read from the copy: then let it be read from the damaged one
+            os.utime(damaged, ns=(1, 1))
+            store.reindex_packs()
+        assert not store.check(tune)
+        store.set_aside(base)
+        assert read(store, tune) == datas[1]
+        assert list(store.digests()) == [tune]
+        store.compact(least=0.0)
+        store.reindex_packs()
+        assert read(store, tune) == datas[1]
+
+    def test_a_raw_copy_stays_when_what_it_was_packed_on_is_struck_out_meanwhile(
+        self, store: PackedStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        datas = [weights(1), weights(1, tune=1)]
+        base, tune = packed(store, datas[0])[0], store.add(datas[1])
+        before = Packer._check_reused
+
+        def checked(self: Packer, *args: Any) -> None:
+            before(self, *args)
+            flip(the_pack(store), 30_000)
+            assert PackedStore(store.root).set_aside(base) is None
+
+        monkeypatch.setattr(Packer, "_check_reused", checked)
+        packing = store.pack([ToPack(tune, stretches(datas[1]))])
+        assert packing.spared == (tune,)
+        assert store.is_raw(tune)
+        monkeypatch.undo()
+        assert store.pack([ToPack(tune, stretches(datas[1]))]).packed == (tune,)
+        assert not store.is_raw(tune)
+        assert read(store, tune) == datas[1]
 
     def test_adding_what_is_packed_and_damaged_repairs_it(self, store: PackedStore, tmp_path: Path) -> None:
         large = weights(1, size=4 << 20)

@@ -237,3 +237,33 @@ def test_lines_of_another_pack_and_of_later_releases_do_not_count() -> None:
     assert gone.parse("name", line.replace(b"f", b"e", 1)).bad == set()
     assert gone.parse("name", gone.lines("name", "new-kind", ["x"]) + line).bad == {b"\xff" * 32}  # type: ignore[arg-type]
     assert gone.parse("name", b"\xff\x00 bad \n" + line).bad == {b"\xff" * 32}
+
+
+def test_no_two_segments_are_each_others_base_whatever_the_order_in_which_packs_are_found(index: PackIndex) -> None:
+    """Three processes that pack at once: one writes Y, one X as the difference to it, one X, and Y as that to it."""
+    y, x = segment(b"y" * 32), segment(b"x" * 32)
+    leaning_x, leaning_y = segment(x.id, base=y), segment(y.id, base=x)
+    packs = {"y": (y,), "x to y": (leaning_x,), "both": (x, leaning_y)}
+    blob = Digest.of(b"x and y")
+    for order in itertools.permutations(packs):
+        index = PackIndex(None)
+        for name in order:
+            take_in(index, name, *packs[name], blobs={blob: [x, y]})
+        assert index.is_complete(blob), order
+        assert [index.segment(one.id).segment.depth for one in (x, y)] == [0, 0]  # type: ignore[union-attr]
+        rows = index.packs()
+        assert {name: row.kept + row.spare for name, row in rows.items()} == {"y": 100, "x to y": 100, "both": 200}
+        assert sum(row.kept for row in rows.values()) == 200
+
+
+def test_a_blob_is_complete_where_all_of_its_segments_and_their_bases_are_there(index: PackIndex) -> None:
+    base = segment(b"b" * 32)
+    tune, blob = segment(b"t" * 32, base=base), Digest.of(b"tune")
+    take_in(index, "tune", tune, blobs={blob: [tune]})
+    assert not index.is_complete(blob)
+    take_in(index, "base", base, blobs={})
+    assert index.is_complete(blob)
+    with index.change():
+        index.lose(base.id, "base")
+    assert not index.is_complete(blob)
+    assert not index.is_complete(Digest.of(b"never packed"))

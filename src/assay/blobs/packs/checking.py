@@ -58,6 +58,8 @@ class Sound:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._known: dict[bytes, bool] = {}
+        self.damaged: set[bytes] = set()
+        """Ids of segments whose own bytes are damaged."""
         self.bad: set[bytes] = set()
         """Ids of segments whose own bytes are damaged, or whose base is not there or damaged."""
 
@@ -68,7 +70,9 @@ class Sound:
             sound = found is not None and depth <= MAX_DEPTH
             if found is not None:
                 held, pack = found
-                sound = sound and is_intact(held, pack)
+                if not is_intact(held, pack):
+                    self.damaged.add(held.id)
+                    sound = False
                 sound = sound and (held.base is None or self.is_sound(held.base, depth=depth + 1))
                 if not sound:
                     self.bad.add(held.id)

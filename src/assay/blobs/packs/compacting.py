@@ -275,7 +275,7 @@ class _Writer:
     def finish(self, survey: _Survey) -> _Finished:
         """Write the directory and flush."""
         hints = {one: hint for one, hint in survey.hints.items() if one in self.segments}
-        held = Directory(tuple(self.segments.values()), tuple(survey.blobs.values()), hints)
+        held = Directory(directory.fitted(self.segments.values()), tuple(survey.blobs.values()), hints)
         stored = directory.encode(held)
         end = directory.footer(self._at, stored)
         size = self._put(end, self._put(stored, self._at))

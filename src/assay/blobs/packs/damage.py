@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from assay.blobs.packs.checking import Sound
+from assay.blobs.packs.checking import Sound, is_intact
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.stock import Stockroom
@@ -31,21 +31,35 @@ def delete_blobs(folder: PackFolder, digests: Collection[Digest]) -> set[Digest]
     return folder.index.write(strike)
 
 
-def discard_segments(folder: PackFolder, segments: Collection[bytes]) -> None:
-    """Strike damaged segments out of the packs that they are read from, durably; others may hold them as well."""
+def discard_segments(folder: PackFolder, sound: Sound) -> None:
+    """Strike damaged segments out of the packs that they are read from, durably; others may hold them as well.
+
+    What leaned on them is struck out only where no other pack has the base: else it is good again.
+    """
 
     def strike(index: PackIndex) -> None:
-        packs: defaultdict[str, list[bytes]] = defaultdict(list)
-        for segment in segments:
-            found = index.segment(segment)
-            if found is not None:
-                packs[found.pack].append(found.segment.id)
-        for pack, found_there in packs.items():
-            folder.strike(index, pack, "bad", found_there)
-        folder.index.mend(index)
+        _strike(folder, index, {one for one in sound.damaged if _is_damaged(folder, index, one)})
+        _strike(folder, index, {one for one in sound.bad if not index.is_whole(one)})
 
-    if segments:
+    if sound.bad:
         folder.index.write(strike)
+
+
+def _is_damaged(folder: PackFolder, index: PackIndex, segment: bytes) -> bool:
+    """Whether it is damaged where it is read from now, which may be another pack than when it was looked at."""
+    found = index.segment(segment)
+    return found is not None and not is_intact(found.segment, folder.open_pack(found.pack))
+
+
+def _strike(folder: PackFolder, index: PackIndex, segments: Collection[bytes]) -> None:
+    packs: defaultdict[str, list[bytes]] = defaultdict(list)
+    for segment in segments:
+        found = index.segment(segment)
+        if found is not None:
+            packs[found.pack].append(found.segment.id)
+    for pack, found_there in packs.items():
+        folder.strike(index, pack, "bad", found_there)
+    folder.index.mend(index)
 
 
 def discard_blob(folder: PackFolder, digest: Digest) -> bool:
@@ -56,5 +70,5 @@ def discard_blob(folder: PackFolder, digest: Digest) -> bool:
     sound = Sound(Stockroom(folder.index.read, folder.open_pack))
     for part, _ in parts:
         sound.is_sound(part)
-    discard_segments(folder, sound.bad)
+    discard_segments(folder, sound)
     return digest in delete_blobs(folder, [digest])

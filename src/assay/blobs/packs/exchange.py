@@ -76,11 +76,12 @@ class Exchange:
         Raises:
             NotFound: one of them is not here any more.
         """
-        held = sorted((self._held(one) for one in segments), key=lambda one: (one[0].depth, one[0].id))
+        packs = {segment.id: (segment, pack) for segment, pack in (self._held(one) for one in segments)}
+        held = sorted(directory.fitted(segment for segment, _ in packs.values()), key=lambda one: (one.depth, one.id))
         pieces: list[tuple[Source, int, int]] = [(MemorySource(MAGIC), 0, len(MAGIC))]
         listed, at = [], len(MAGIC)
-        for segment, pack in held:
-            pieces.append((pack, segment.offset, segment.stored))
+        for segment in held:
+            pieces.append((packs[segment.id][1], segment.offset, segment.stored))
             listed.append(replace(segment, offset=at))
             at += segment.stored
         ids = [one.id for one in listed]

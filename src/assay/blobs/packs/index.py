@@ -33,6 +33,9 @@ class PackIndex(Lookups):
     def take_in_segments(self, name: str, size: int, directory: Directory, gone: Gone) -> None:
         """Take a pack in: its segments; its blobs come after the segments of every other pack that is new.
 
+        Of a segment that several packs hold the least deep one counts, whatever the order in which packs are taken in:
+        each was deeper than the base that it was written against, so no two are ever each other's base.
+
         Args:
             name: its name.
             size: its bytes.
@@ -44,7 +47,12 @@ class PackIndex(Lookups):
         counting = [segment for segment in directory.segments if segment.id not in gone.bad]
         new = self._put_new(counting, pack)
         for segment in counting:
-            if segment.id not in new and not self._put_segment(segment, pack):
+            if segment.id in new or self._put_segment(segment, pack):
+                continue
+            found = self.segment(segment.id)
+            if found is not None and segment.depth < found.segment.depth:
+                self.move(segment, name)
+            else:
                 spare += segment.stored
         for segment_id, hint in directory.hints.items():
             self._put_tensor(segment_id, hint, pack)

@@ -21,7 +21,7 @@ from assay.blobs.packs.rows import (
     words_of,
 )
 from assay.packing.codec import Words
-from assay.packing.directory import Hint
+from assay.packing.directory import MAX_BASES, Hint
 from assay.packing.segments import Segment
 from assay.spec.digest import Digest
 
@@ -213,8 +213,18 @@ class Lookups(Rows):
 
     def is_whole(self, segment: bytes) -> bool:
         """Whether a segment and all its bases lie in packs."""
-        found = self.segment(segment)
-        return found is not None and (found.segment.base is None or self.is_whole(found.segment.base))
+        wanted: bytes | None = segment
+        for _ in range(MAX_BASES + 1):
+            found = None if wanted is None else self.segment(wanted)
+            if found is None:
+                return wanted is None
+            wanted = found.segment.base
+        return wanted is None
+
+    def is_complete(self, digest: Digest) -> bool:
+        """Whether a blob is packed, and all that it is made of lies in packs."""
+        parts = self.parts(digest)
+        return parts is not None and all(self.is_whole(part) for part in dict(parts))
 
     def broken(self) -> set[bytes]:
         """Ids of segments that blobs are made of and that lie nowhere, or are differences to what lies nowhere."""

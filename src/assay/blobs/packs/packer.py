@@ -21,7 +21,7 @@ from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.sources import BriefSource
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY
-from assay.errors import AssayError, BadFormat, IntegrityError, StorageError
+from assay.errors import AssayError, IntegrityError, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.packing.writing import Written, write_pack
 from assay.ports.packs import Effort, PackedBlobs, ToPack
@@ -86,6 +86,8 @@ class Packer:
                 outcome.differing += written.differing
             self._release([blob.digest for blob in written.directory.blobs], started, outcome)
             fresh = [wanted[digest] for digest in written.left]
+        elsewhere = wanted.keys() - outcome.packed - outcome.spared - outcome.damaged  # packed by somebody else
+        outcome.packed.update(one for one in elsewhere if self._raw.size(one) is None and self._is_packed(one))
         return PackedBlobs(
             packed=tuple(sorted(outcome.packed)),
             spared=tuple(sorted(outcome.spared)),
@@ -97,21 +99,31 @@ class Packer:
         )
 
     def _write(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written:
-        """One pack, durable and in the index, unless nothing came of it."""
-        for attempt in range(_TRIES):
+        """One pack, durable and in the index, unless nothing came of it.
+
+        It is written anew without raw copies that others removed while they were read, who packed or deleted them; as
+        often as there are such, and a few times more, since one may be back before it is looked for. Likewise a few
+        times without segments in older packs that turned out to be damaged.
+        """
+        failed = 0
+        while failed < _TRIES:
             try:
                 with self._folder.packing():
-                    return self._write_one(batch, effort, progress if attempt == 0 else SILENT)
+                    return self._write_one(batch, effort, progress)
             except _Unsound as error:
-                discard_segments(self._folder, error.segments)  # they are stored anew the next time
+                discard_segments(self._folder, error.found)  # they are stored anew the next time
+                failed += 1
             except StorageError as error:
-                if attempt == _TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
-                    raise  # else a raw copy went while it was read, and may be back: once more
-            except BadFormat:
-                if attempt == _TRIES - 1:
-                    raise  # else the index changed under the writer, so that depths contradict each other: once more
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                left = [one for one in batch if self._raw.size(one.digest) is not None]
+                failed += len(left) == len(batch)
+                batch = left
+                if failed == _TRIES:
+                    raise
             except OSError as error:
                 raise StorageError.of(error, f"cannot write a pack in {self._folder.folder}") from error
+            progress = SILENT  # it heard of all of it, or will not
         raise IntegrityError(f"packs in {self._folder.folder} are damaged; assay verify --all says what is hit")
 
     def _write_one(self, batch: Sequence[ToPack], effort: Effort, progress: Progress) -> Written:
@@ -165,7 +177,7 @@ class Packer:
         sound = Sound(stock)
         unsound = [part for part in named - own if not sound.is_sound(part)]
         if unsound:
-            raise _Unsound(sound.bad)
+            raise _Unsound(sound)
 
     def _times(self, digests: Sequence[Digest]) -> dict[Digest, int]:
         """When raw blobs were last added, in nanoseconds; those that are gone are left out."""
@@ -209,7 +221,7 @@ class Packer:
                             continue  # deleted meanwhile: a raw copy is a new one
                         if digest not in times:
                             outcome.packed.add(digest)
-                        elif sweep.idle(digest, started):
+                        elif sweep.idle(digest, started) and index.is_complete(digest):
                             index.renew(digest, times[digest])
                             sweep.delete(digest)
                             outcome.packed.add(digest)
@@ -222,6 +234,6 @@ class Packer:
 class _Unsound(Exception):
     """What a new pack would rely on is damaged."""
 
-    def __init__(self, segments: set[bytes]) -> None:
+    def __init__(self, found: Sound) -> None:
         super().__init__()
-        self.segments = segments
+        self.found = found

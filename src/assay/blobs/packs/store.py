@@ -270,6 +270,8 @@ class PackedStore:
         packed = self.open_packed(digest)
         try:
             return packed is not None and digest_source(packed, algorithm=digest.algorithm) == digest
+        except StorageError:
+            raise  # it may be good: nothing of it is struck out
         except AssayError:
             return False
 
