@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
 from assay.blobs.directory import DirectoryStore
+from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.streams.bringing import DIRECT, bring
 from assay.streams.copying import STEP
@@ -57,3 +61,25 @@ def test_a_store_goes_on_with_a_large_blob_that_was_cut_at_an_odd_byte(
     assert received.resumed == (0 if damaged else 36 * MIB)
     assert store.check(digest)
     assert list((tmp_path / "staging").iterdir()) == []
+
+
+class Endless(MemorySource):
+    """Gives no ranges, and more than it says."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        raise StorageError("no ranges", code="ranges-refused")
+
+    @contextmanager
+    def stream(self, offset: int) -> Iterator[Iterator[bytes]]:
+        yield chain([super().read(offset, self.size)], repeat(bytes(MIB)))
+
+
+@pytest.mark.parametrize("size", [10, STEP, 9 * MIB])
+def test_a_source_that_gives_more_than_it_says_fills_no_disk(tmp_path: Path, size: int) -> None:
+    data = content(size)
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    arrived = bring(Endless(data), descriptor)
+    os.close(descriptor)
+
+    assert (arrived.digest, arrived.plain) == (Digest.of(data), True)
+    assert (tmp_path / "file").stat().st_size == size

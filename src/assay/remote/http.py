@@ -35,6 +35,7 @@ LARGEST_ANSWER = 32 << 20
 """Bytes of an answer that is read into memory."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
+_PORTS = {"http": 80, "https": 443}
 _FIRST_WAIT, _LAST_WAIT = 0.5, 20.0
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
@@ -48,12 +49,25 @@ class Answer:
         status: of the response.
         headers: by lower-case name.
         data: the body.
-        url: that was asked.
+        url: that answered, after redirects.
     """
 
     status: int
     headers: Mapping[str, str]
     data: bytes
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer that is still coming.
+
+    Args:
+        response: of ``urllib3``.
+        url: that answered, after redirects.
+    """
+
+    response: urllib3.BaseHTTPResponse
     url: str
 
 
@@ -106,12 +120,12 @@ class Http:
         attempt = 1
         while True:
             try:
-                with self.open(method, url, headers, body, patience=patience) as response:
-                    data = response.read(LARGEST_ANSWER + 1)
+                with self.open(method, url, headers, body, patience=patience) as opened:
+                    data = opened.response.read(LARGEST_ANSWER + 1)
                     if len(data) > LARGEST_ANSWER:
                         raise StorageError(f"{_host(url)} answers more than {LARGEST_ANSWER:,} bytes", code="place-odd")
-                    seen = {name.lower(): value for name, value in response.headers.items()}
-                    answer = Answer(response.status, seen, data, url)
+                    seen = {name.lower(): value for name, value in opened.response.headers.items()}
+                    answer = Answer(opened.response.status, seen, data, opened.url)
                 if answer.status not in PASSING or not again or attempt >= self.tries:
                     return answer
                 self.wait(attempt, answer.headers.get("retry-after"))
@@ -124,7 +138,7 @@ class Http:
     @contextmanager
     def open(
         self, method: str, url: str, headers: Mapping[str, str], body: Body = None, *, patience: float = 0.0
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
+    ) -> Iterator[Opened]:
         """One attempt, whose answer is read while it comes; redirects of ``GET`` and ``HEAD`` are followed.
 
         Raises:
@@ -149,15 +163,15 @@ class Http:
                 target = response.headers.get("location")
                 if response.status in _REDIRECTS and target and method in {"GET", "HEAD"}:
                     onward = urljoin(asked, target)
-                    if urlsplit(onward).netloc != urlsplit(asked).netloc:
+                    if not same_host(onward, asked):
                         sent.pop("Authorization", None)
                     asked = onward
                     continue
-                yield response
+                yield Opened(response, asked)
                 finished = True
                 return
             finally:
-                if finished and response.length_remaining in (0, None):
+                if finished and response.length_remaining == 0:  # one of unknown length gives itself back at its end
                     response.release_conn()
                 else:
                     response.close()
@@ -167,8 +181,9 @@ class Http:
         """Wait before the attempt after *attempt*, as long as the peer asks for, if it does."""
         longest = min(_LAST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
         seconds = random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads the load, hides nothing
-        if asked is not None and asked.strip().isdigit():
-            seconds = min(LONGEST_WAIT, float(asked)) + seconds / 10
+        stated = None if asked is None else number(asked)
+        if stated is not None:
+            seconds = min(LONGEST_WAIT, stated) + seconds / 10
         self._sleep(seconds)
 
     def failed(self, url: str, error: Exception) -> StorageError:
@@ -205,6 +220,25 @@ class Http:
                 kind = urllib3.ProxyManager(proxy, maxsize=32) if proxy else urllib3.PoolManager(maxsize=32)
                 self._pools[proxy] = kind
             return self._pools[proxy]
+
+
+def number(text: str) -> int | None:
+    """A number in a header; None where there is none, or one that nobody means."""
+    found = re.fullmatch(r"\s*([0-9]{1,18})\s*", text)
+    return int(found[1]) if found else None
+
+
+def same_host(url: str, other: str) -> bool:
+    """Whether two URLs lead to the same host and port in the same way, so that one may see what the other is told."""
+    try:
+        return _origin(url) == _origin(other)
+    except ValueError:  # no port that could be spoken to
+        return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def _host(url: str) -> str:

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin
 
-import urllib3
-
 from assay.errors import StorageError
-from assay.remote.http import PASSING, Answer, Body, Http
+from assay.remote.http import PASSING, Answer, Body, Http, Opened, same_host
 from assay.remote.oci_address import Address, is_loopback
 from assay.remote.oci_auth import Authority, unauthorized
 from assay.remote.oci_credentials import Credentials, find_credentials
@@ -74,7 +72,7 @@ class Api:
         patience: float = 0.0,
         again: bool = True,
     ) -> Answer:
-        """Ask, and say who is asking when the registry wants to know.
+        """Ask, and say who is asking when the registry itself wants to know.
 
         Args:
             method: of the request.
@@ -91,11 +89,11 @@ class Api:
                 ``registry-denied``), or that it is too busy or broken; every other answer is returned.
         """
         scopes = (self.scope(actions), *others)
-        sent = self.authority.header(scopes)
+        sent = self.authority.header(scopes) if self._is_own(url) else None
         for _ in range(_CHALLENGES):
             shown = {"Authorization": sent} if sent is not None else {}
             answer = self.http.request(method, url, {**(headers or {}), **shown}, body, patience=patience, again=again)
-            if answer.status != 401:
+            if answer.status != 401 or not self._is_own(answer.url):
                 break
             sent = self.authority.answer(answer.headers.get("www-authenticate", ""), scopes, refused=sent)
             if sent is None:
@@ -106,9 +104,7 @@ class Api:
         return answer
 
     @contextmanager
-    def stream(
-        self, url: str, headers: Mapping[str, str], *, expected: frozenset[int]
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
+    def stream(self, url: str, headers: Mapping[str, str], *, expected: frozenset[int]) -> Iterator[Opened]:
         """One attempt to read something large, whose answer is read while it comes.
 
         Raises:
@@ -120,14 +116,15 @@ class Api:
         sent = self.authority.header(scopes)
         for turn in range(_CHALLENGES):
             shown = {"Authorization": sent} if sent is not None else {}
-            with self.http.open("GET", url, {**headers, **shown}) as response:
-                if response.status == 401 and turn + 1 < _CHALLENGES:
+            with self.http.open("GET", url, {**headers, **shown}) as opened:
+                response = opened.response
+                if response.status == 401 and turn + 1 < _CHALLENGES and self._is_own(opened.url):
                     challenge = response.headers.get("www-authenticate", "")
                     sent = self.authority.answer(challenge, scopes, refused=sent)
                     if sent is not None:
                         continue
                 if response.status in expected:
-                    yield response
+                    yield opened
                     return
                 data = response.read(_SAID)
                 self.check_allowed(response.status, data)
@@ -135,6 +132,10 @@ class Api:
                 if response.status in PASSING:
                     raise Passing(error, response.headers.get("retry-after"))
                 raise error
+
+    def _is_own(self, url: str) -> bool:
+        """Whether a URL is of the registry itself: an upload, a next page or a redirect may lead to somebody else."""
+        return same_host(url, self.base)
 
     def check_allowed(self, status: int, data: bytes) -> None:
         """Make sure that an answer is none that says no to who is asking.

@@ -126,7 +126,7 @@ class Authority:
             body = json.loads(data)
             token = body.get("token") or body.get("access_token")
             lasting = float(body.get("expires_in") or _SHORTEST)
-            if status != 200 or not isinstance(token, str) or not token.isprintable():
+            if status != 200 or not isinstance(token, str) or not (token.isascii() and token.isprintable()):
                 raise ValueError(f"status {status}")  # noqa: TRY301 - told with the others below
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise BadFormat(

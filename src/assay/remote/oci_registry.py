@@ -7,18 +7,17 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from urllib.parse import urljoin
-
-from urllib3.exceptions import HTTPError
 
 from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound, StorageError
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
-from assay.remote.http import Answer
-from assay.remote.oci_api import PUSH, Api, Passing
+from assay.remote.http import Answer, number
+from assay.remote.oci_api import PUSH, Api
 from assay.remote.oci_layout import INDEX_TYPE, listed_as
+from assay.remote.oci_source import RegistrySource
 from assay.remote.oci_upload import upload
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
@@ -30,9 +29,11 @@ from assay.trees.window import FileSource, MemorySource
 
 _ACCEPT = {"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}, */*"}
 _REFERRERS_TAG = re.compile(r"sha(256-[0-9a-f]{64}|512-[0-9a-f]{64})(\.[a-z]+)?", re.ASCII)
-_BLOCK = 256 << 10
 _PAGE = 1000
-_MOST = 1_000_000
+_MOST_TAGS = 1_000_000
+_MOST_REFERRERS = 10_000
+_MOST_PAGES = 10_000
+_LARGEST_LIST = 256 << 20
 _REWRITES = 4
 """How often the list of referrers is written again when others write it at the same time."""
 
@@ -52,13 +53,13 @@ class RegistryBlobs:
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
         answer = self._api.ask("HEAD", self._api.url(f"blobs/{digest}"))
-        length = answer.headers.get("content-length", "")
+        length = number(answer.headers.get("content-length", ""))
         if answer.status == 404:
             return None
-        if answer.status != 200 or not length.isdigit():
+        if answer.status != 200 or length is None:
             raise self._api.refused(answer)
-        self._sizes[digest] = int(length)
-        return int(length)
+        self._sizes[digest] = length
+        return length
 
     def open(self, digest: Digest) -> Source:
         """The blob's bytes, readable at any offset.
@@ -123,103 +124,6 @@ class RegistryBlobs:
         return upload(self._api, digest, source, mounts=self._mounts, progress=progress)
 
 
-class RegistrySource:
-    """A blob of a repository, read by ranges or by one plain request.
-
-    Args:
-        api: the repository.
-        digest: which.
-        size: bytes of it.
-    """
-
-    def __init__(self, api: Api, digest: Digest, size: int) -> None:
-        self._api, self.size = api, size
-        self._url = api.url(f"blobs/{digest}")
-        self._broken = 0
-
-    def read(self, offset: int, length: int) -> bytes:
-        """The bytes in [offset, offset + length), cut off at the end."""
-        into = bytearray(max(0, min(length, self.size - offset)))
-        return bytes(into[: self.read_into(offset, memoryview(into))])
-
-    def read_into(self, offset: int, into: memoryview) -> int:
-        """Fill *into* from the bytes at *offset*; what was cut off is asked for again.
-
-        Raises:
-            StorageError: the registry gives no ranges (code ``ranges-refused``), or did not answer for good.
-        """
-        wanted, done, failures = max(0, min(len(into), self.size - offset)), 0, 0
-        while done < wanted:
-            before = done
-            try:
-                done += self._range(offset + done, into[done:wanted])
-            except (HTTPError, OSError) as error:
-                done = self._filled(error, done)
-                failures = 1 if done > before else failures + 1
-                if failures >= self._api.http.tries:
-                    raise self._failed(error) from error
-                self._api.http.wait(failures, error.after if isinstance(error, Passing) else None)
-        return wanted
-
-    @contextmanager
-    def stream(self, offset: int) -> Iterator[Iterator[bytes]]:
-        """The bytes from *offset* to the end, by one request; what fails is only told after a wait.
-
-        Raises:
-            StorageError: it failed.
-        """
-        asked = {"Range": f"bytes={offset}-"} if offset else {}
-        try:
-            with self._api.stream(
-                self._url, {"Accept-Encoding": "identity", **asked}, expected=frozenset({200, 206})
-            ) as response:
-                skip = 0 if response.status == 206 or not offset else offset
-                yield self._after(skip, response.stream(_BLOCK, decode_content=False))
-        except (HTTPError, OSError) as error:
-            self._broken += 1
-            self._api.http.wait(self._broken, error.after if isinstance(error, Passing) else None)
-            raise self._failed(error) from error
-
-    def _failed(self, error: Exception) -> StorageError:
-        return error.error if isinstance(error, Passing) else self._api.http.failed(self._url, error)
-
-    @staticmethod
-    def _after(skip: int, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            if skip >= len(block):
-                skip -= len(block)
-            else:
-                yield block[skip:]
-                skip = 0
-
-    def _range(self, offset: int, into: memoryview) -> int:
-        headers = {"Range": f"bytes={offset}-{offset + len(into) - 1}", "Accept-Encoding": "identity"}
-        with self._api.stream(self._url, headers, expected=frozenset({200, 206})) as response:
-            if response.status == 200 and len(into) < self.size:
-                raise StorageError(f"{self._api.address.place} gives no ranges of blobs", code="ranges-refused")
-            done = 0
-            try:
-                for block in response.stream(_BLOCK, decode_content=False):
-                    count = min(len(block), len(into) - done)
-                    into[done : done + count] = block[:count]
-                    done += count
-            except (HTTPError, OSError) as error:
-                raise _Cut(done, error) from error
-        return done
-
-    @staticmethod
-    def _filled(error: Exception, done: int) -> int:
-        return done + error.done if isinstance(error, _Cut) else done
-
-
-class _Cut(OSError):
-    """A range that broke off."""
-
-    def __init__(self, done: int, error: Exception) -> None:
-        super().__init__(str(error))
-        self.done = done
-
-
 class RegistryIndex:
     """The tagged manifests of a repository.
 
@@ -250,15 +154,14 @@ class RegistryIndex:
 
     def referrers(self, subject: Digest) -> Sequence[Descriptor]:
         """Manifests whose subject is *subject*, by the registry's list, or by the tag that stands in for it."""
-        found: list[Descriptor] = []
-        url: str | None = self._api.url(f"referrers/{subject}")
-        while url is not None and len(found) < _MOST:
-            answer = self._api.ask("GET", url, {"Accept": INDEX_TYPE})
+        found: dict[Digest, Descriptor] = {}
+        for answer in self._pages(f"referrers/{subject}", {"Accept": INDEX_TYPE}):
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith(INDEX_TYPE):
-                return found or self._listed(subject)
-            found += self._index(answer.data)
-            url = _next(answer)
-        return [one for one in found if one.media_type == MANIFEST_TYPE]
+                return [*found.values()] or self._listed(subject)
+            found.update((one.digest, one) for one in self._index(answer.data))
+            if len(found) > _MOST_REFERRERS:
+                raise self._endless(f"more than {_MOST_REFERRERS:,} referrers")
+        return [one for one in found.values() if one.media_type == MANIFEST_TYPE]
 
     def put(self, manifest: Manifest, *, tag: str | None = None) -> None:
         """Keep a manifest, under a tag or without one; what refers to another one is listed with that.
@@ -274,34 +177,61 @@ class RegistryIndex:
             self._list_too(manifest.subject.digest, listed_as(manifest))
 
     def head(self, label: str) -> Descriptor | None:
-        """What a tag, or a digest, points at; None when there is nothing."""
+        """What a tag, or a digest, points at; None when there is nothing.
+
+        A digest points at itself, whatever the registry says.
+        """
         answer = self._api.ask("HEAD", self._api.url(f"manifests/{label}"), _ACCEPT)
         if answer.status == 404:
             return None
         if answer.status != 200:
             raise self._api.refused(answer)
-        digest, length = answer.headers.get("docker-content-digest"), answer.headers.get("content-length", "")
-        if digest is None or not length.isdigit():
+        digest = label if ":" in label else answer.headers.get("docker-content-digest")
+        length = number(answer.headers.get("content-length", ""))
+        if digest is None or length is None:
             data = self._get(label)
-            digest, length = str(Digest.of(data)), str(len(data))
-        return Descriptor(answer.headers.get("content-type", MANIFEST_TYPE), Digest.parse(digest), int(length))
+            digest, length = digest or str(Digest.of(data)), len(data)
+        return Descriptor(answer.headers.get("content-type", MANIFEST_TYPE), self._digest(digest), length)
+
+    def _digest(self, text: str) -> Digest:
+        try:
+            return Digest.parse(text)
+        except InvalidInput as error:
+            raise BadFormat(f"{self.place} names a manifest by no digest: {text!r:.100}", code="place-odd") from error
 
     def names(self) -> list[str]:
         """Every tag, but for those that stand in for lists of referrers."""
-        found: list[str] = []
-        url: str | None = self._api.url(f"tags/list?n={_PAGE}")
-        while url is not None and len(found) < _MOST:
-            answer = self._api.ask("GET", url)
+        found: dict[str, None] = {}
+        for answer in self._pages(f"tags/list?n={_PAGE}"):
             if answer.status == 404:
                 return []
+            if answer.status != 200:
+                raise self._api.refused(answer)
             try:
-                if answer.status != 200:
-                    raise self._api.refused(answer)
-                found += [str(tag) for tag in json.loads(answer.data).get("tags") or ()]
+                found.update(dict.fromkeys(str(tag) for tag in json.loads(answer.data).get("tags") or ()))
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise BadFormat(f"{self.place} lists its tags in no form that can be read", code="place-odd") from error
-            url = _next(answer)
+            if len(found) > _MOST_TAGS:
+                raise self._endless(f"more than {_MOST_TAGS:,} tags")
         return [tag for tag in found if not _REFERRERS_TAG.fullmatch(tag)]
+
+    def _pages(self, path: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+        """The pages of a list, one after the other."""
+        url: str | None = self._api.url(path)
+        size = 0
+        for _ in range(_MOST_PAGES):
+            if url is None:
+                return
+            answer = self._api.ask("GET", url, headers)
+            size += len(answer.data)
+            if size > _LARGEST_LIST:
+                raise self._endless(f"lists of more than {_LARGEST_LIST:,} bytes")
+            yield answer
+            url = _next(answer)
+        raise self._endless("pages without end")
+
+    def _endless(self, what: str) -> StorageError:
+        return StorageError(f"{self.place} answers with {what}", code="place-odd", hint="tell whoever runs it")
 
     def _get(self, label: str) -> bytes:
         answer = self._api.ask("GET", self._api.url(f"manifests/{label}"), _ACCEPT)

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 from assay.errors import IntegrityError, StorageError
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
+from assay.remote.http import number
 from assay.remote.oci_api import PUSH, Api
 from assay.spec.digest import Digest
 from assay.trees import Source
@@ -42,7 +43,7 @@ FAILURES = 4
 """Attempts in a row that may get no further."""
 
 _BYTES = {"Content-Type": "application/octet-stream"}
-_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 _HASHED_PER_SECOND = 50e6
 """Bytes per second that a slow registry looks through before it answers the last request."""
 
@@ -184,8 +185,7 @@ class _Upload:
         answer = self._api.ask("POST", self._api.url("blobs/uploads/"), {"Content-Length": "0"}, actions=PUSH)
         if answer.status != 202:
             raise self._api.refused(answer)
-        least = answer.headers.get("oci-chunk-min-length", "")
-        self._piece = max(self._piece, int(least) if least.isdigit() else 0)
+        self._piece = max(self._piece, number(answer.headers.get("oci-chunk-min-length", "")) or 0)
         return self._api.located(answer)
 
     def _send(self, session: str) -> str:

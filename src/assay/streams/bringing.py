@@ -183,7 +183,7 @@ class _Bringing:
         buffer, filled = memoryview(mmap.mmap(-1, STEP)), 0
         with ThreadPoolExecutor(1, thread_name_prefix="assay-hash") as hashing, source.stream(self.at) as blocks:
             for block in blocks:
-                view = memoryview(block)
+                view = memoryview(block)[: source.size - self.at - filled]
                 while view:
                     count = min(len(view), STEP - filled)
                     buffer[filled : filled + count] = view[:count]
@@ -191,6 +191,8 @@ class _Bringing:
                     if filled == STEP:
                         self._take(buffer, hashing)
                         filled = 0
+                if self.at + filled == source.size:  # what comes beyond that is not of the blob
+                    break
             if self.at + filled < source.size:
                 raise StorageError(
                     f"the source ended after {self.at + filled} of {source.size} bytes", code="place-unreachable"
