@@ -11,7 +11,7 @@ import pytest
 
 from assay.blobs.packs.packer import Packer
 from assay.blobs.packs.store import PackedStore
-from assay.errors import AssayError, StorageError
+from assay.errors import AssayError, NotFound, StorageError
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
 from assay.testing.packs import HEAD, read, stretches, weights
@@ -224,6 +224,25 @@ class TestDamagedPacks:
         assert packed(store, data) == [digest]
         assert read(store, digest) == data
 
+    def test_an_open_blob_that_is_compacted_away_is_missing_and_not_damaged(self, store: PackedStore) -> None:
+        datas = [weights(1), weights(2)]
+        digests = packed(store, *datas)
+        sources = [store.open(digest) for digest in digests]
+        begun = store.open(digests[0])
+        assert begun.read(0, 100) == datas[0][:100]
+        other = PackedStore(store.root)
+        other.delete(digests[0])
+        other.compact(least=0.0)
+        with pytest.raises(NotFound) as caught:
+            sources[0].read(0, 100)
+        assert caught.value.code == "blob-missing"
+        assert sources[1].read(0, len(datas[1])) == datas[1]
+        assert begun.read(0, 200) == datas[0][:200]  # of a pack that is open the rest can be read
+        other.add(datas[0])
+        assert sources[0].read(0, len(datas[0])) == datas[0]
+        other.pack([ToPack(digests[0])])
+        assert sources[0].read(0, len(datas[0])) == datas[0]
+
     def test_a_pack_that_was_taken_away_leaves_no_blob_behind(self, store: PackedStore) -> None:
         data = weights(1)
         (digest,) = packed(store, data)
@@ -310,6 +329,47 @@ class TestTheIndex:
         assert read(opened, digest) == data
         assert list(opened.digests()) == [digest]
         assert sorted(path.name for path in (store.root / "packs").iterdir()) == there
+
+    def test_in_memory_follows_packs_that_others_write_anew(
+        self, store: PackedStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A long-lived reader of a read-only place, beside somebody who may write there."""
+        datas = [weights(1), weights(2), weights(3)]
+        digests = packed(store, *datas)
+        index = store.root / "packs" / "index.sqlite3"
+        index.rename(index.with_suffix(".away"))
+        with monkeypatch.context() as limited:
+            _read_only(store.root / "packs", limited)
+            reader = PackedStore(store.root)
+            source = reader.open(digests[1])
+            assert read(reader, digests[1]) == datas[1]
+        (store.root / "packs").chmod(0o755)
+        index.with_suffix(".away").rename(index)
+        writer = PackedStore(store.root)
+        writer.delete(digests[0])
+        assert writer.compact(least=0.0) > 0
+        index.unlink()
+        with monkeypatch.context() as limited:
+            _read_only(store.root / "packs", limited)
+            assert source.read(0, len(datas[1])) == datas[1]
+            assert read(reader, digests[2]) == datas[2]
+
+    def test_is_made_again_within_the_same_file(self, store: PackedStore) -> None:
+        """Who asks it meanwhile must not find a journal of another file beside it."""
+        datas = [weights(1), weights(2)]
+        digests = packed(store, *datas)
+        index = store.root / "packs" / "index.sqlite3"
+        other, before = PackedStore(store.root), index.stat().st_ino
+        assert read(other, digests[0]) == datas[0]
+        with sqlite3.connect(index) as rows:
+            rows.execute("DELETE FROM blobs")
+        rows.close()
+        assert other.size(digests[0]) is None
+        assert store.reindex_packs() == 1
+        assert index.stat().st_ino == before
+        assert [read(other, digest) for digest in digests] == datas
+        assert other.delete(digests[0])
+        assert list(store.digests()) == [digests[1]]
 
     def test_that_is_locked_for_too_long_is_said_so(self, store: PackedStore, monkeypatch: pytest.MonkeyPatch) -> None:
         (digest,) = packed(store, b"weights")

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 from assay.blobs.packs.gone import Gone
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.rows import Outdated
-from assay.blobs.staging import Staging
+from assay.blobs.staging import Staged, Staging
 from assay.errors import AssayError, NotFound, StorageError
 from assay.packing import directory
 from assay.packing.directory import FOOTER, Directory
@@ -33,6 +33,8 @@ Identity = tuple[int, int, int]
 """Device and number of the index file, and the process that opened it: a connection does not survive a fork."""
 
 _CORRUPT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA}
+_inherited: list[PackIndex] = []
+"""Connections of the process that this one was forked from: closing one would undo what that one is changing."""
 _REPLACED = sqlite3.SQLITE_READONLY_DBMOVED
 
 
@@ -87,7 +89,8 @@ class IndexKeeper:
             try:
                 return question(index)
             except (sqlite3.Error, Outdated) as error:
-                if attempt == 2 or not (_is_broken(error) or self._is_replaced(index)):
+                usable = self._is_writable() and not (_is_broken(error) or self._is_replaced(index))
+                if attempt == 2 or usable:
                     raise _failed(error) from error
                 self._replace(index)
         raise AssertionError("unreachable")
@@ -123,8 +126,25 @@ class IndexKeeper:
         return self.read(lambda index: self._catch_up(index, force=False))
 
     def rebuild(self) -> None:
-        """Make the index again from the packs."""
-        self._replace(self._current())
+        """Make the index again from the packs, within the file that is there: others are asking it.
+
+        SQLite finds a journal by its file's name. Who asks a file that was replaced would take the journal of the new
+        one for its own, and undo what another process is changing; so only a damaged index is ever replaced.
+        """
+        index = self._current()
+        if index.in_memory or not self._is_writable():
+            self._replace(index)
+            return
+        try:
+            with self._index_lock(fcntl.LOCK_EX), self._fresh() as (fresh, _):
+                if self._identity_now() == self._identity:  # else it was made again just now
+                    fresh.copy_into(index)
+        except sqlite3.Error as error:
+            if not _is_broken(error):
+                raise _failed(error) from error
+            self._replace(index)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot make the index of packs in {self._file.parent}") from error
 
     def _current(self) -> PackIndex:
         with self._lock:
@@ -166,8 +186,11 @@ class IndexKeeper:
                 self._make(before)
 
     def _drop(self) -> None:
-        if self._index is not None and (self._identity is None or self._identity[2] == os.getpid()):
-            self._index.close()
+        if self._index is not None:
+            if self._identity is None or self._identity[2] == os.getpid():
+                self._index.close()
+            else:
+                _inherited.append(self._index)
         self._index = self._identity = None
 
     def _make(self, before: Identity | None) -> PackIndex:
@@ -192,18 +215,25 @@ class IndexKeeper:
         return index
 
     def _make_file(self) -> None:
-        with self._staging.new(mode=0o666) as staged:
-            fresh = PackIndex(staged.path, scratch=True)
-            try:
-                self._fill(fresh)
-            finally:
-                fresh.close()
+        with self._fresh() as (fresh, staged):
+            fresh.close()
             os.fsync(staged.descriptor)
             # A journal of the old file must never be applied to the new one.
             self._file.unlink(missing_ok=True)
             self._file.with_name(f"{self._file.name}-journal").unlink(missing_ok=True)
             staged.path.replace(self._file)
         # Not made durable: it can be made again.
+
+    @contextmanager
+    def _fresh(self) -> Iterator[tuple[PackIndex, Staged]]:
+        """A new index, made from the packs."""
+        with self._staging.new(mode=0o666) as staged:
+            fresh = PackIndex(staged.path, scratch=True)
+            try:
+                self._fill(fresh)
+                yield fresh, staged
+            finally:
+                fresh.close()
 
     def _fill(self, index: PackIndex) -> None:
         with index.change():

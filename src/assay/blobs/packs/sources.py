@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from assay.errors import StorageError
+from assay.errors import IntegrityError, StorageError
 from assay.trees import Source, read_into
 from assay.trees.window import FileSource
 
@@ -75,6 +75,45 @@ class RawSource(FileSource):
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError.of(error, f"cannot read blob {self.file.name}", digest=self.file.name)
+
+
+class LastingSource:
+    """A packed copy; when its segments go while it is read, the blob is read from wherever it is then.
+
+    Deleted and compacted away, it is not damaged but not here; or it was stored again since, otherwise.
+
+    Args:
+        packed: the copy.
+        again: opens the blob anew; raises ``NotFound`` when it is nowhere.
+    """
+
+    def __init__(self, packed: Source, again: Callable[[], Source]) -> None:
+        self._source, self._again = packed, again
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._source.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes in [offset, offset + length), cut off at the end."""
+        try:
+            return self._source.read(offset, length)
+        except IntegrityError as error:
+            return self._reopened(error).read(offset, length)
+
+    def read_into(self, offset: int, into: memoryview) -> int:
+        """Fill *into* from the bytes at *offset*; how many were written."""
+        try:
+            return read_into(self._source, offset, into)
+        except IntegrityError as error:
+            return read_into(self._reopened(error), offset, into)
+
+    def _reopened(self, error: IntegrityError) -> Source:
+        if error.code != "segment-missing":
+            raise error
+        self._source = self._again()
+        return self._source
 
 
 class BriefSource:

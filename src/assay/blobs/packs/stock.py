@@ -38,10 +38,13 @@ class Stockroom:
     Args:
         ask: runs a question to the index.
         open_pack: a pack's bytes by its name; raises ``NotFound`` when it was compacted away meanwhile.
+        again: brings the index in step with the packs: it may be in memory, where nobody else changes it.
     """
 
-    def __init__(self, ask: Ask, open_pack: Callable[[str], Source]) -> None:
-        self._ask, self._open = ask, open_pack
+    def __init__(
+        self, ask: Ask, open_pack: Callable[[str], Source], again: Callable[[], object] = lambda: None
+    ) -> None:
+        self._ask, self._open, self._again = ask, open_pack, again
         self._order, self._places, self._ahead = list[bytes](), dict[bytes, int](), 1
         self._known: dict[bytes, tuple[Segment, Source]] = {}
         self._near: dict[Digest, list[Tensor]] = {}
@@ -62,7 +65,8 @@ class Stockroom:
             try:
                 packs = {one.pack: self._open(one.pack) for one in found.values()}
             except NotFound:
-                continue  # compacted since it was looked up: it lies elsewhere now
+                self._again()  # compacted since it was looked up: it lies elsewhere now
+                continue
             if len(self._known) + len(found) > REMEMBERED:
                 self._known = {}
             self._known.update({one: (there.segment, packs[there.pack]) for one, there in found.items()})

@@ -22,7 +22,7 @@ from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.lookups import BlobRow
 from assay.blobs.packs.packer import Packer
 from assay.blobs.packs.rows import LARGE, batched
-from assay.blobs.packs.sources import RawSource
+from assay.blobs.packs.sources import LastingSource, RawSource
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.packs.sweeping import PackedSweep
 from assay.blobs.sweeping import moment
@@ -91,6 +91,19 @@ class PackedStore:
 
     def open_packed(self, digest: Digest) -> Source | None:
         """The packed copy's bytes; None when no pack holds it."""
+        packed = self._packed(digest)
+        return None if packed is None else LastingSource(packed, lambda: self._instead(digest))
+
+    def _instead(self, digest: Digest) -> Source:
+        try:
+            return self.open_raw(digest)
+        except NotFound:
+            packed = self._packed(digest)
+            if packed is None:
+                raise
+            return packed
+
+    def _packed(self, digest: Digest) -> PackedSource | None:
         if not self._folder.is_used():
             return None
         parts = self._folder.index.read(lambda index: index.parts(digest))
@@ -98,7 +111,7 @@ class PackedStore:
             parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return None
-        stock = Stockroom(self._folder.index.read, self._folder.open_pack)
+        stock = Stockroom(self._folder.index.read, self._folder.open_pack, self._folder.index.refresh)
         stock.expect(parts)
         return PackedSource(Decoder(stock), parts)
 
@@ -362,8 +375,6 @@ class PackedStore:
             return 0
         self._folder.index.rebuild()
         return len(self._folder.index.read(lambda index: index.packs()))
-
-    # From store to store.
 
     def takes_packs(self) -> bool:
         """Whether packed blobs may come in: something is packed here already."""
