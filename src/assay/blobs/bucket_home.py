@@ -32,7 +32,7 @@ FORMAT = 1
 MARKER = "assay.json"
 RULES = ("policy.toml", "promotion.toml", "retention.toml")
 _OURS = frozenset(
-    (MARKER, "writer.json", "journal", "blobs", "packs", "touched", "holds", "sweeps", "damaged", "index", *RULES)
+    (MARKER, "writer.json", "journal", "blobs", "packs", "touched", "holds", "sweeps", "turns", "damaged", *RULES)
 )
 _ID_FILE = "registry-id"
 

@@ -58,7 +58,7 @@ class PackedBucket:
         Raises:
             NotFound: it is not here (code ``blob-missing``).
         """
-        return _Lasting(lambda: self._open(digest))
+        return _Lasting(lambda: self._open(digest), self._look_again)
 
     def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
         """None: nothing lies in a file."""
@@ -107,21 +107,26 @@ class PackedBucket:
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob, raw and packed; whether it was here."""
-        raw = self._raw.delete(digest)
-        return bool(delete_blobs(self._folder, [digest])) or raw
+        self._permit()
+        with self._folder.turn():
+            raw = self._raw.delete(digest)
+            return bool(delete_blobs(self._folder, [digest])) or raw
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Take a damaged blob out of use; a packed copy that is good stays."""
-        was_raw = self.is_raw(digest)
-        self._raw.set_aside(digest)
-        if self._folder.is_used() and not (was_raw and self._is_good(digest)):
-            discard_blob(self._folder, digest)
+        self._permit()
+        with self._folder.turn():
+            was_raw = self.is_raw(digest)
+            self._raw.set_aside(digest)
+            if self._folder.is_used() and not (was_raw and self._is_good(digest)):
+                discard_blob(self._folder, digest)
         return None
 
     @contextmanager
     def sweep(self) -> Iterator[PackedBucketSweep]:
         """Hold off whoever adds or renews blobs: here all, elsewhere those who hold (``guarding``)."""
-        with self._raw.sweep() as raw:
+        self._permit()
+        with self._folder.turn(), self._raw.sweep() as raw:
             sweep = PackedBucketSweep(self, self._raw, raw)
             try:
                 yield sweep
@@ -241,6 +246,11 @@ class PackedBucket:
             return None
         return PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
 
+    def _look_again(self) -> None:
+        """Somebody, perhaps on another machine, changed packs."""
+        if self._folder.is_used():
+            self._folder.index.refresh()
+
     def _is_good(self, digest: Digest) -> bool:
         packed = self._open_packed(digest)
         try:
@@ -294,8 +304,8 @@ class PackedBucketSweep:
 class _Lasting:
     """A source that is opened again when what it reads from went: a blob was packed, a pack was compacted."""
 
-    def __init__(self, opening: Callable[[], Source]) -> None:
-        self._opening = opening
+    def __init__(self, opening: Callable[[], Source], look: Callable[[], None]) -> None:
+        self._opening, self._look = opening, look
         self._source = opening()
 
     @property
@@ -316,5 +326,6 @@ class _Lasting:
         try:
             return do(source)
         except (NotFound, IntegrityError):
+            self._look()
             self._source = self._opening()
             return do(self._source)

@@ -3,8 +3,9 @@
     packs/<name>.pack    as in a folder
     packs/<name>.gone    as in a folder; written anew as a whole
 
-The index is made from the packs' directories by ranged reads, and brought up when packs came or went. Locks are those
-of the local folder: one machine packs and compacts at a time (the one that writes the bucket).
+The index is made from the packs' directories by ranged reads, and brought up when packs came or went. Whoever changes
+packs, or says that something does not count in them, takes a turn (``turns``), which begins with a look at what others
+changed.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.bucket.reading import BucketSource
-from assay.blobs.bucket.store import BucketStore
+from assay.blobs.bucket.store import BucketStore, BucketSweep
+from assay.blobs.bucket.turns import Turn
 from assay.blobs.packs import gone
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.gone import Gone, Kind
+from assay.blobs.packs.index import PackIndex
+from assay.blobs.packs.keeping import IndexKeeper
 from assay.blobs.packs.packer import Packer
 from assay.blobs.staging import Staging
 from assay.errors import NotFound, StorageError
@@ -32,12 +37,14 @@ from assay.spec.digest import Digest
 from assay.trees import Source, read_into
 
 PACK = 256 << 20
-"""Bytes from which on a pack is closed: others who pack wait while it is sent."""
+"""Bytes from which on a pack is closed: others who pack wait until it was sent."""
 _FOLDER = "packs/"
 _NAME = re.compile(r"packs/([0-9a-f]{64})\.(pack|gone)", re.ASCII)
 _LOOK = 10.0
 """Seconds for which a list of packs is believed where a miss does no harm."""
 _READ = 4 << 20
+
+_T = TypeVar("_T")
 
 
 class BucketPackFolder(PackFolder):
@@ -54,8 +61,11 @@ class BucketPackFolder(PackFolder):
         super().__init__(state, staging)
         self._objects, self._pool = objects, pool
         self._sources: dict[str, BucketSource] = {}
+        self._said: dict[str, tuple[str, frozenset[str]]] = {}
         self._used, self._looked = False, -_LOOK
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._turn = Turn(objects, self.folder, self._begin)
+        self.index = _Index(self, staging)
 
     def is_used(self) -> bool:
         """Whether anything was ever packed here."""
@@ -67,6 +77,27 @@ class BucketPackFolder(PackFolder):
     def make(self) -> None:
         """Something will be packed."""
         self._used = True
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Nobody else changes packs meanwhile, on whichever machine; the index says what they are when it begins."""
+        return self._turn.taken()
+
+    @contextmanager
+    def packing(self) -> Iterator[None]:
+        """Nobody else packs or compacts meanwhile."""
+        with self.turn():
+            yield
+
+    @contextmanager
+    def compacting(self) -> Iterator[None]:
+        """Nobody else packs or compacts meanwhile."""
+        with self.turn():
+            yield
+
+    def _begin(self) -> None:
+        self._looked = -_LOOK
+        if self.is_used():
+            self.index.refresh()
 
     def open_pack(self, name: str) -> Source:
         """A pack's bytes.
@@ -93,12 +124,21 @@ class BucketPackFolder(PackFolder):
             if match and match[2] == "pack":
                 packs[match[1]] = one
             elif match:
-                took[match[1]] = one.size
+                took[match[1]] = one
         for name in self._sources.keys() - packs.keys():
             del self._sources[name]
         ordered = sorted(packs, key=lambda name: (packs[name].modified.astimezone(UTC), name))
-        sizes = {name: (packs[name].size, took.get(name, 0)) for name in ordered}
-        return {name: size for name, size in sizes.items() if not size[1] or not self.gone(name).moved & packs.keys()}
+        return {
+            name: (packs[name].size, took[name].size if name in took else 0)
+            for name in ordered
+            if name not in took or not self._moved_to(name, took[name].etag) & packs.keys()
+        }
+
+    def _moved_to(self, name: str, etag: str) -> frozenset[str]:
+        known = self._said.get(name)
+        if known is None or not etag or known[0] != etag:
+            self._said[name] = known = etag, frozenset(self.gone(name).moved)
+        return known[1]
 
     def stamp(self) -> int:
         """Changes every few seconds: only a look tells."""
@@ -113,10 +153,12 @@ class BucketPackFolder(PackFolder):
 
     def note(self, name: str, kind: Kind, what: Collection[str]) -> None:
         """Add to what was taken out of a pack."""
+        self._turn.check()
         self._objects.put(_gone(name), self._noted(name) + gone.lines(name, kind, what))
 
     def appear(self, staged: Path, name: str, without: Collection[str]) -> None:
         """Send a finished pack; within a change of the index. See ``PackFolder.appear``."""
+        self._turn.check()
         before = self._objects.head(_pack(name)) is not None
         said = gone.lines(name, "blob", without) if without else b""
         if not before:
@@ -125,10 +167,12 @@ class BucketPackFolder(PackFolder):
         if before:
             self._say(name, said)
         self._sources.pop(name, None)
+        self._turn.check()  # else nothing may rely on it: what it relies on may be gone
         staged.unlink()
 
     def remove(self, name: str) -> int:
         """Remove a pack that nothing needs; its bytes."""
+        self._turn.check()
         found = self._objects.head(_pack(name))
         self._objects.delete(_pack(name))
         self._objects.delete(_gone(name))  # after what it says does not count
@@ -157,6 +201,23 @@ class BucketPackFolder(PackFolder):
             return b""
 
 
+class _Index(IndexKeeper):
+    """The index of packs in a bucket, which is changed in turns: what it is changed with is said in the bucket, too."""
+
+    def __init__(self, folder: BucketPackFolder, staging: Staging) -> None:
+        super().__init__(folder.folder / "index.sqlite3", folder, staging)
+        self._packs = folder
+
+    def write(self, change: Callable[[PackIndex], _T]) -> _T:
+        """Change the index, in one transaction and one turn; *change* may run twice.
+
+        Raises:
+            StorageError: it cannot be written; nothing of it counts.
+        """
+        with self._packs.turn():
+            return super().write(change)
+
+
 class BucketPacker(Packer):
     """Packs raw blobs of a bucket: they are read as they are packed, and nothing but the pack lies here meanwhile.
 
@@ -168,7 +229,7 @@ class BucketPacker(Packer):
     """
 
     def __init__(self, raw: BucketStore, folder: BucketPackFolder, staging: Staging, *, size: int = PACK) -> None:
-        room: Any = _Raw(raw, staging)
+        room: Any = _Raw(raw, folder, staging)
         super().__init__(room, folder, size=size)
         self._store = raw
 
@@ -189,10 +250,16 @@ class BucketPacker(Packer):
 class _Raw:
     """What a packer asks of raw blobs."""
 
-    def __init__(self, store: BucketStore, staging: Staging) -> None:
+    def __init__(self, store: BucketStore, folder: BucketPackFolder, staging: Staging) -> None:
+        self._store, self._folder = store, folder
         self.staging = staging
         self.size = store.size
-        self.sweep = store.sweep
+
+    @contextmanager
+    def sweep(self) -> Iterator[BucketSweep]:
+        """The right to remove raw copies, while packs stay what they are; turns come first, as everywhere."""
+        with self._folder.turn(), self._store.sweep() as sweep:
+            yield sweep
 
 
 class _Brief:
