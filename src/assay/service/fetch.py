@@ -36,6 +36,7 @@ from assay.spec.manifest import Entry
 from assay.spec.records import Version
 from assay.streams.bringing import bring
 from assay.streams.copying import STEP, digest_file, store_copy
+from assay.streams.stopping import Stoppable
 
 THREADS = min(4, os.cpu_count() or 1)
 
@@ -185,16 +186,16 @@ def _clear_strangers(staging: Path, entries: Sequence[Entry]) -> None:
 def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, link: bool, progress: Progress) -> int:
     for parent in sorted({(staging / entry.path).parent for entry in entries}):
         parent.mkdir(parents=True, exist_ok=True)
+    heard = Stoppable(progress)
     with ThreadPoolExecutor(THREADS) as pool:
         tasks = [
-            pool.submit(
-                _write, blobs, entry, staging / entry.path, _scratch(staging, entry), link=link, progress=progress
-            )
+            pool.submit(_write, blobs, entry, staging / entry.path, _scratch(staging, entry), link=link, progress=heard)
             for entry in sorted(entries, key=lambda entry: -entry.size)  # so that no thread is left with a large one
         ]
         try:
             return sum(task.result() for task in tasks)
         except BaseException:
+            heard.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 

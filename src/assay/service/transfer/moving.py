@@ -10,8 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from assay.ports.progress import SILENT, Progress
 from assay.service.transfer.plan import Plan
 from assay.spec.descriptor import Descriptor
 from assay.streams.bringing import bring
+from assay.streams.stopping import Stoppable
 from assay.trees import Source
 
 AT_ONCE = 4
@@ -96,12 +98,17 @@ def move(
     figures = Figures(skipped=plan.skipped)
     progress.advance(plan.skipped)
     began = time.monotonic()
+    heard = Stoppable(progress)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="assay-move") as pool:
-        jobs = [pool.submit(_move_one, source, target, blob, spool, progress) for blob in plan.single]
+        jobs = [pool.submit(_move_one, source, target, blob, spool, heard) for blob in plan.single]
         try:
+            over = wait(jobs, return_when=FIRST_EXCEPTION).done
+            for job in (job for job in jobs if job in over):
+                job.result()
             for job, blob in zip(jobs, plan.single, strict=True):
                 _count(figures, job.result(), blob)
         except BaseException as error:
+            heard.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, IntegrityError):
                 raise _damaged(error, repair) from error
@@ -146,26 +153,47 @@ def _move_one(source: BlobReader, target: BlobWriter, blob: Descriptor, spool: P
 
 def _through_file(source: Source, target: BlobWriter, blob: Descriptor, spool: Path, progress: Progress) -> Received:
     """Bring a large blob into a local file, and hand that to the target."""
-    file = spool / f"part-{blob.digest.hex}"
     try:
-        spool.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # another copy of the same blob has it: then it is there soon
+        with _spooled(spool / f"part-{blob.digest.hex}") as (file, descriptor):
             have = os.fstat(descriptor).st_size
+            if not have and target.renew(blob.digest) == blob.size:  # another copy brought it while this one waited
+                progress.advance(blob.size)
+                return Received(blob.size, blob.size)
             arrived = bring(source, descriptor, have=have, algorithm=blob.digest.algorithm, progress=progress)
             if arrived.digest != blob.digest and arrived.resumed:
                 arrived = bring(source, descriptor, algorithm=blob.digest.algorithm)
-        finally:
-            os.close(descriptor)
-        if arrived.digest != blob.digest:
-            file.unlink()
-            raise _differs(blob, arrived.size)
-        target.add_file(file)
-        file.unlink()
+            if arrived.digest != blob.digest:
+                raise _differs(blob, arrived.size)
+            digest, size = target.add_file(file)
+            if (digest, size) != (blob.digest, blob.size):
+                raise _differs(blob, size)
     except OSError as error:
         raise StorageError.of(error, f"cannot keep what is being copied in {spool}") from error
     return Received(arrived.size, arrived.resumed, arrived.plain)
+
+
+@contextmanager
+def _spooled(file: Path) -> Iterator[tuple[Path, int]]:
+    """A file that an interrupted copy may have begun, for one copy at a time; it stays where that is interrupted too.
+
+    Whoever comes second waits, and finds the file gone: what it opened meanwhile is looked at again.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                continue
+            try:
+                yield file, descriptor
+            except IntegrityError:
+                file.unlink()
+                raise
+            file.unlink()
+            return
+        finally:
+            os.close(descriptor)
 
 
 def _differs(blob: Descriptor, size: int) -> IntegrityError:
