@@ -278,3 +278,19 @@ def test_what_others_attached_comes_along_and_shows_whatever_its_form(
     assert said["description"] is not None
     assert any(found["kind"] == "application/spdx+json" for found in said["statements"])
     assert browse.list_versions(other, "imported")["versions"][0]["summary"]["parameters"] == 6
+
+
+def test_more_statements_than_fit_into_memory_are_refused(
+    push, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, index = open_layout(tmp_path / "layout")
+    version = push(model).version
+    transfer.copy_out(registry, version, blobs, index, tag="v1")
+    other = open_registry(Settings(tmp_path / "elsewhere", "somebody"), create=True)
+    monkeypatch.setattr("assay.service.transfer.places.MOST_TOLD", 1000)
+
+    with pytest.raises(StorageError, match="says more than 1,000 bytes") as caught:
+        transfer.copy_in(other, "imported", blobs, index)
+
+    assert caught.value.code == "place-odd"
+    assert other.catalog.version("imported") is None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from assay.errors import InvalidInput, NotFound
+from assay.errors import InvalidInput, NotFound, StorageError
 from assay.ports.blobs import BlobReader
 from assay.ports.places import PlaceBlobs, TagIndex
 from assay.ports.progress import SILENT, Progress
@@ -19,6 +19,9 @@ from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
 from assay.spec.reference import check_name
+
+MOST_TOLD = 256 << 20
+"""Bytes of manifests about one artifact that are taken from another place: they are all in memory at once."""
 
 _AGAIN = "make that copy again from where it came from; nothing was numbered here"
 
@@ -212,8 +215,16 @@ def _inward(blobs: BlobReader, index: TagIndex, tag: str | None) -> tuple[str, M
 
 def _told(index: TagIndex, manifest: Manifest) -> list[Manifest]:
     """What is said about an artifact at another place; what its index lists and does not have is left out."""
-    found = []
+    found: list[Manifest] = []
+    size = 0
     for referrer in index.referrers(manifest.digest):
         with suppress(NotFound):
             found.append(index.read(referrer))
+            size += len(found[-1].data)
+            if size > MOST_TOLD:
+                raise StorageError(
+                    f"{index.place} says more than {MOST_TOLD:,} bytes about {manifest.digest.short}",
+                    code="place-odd",
+                    hint="look at who writes there; nothing was numbered here",
+                )
     return found
