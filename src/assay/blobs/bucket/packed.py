@@ -107,19 +107,17 @@ class PackedBucket:
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob, raw and packed; whether it was here."""
-        self._permit()
-        with self._folder.turn():
-            raw = self._raw.delete(digest)
-            return bool(delete_blobs(self._folder, [digest])) or raw
+        raw = self._raw.delete(digest)  # at once: who packs it now finds it gone
+        self._look_again()
+        return bool(delete_blobs(self._folder, [digest])) or raw
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Take a damaged blob out of use; a packed copy that is good stays."""
-        self._permit()
-        with self._folder.turn():
-            was_raw = self.is_raw(digest)
-            self._raw.set_aside(digest)
-            if self._folder.is_used() and not (was_raw and self._is_good(digest)):
-                discard_blob(self._folder, digest)
+        was_raw = self.is_raw(digest)
+        self._raw.set_aside(digest)
+        self._look_again()
+        if self._folder.is_used() and not (was_raw and self._is_good(digest)):
+            discard_blob(self._folder, digest)
         return None
 
     @contextmanager
