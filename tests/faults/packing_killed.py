@@ -33,8 +33,15 @@ from assay.wiring.places import open_registry
 
 SIZES = (3_000, 30_000, 300_000)
 """Floats of a model: less than a block, and more than one."""
-LONGEST = 0.5
+LONGEST = 1.5
 """Seconds after which a process may be killed."""
+KINDS = (
+    *["push"] * 3,
+    *["push --packed", "smallest", "unpack", "verify"],
+    *["pack-store", "gc", "purge"] * 2,
+    *["pack-store", "remove"],
+)
+"""What is done, each as likely as another; ``gc`` compacts what is worth it, ``purge`` all that can be."""
 
 
 class Run:
@@ -52,32 +59,18 @@ class Run:
 
     def action(self, number: int) -> tuple[str, list[str]]:
         """Something to do: what it is, and the command; a push carries the new name as its kind's second word."""
-        kind = self.chance.choice(
-            [
-                "push",
-                "push",
-                "push",
-                "push --packed",
-                "pack-store",
-                "pack-store",
-                "smallest",
-                "gc",
-                "unpack",
-                "verify",
-                "remove",
-            ]
-        )
+        kind = self.chance.choice(KINDS)
         if kind.startswith("push") or not self.expected:
             name = f"m{self.pushed}"
             self.pushed += 1
             folder = self.write(name)
             packed = ["--packed"] if kind.endswith("packed") else []
             return f"push {name}", ["push", str(folder), name, *packed]
-        if kind == "remove":
+        if kind in {"remove", "purge"}:
             name = self.chance.choice(sorted(self.expected))
             del self.expected[name]
             self.unsure.add(name)
-            return kind, ["remove", f"{name}:1", "--reason", "old", "--yes"]
+            return kind, [kind, f"{name}:1", "--reason", "old", "--yes"]
         name = self.chance.choice(sorted(self.expected))
         commands = {
             "pack-store": ["pack-store"],
