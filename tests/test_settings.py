@@ -70,6 +70,14 @@ def test_what_is_no_bucket_is_refused(text: str) -> None:
     assert caught.value.code == "bad-address"
 
 
+@pytest.mark.parametrize("text", ["s3:/models", "S3:/models/x", "file:/srv/models"])
+def test_a_bucket_with_one_slash_too_few_is_not_taken_for_a_folder(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        settings_of(text)
+    assert caught.value.code == "bad-address"
+    assert settings_of("s3").bucket is None
+
+
 def test_keys_in_a_url_are_refused_and_not_repeated() -> None:
     with pytest.raises(InvalidInput) as caught:
         settings_of("s3://key:secret@models/x")

@@ -126,6 +126,10 @@ def _place(text: str, env: Mapping[str, str]) -> tuple[Path, str | None]:
     if "://" in text:
         bucket = _bucket(text)
         return _state(bucket, env), bucket
+    if text.lower().startswith(tuple(f"{scheme}:/" for scheme in BUCKETS)):  # would be a folder of that odd name
+        raise InvalidInput(
+            f"not a bucket: {text!r}", code="bad-address", hint="such as s3://models or file:///srv/models: two slashes"
+        )
     try:
         return Path(text).expanduser().absolute(), None
     except (RuntimeError, OSError) as error:
