@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.memory import MemoryStore
-from assay.errors import IntegrityError
+from assay.errors import IntegrityError, NotFound, StorageError
 from assay.ports.progress import SILENT
 from assay.service import fetch
 from assay.service.transfer.moving import MAX_SMALL, move
@@ -120,3 +121,28 @@ def test_two_copies_through_one_folder_bring_a_large_blob_once(tmp_path: Path) -
     assert target.open(blob.digest).read(0, len(data)) == data
     assert len(reads) == len(set(reads))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wants_files", "size"), [(False, 1000), (False, 9 << 20), (False, 40 << 20), (True, 9 << 20), (True, 40 << 20)]
+)
+def test_a_target_that_disappears_is_told_and_no_blob_appears(tmp_path: Path, wants_files: bool, size: int) -> None:
+    data = bytes(range(250)) * (size // 250)
+    source, folder = MemoryStore(), tmp_path / "folder"
+    blob = Descriptor("x", source.add(data), len(data))
+    original = source.open(blob.digest)
+
+    class Removing:
+        size = len(data)
+
+        def read(self, offset: int, length: int) -> bytes:
+            shutil.rmtree(folder, ignore_errors=True)
+            return original.read(offset, length)
+
+    source.open = lambda digest: Removing()
+    target = MemoryStore() if wants_files else DirectoryStore(folder)
+
+    with pytest.raises((StorageError, NotFound)):
+        move(source, target, Plan((blob,), ()), spool=folder, repair="")
+
+    assert target.size(blob.digest) is None
