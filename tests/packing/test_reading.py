@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from assay.errors import BadFormat, IntegrityError, StorageError
 from assay.packing import directory, reading
 from assay.packing.codec import BLOCK, OPAQUE, Words
 from assay.packing.reading import Decoder, PackedSource
-from assay.packing.segments import Segment
+from assay.packing.segments import Segment, read_table, segment_id, write_table
 from assay.trees import Source
 from assay.trees.window import FileSource, MemorySource
 
@@ -332,3 +333,29 @@ def test_an_empty_blob_has_nothing_to_read() -> None:
     source = PackedSource(Decoder(OneShelf(by_hand([]))), [])
     assert source.size == 0
     assert source.read(0, 10) == b""
+
+
+def test_a_table_that_gives_one_block_more_than_a_block_can_have_is_refused_before_it_is_fetched() -> None:
+    digests = [bytes([number]) * 32 for number in range(3)]
+    lengths = [2 * BLOCK, 6, 6]
+    table = write_table(list(zip(digests, lengths, strict=True)))
+    held = Segment(segment_id(digests), 3 * BLOCK, Words(), None, 0, 8, sum(lengths) + len(table), bytes(8))
+    with pytest.raises(BadFormat, match="at most"):
+        read_table(held, table)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_was_forked_while_every_thread_decoded_reads(pack: Pack, raws: list[bytes]) -> None:
+    taken = 0
+    while reading._decoding.acquire(blocking=False):
+        taken += 1
+    try:
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            os._exit(7 if OneShelf(pack).blob(0).read(0, 500) == raws[0][:500] else 8)
+    finally:
+        for _ in range(taken):
+            reading._decoding.release()
+    assert taken
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

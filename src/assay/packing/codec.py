@@ -31,6 +31,8 @@ BLOCK = 1 << 20
 PLAIN, DELTA, ORDERED = 0, 1, 2
 _CONSTANT, _RAW, _ZSTD = 0, 1, 2
 _PLANE = struct.Struct("<BI")
+PLANE_HEAD = _PLANE.size
+"""Bytes that a block says of each of its planes."""
 _FULL_BITS = 7.9
 """Bits of entropy per byte from which on coding saves less than it costs to read back."""
 

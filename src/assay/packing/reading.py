@@ -7,6 +7,7 @@ is fetched lies in buffers that threads keep, so that memory does not grow with 
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -45,6 +46,15 @@ _ALONE = 2 * BLOCK
 """Bytes that are not worth waking other threads for."""
 
 _decoding = threading.BoundedSemaphore(max(THREADS, PROCESSORS))
+
+
+def _begin_anew() -> None:
+    """What threads of the parent held when it forked nobody gives back in the child."""
+    global _decoding  # noqa: PLW0603 - the one place where it changes
+    _decoding = threading.BoundedSemaphore(max(THREADS, PROCESSORS))
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Shelf(Protocol):

@@ -18,7 +18,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from assay.errors import BadFormat, IntegrityError
-from assay.packing.codec import BLOCK, Words
+from assay.packing.codec import BLOCK, PLANE_HEAD, Words
 
 Bytes = NDArray[np.uint8]
 _ROW = struct.Struct("<32sI")
@@ -105,8 +105,10 @@ def read_table(segment: Segment, table: bytes) -> list[Block]:
     room = segment.stored - len(table)
     if segment.blocks == 1:
         return [Block(0, room, b"")]  # its digest is known by the id alone
-    found, at = [], 0
+    found, at, most = [], 0, 1 + segment.words.width * PLANE_HEAD + BLOCK
     for digest, length in _ROW.iter_unpack(table):
+        if length > most:
+            raise BadFormat(f"segment {segment.id.hex()[:12]} of a pack: a block has {length} bytes, at most {most}")
         found.append(Block(at, length, digest))
         at += length
     if at != room or len(found) != segment.blocks:
