@@ -96,6 +96,15 @@ def test_folders_beside_the_blobs_say_what_they_take_and_how_it_comes_back(
     assert found.disk_free is not None
 
 
+def test_what_lies_beside_a_bucket_is_not_told_to_be_the_only_copy(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "beside" / "packs").mkdir(parents=True)
+    for marked in (False, True):
+        if marked:
+            (tmp_path / "beside" / "registry-id").write_text("0" * 32)
+        notes = {one.name: one.note for one in usage.usage(registry, home=tmp_path / "beside").folders}
+        assert ("never delete" in notes["packs"]) is not marked
+
+
 def test_the_files_of_a_version_say_who_else_has_them(three, registry: Registry) -> None:
     found = {one.path: one for one in usage.files_of(registry, three[0])}
 

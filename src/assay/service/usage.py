@@ -33,6 +33,11 @@ _TRUTH = {
     "catalog.sqlite3-wal": "rows on their way",
     "catalog.sqlite3-shm": "rows on their way",
 }
+_BESIDE_A_BUCKET = {
+    "packs": "the index of the packs in the bucket; made again when it is missing",
+    "registry-id": "says whose folder this is",
+    "writer-id": "makes this machine the one that writes to the bucket",
+}
 _COLLECTED = "assay gc --yes"
 _REMADE = "assay gc --derived --yes"
 
@@ -306,6 +311,7 @@ def _beside(home: Path, folders: Folders | None) -> Iterable[FolderUsage]:
     remade = {} if folders is None else {path.name: "made again when needed" for path in folders.memories}
     if folders is not None:
         remade[folders.snapshots.name] = "what frameworks load from, made again when needed"
+    truth = {**_TRUTH, **_BESIDE_A_BUCKET} if (home / "registry-id").exists() else _TRUTH
     for path in sorted(home.iterdir()):
         name = path.name
         if name == "blobs":
@@ -317,4 +323,4 @@ def _beside(home: Path, folders: Folders | None) -> Iterable[FolderUsage]:
         elif name in _KEPT_BY_HAND:
             yield FolderUsage(name, all_bytes(path), None, _KEPT_BY_HAND[name])
         else:
-            yield FolderUsage(name, own_bytes(path) if path.is_dir() else all_bytes(path), None, _TRUTH.get(name, ""))
+            yield FolderUsage(name, own_bytes(path) if path.is_dir() else all_bytes(path), None, truth.get(name, ""))
