@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_evaluate_and_bisect_run_commands_on_what_lies_in_the_bucket(home: str, 
     command = ("sh", "-c", 'test -f "$0/model.safetensors" && echo "{\\"auc\\": 0.5}"', "{path}")
     assert run("evaluate", "team/m:1", "--dataset", "holdout", "--", *command)[0] == 0
     assert run("evaluate", "team/m:2", "--dataset", "holdout", "--metric", "auc=0.7")[0] == 0
-    asked = ("sh", "-c", 'assay show "$0" >/dev/null && test "$0" = team/m:1', "{ref}")
+    asked = ("sh", "-c", f'{sys.executable} -m assay show "$0" >/dev/null && test "$0" = team/m:1', "{ref}")
     status, out, err = run("bisect", "team/m", "--good", "1", "--bad", "3", "--", *asked)
     assert status == 0, err
     assert "team/m:2" in out

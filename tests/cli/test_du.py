@@ -82,8 +82,8 @@ def test_one_model_and_one_version(run) -> None:
     assert [one["reference"] for one in model["versions"]] == ["team/a:2", "team/a:1"]
     assert {key: value for key, value in version.items() if key != "files"} == model["versions"][1]
     assert version["files"] == [
-        {"path": "large.txt", "bytes": 100_000, "shared_with": ["b:1", "team/a:2"]},
-        {"path": "small.txt", "bytes": 30_000, "shared_with": []},
+        {"path": "large.txt", "bytes": 100_000, "packed": False, "shared_with": ["b:1", "team/a:2"]},
+        {"path": "small.txt", "bytes": 30_000, "packed": False, "shared_with": []},
     ]
     assert 30_000 < version["exclusive"] < 40_000
 

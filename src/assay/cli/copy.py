@@ -67,7 +67,7 @@ def copy(
     destination: str,
     **options: object,
 ) -> None:
-    """Copy a version to another home, an OCI layout or an OCI registry, or back.
+    """Copy a version to another home, layout or registry, or back.
 
     DESTINATION is home:DIR or s3://BUCKET/PREFIX, another registry; or one of the two is oci:DIR[:TAG], a layout in a
     folder, or oci://HOST/REPOSITORY[:TAG]. Everything said about a version goes along, and only what is missing is

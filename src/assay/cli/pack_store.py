@@ -50,7 +50,7 @@ def pack_store(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make the files of versions small; everything reads them as before.
+    """Make files of versions small; everything reads them as before.
 
     Equal tensors are stored once, those of a fine-tune as the difference to its base. Without REFERENCE every version
     is packed; the name of a model means all of its versions. Raw copies go once what was written was read back.
@@ -74,9 +74,9 @@ def pack_store(
 @json_option
 @click.pass_context
 def unpack(context: click.Context, references: tuple[str, ...], *, as_json: bool) -> None:
-    """Make raw copies of a version's files again, for what is to be mapped or linked without delay.
+    """Make raw copies of a version's packed files again.
 
-    They stay packed as well, so that packing them again later costs nothing. The name of a model means all of its
+    For what is to be mapped or linked without delay. They stay packed as well, so that packing them again later costs nothing. The name of a model means all of its
     versions.
     """
     registry = registry_of(context)
