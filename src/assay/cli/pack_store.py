@@ -76,8 +76,8 @@ def pack_store(
 def unpack(context: click.Context, references: tuple[str, ...], *, as_json: bool) -> None:
     """Make raw copies of a version's packed files again.
 
-    For what is to be mapped or linked without delay. They stay packed as well, so that packing them again later costs nothing. The name of a model means all of its
-    versions.
+    For what is to be mapped or linked without delay. They stay packed as well, so that packing them again later costs
+    nothing. The name of a model means all of its versions.
     """
     registry = registry_of(context)
     found = [(version, *packing.unpack(registry, version, progress=Bar())) for version in named(registry, references)]
