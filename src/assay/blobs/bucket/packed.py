@@ -10,27 +10,25 @@ from typing import TypeVar
 
 from assay.blobs.bucket.packs import BucketPacker, BucketPackFolder
 from assay.blobs.bucket.store import BucketStore, BucketSweep
-from assay.blobs.packs.checking import check_packs
-from assay.blobs.packs.compacting import Compactor, dead_bytes
+from assay.blobs.packs.compacting import Compactor
 from assay.blobs.packs.damage import delete_blobs, discard_blob
-from assay.blobs.packs.lookups import BlobRow
+from assay.blobs.packs.offering import OverPacks
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import Staging
 from assay.blobs.sweeping import moment
-from assay.errors import AssayError, IntegrityError, NotFound, StorageError
+from assay.errors import IntegrityError, NotFound, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.ports.blobs import Leftover, Stored
-from assay.ports.packs import Effort, PackedBlobs, PackFault, PackUse, ToPack
+from assay.ports.packs import Effort, PackedBlobs, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.bringing import bring
-from assay.streams.copying import digest_source
 from assay.trees import Source, read_into
 
 _T = TypeVar("_T")
 
 
-class PackedBucket:
+class PackedBucket(OverPacks):
     """Blobs as objects and in packs below a prefix.
 
     Args:
@@ -38,6 +36,9 @@ class PackedBucket:
         state: the local folder of this bucket: for the index, and for packs under way.
         permit: raises when this process may not write.
     """
+
+    _raw: BucketStore
+    _folder: BucketPackFolder
 
     def __init__(self, raw: BucketStore, state: Path, permit: Callable[[], None] = lambda: None) -> None:
         self._raw, self._permit = raw, permit
@@ -63,10 +64,6 @@ class PackedBucket:
     def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
         """None: nothing lies in a file."""
         return None
-
-    def digests(self) -> Iterator[Digest]:
-        """Every blob."""
-        return (stored.digest for stored in self.inventory())
 
     def inventory(self) -> Iterator[Stored]:
         """Every blob with its size and when it was last added."""
@@ -138,14 +135,6 @@ class PackedBucket:
         """What dead writers left."""
         return self._raw.leftovers(clear=clear)
 
-    def is_packed(self, digest: Digest) -> bool:
-        """Whether a blob lies in a pack."""
-        return self.row(digest) is not None
-
-    def is_raw(self, digest: Digest) -> bool:
-        """Whether a blob lies here as it is; it may be packed as well."""
-        return self._raw.size(digest) is not None
-
     def pack(
         self, blobs: Sequence[ToPack], *, effort: Effort = Effort.DEFAULT, progress: Progress = SILENT
     ) -> PackedBlobs:
@@ -166,7 +155,7 @@ class PackedBucket:
             StorageError: it cannot be written.
         """
         self._permit()
-        source = self._open_packed(digest)
+        source = self.open_packed(digest)
         if source is None:
             return False
         if not self.is_raw(digest):
@@ -179,44 +168,12 @@ class PackedBucket:
                 raise StorageError.of(error, f"cannot unpack blob {digest.short}") from error
         return True
 
-    def pack_use(self) -> PackUse:
-        """What packs cost."""
-        if not self._folder.is_used():
-            return PackUse(0, 0, 0, 0, 0)
-        self._folder.index.refresh()
-        packs = self._folder.index.read(lambda index: index.packs())
-        blobs, raw = self._folder.index.read(lambda index: index.totals())
-        dead = sum(self._folder.index.read(dead_bytes).values())
-        return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
-
     def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
         """Write packs anew of which at least this share is dead, without it; the bytes that came back."""
         self._permit()
         if not self._folder.is_used():
             return 0
         return Compactor(self._folder, self._staging).run(least, progress=progress)
-
-    def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
-        """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
-        if self._folder.is_used():
-            self._folder.index.refresh()
-            yield from check_packs(self._folder, progress=progress)
-
-    def reindex_packs(self) -> int:
-        """Make the index of the packs again from the packs themselves; how many there are."""
-        if not self._folder.is_used():
-            return 0
-        self._folder.index.rebuild()
-        return len(self._folder.index.read(lambda index: index.packs()))
-
-    def row(self, digest: Digest) -> BlobRow | None:
-        """What the index says of a packed blob; None when no pack holds it."""
-        if not self._folder.is_used():
-            return None
-        found = self._folder.index.read(lambda index: index.blob(digest))
-        if found is None and self._folder.index.catch_up():
-            found = self._folder.index.read(lambda index: index.blob(digest))
-        return found
 
     def _packed_size(self, digest: Digest) -> int | None:
         """Length of a packed blob, as the packs are now: somebody will rely on it."""
@@ -230,10 +187,11 @@ class PackedBucket:
         try:
             return self._raw.open(digest)
         except NotFound:
-            packed = self._open_packed(digest)
+            packed = self.open_packed(digest)
             return self._raw.open(digest) if packed is None else packed
 
-    def _open_packed(self, digest: Digest) -> Source | None:
+    def open_packed(self, digest: Digest) -> Source | None:
+        """The packed copy's bytes; None when no pack holds it."""
         if not self._folder.is_used():
             return None
         parts = self._folder.index.read(lambda index: index.parts(digest))
@@ -248,22 +206,6 @@ class PackedBucket:
         """Somebody, perhaps on another machine, changed packs."""
         if self._folder.is_used():
             self._folder.index.refresh()
-
-    def _is_good(self, digest: Digest) -> bool:
-        packed = self._open_packed(digest)
-        try:
-            return packed is not None and digest_source(packed, algorithm=digest.algorithm) == digest
-        except AssayError:
-            return False
-
-    def _rows(self) -> Iterator[BlobRow]:
-        rows, after = self._page(None)
-        while after is not None:
-            yield from rows
-            rows, after = self._page(after)
-
-    def _page(self, after: int | None) -> tuple[list[BlobRow], int | None]:
-        return self._folder.index.read(lambda index: index.page(after))
 
 
 class PackedBucketSweep:

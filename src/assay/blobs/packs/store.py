@@ -14,12 +14,12 @@ from pathlib import Path
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.adding import PackedElsewhere
-from assay.blobs.packs.checking import check_packs
-from assay.blobs.packs.compacting import Compactor, dead_bytes
+from assay.blobs.packs.compacting import Compactor
 from assay.blobs.packs.damage import delete_blobs, discard_blob
 from assay.blobs.packs.exchange import Exchange
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.lookups import BlobRow
+from assay.blobs.packs.offering import OverPacks
 from assay.blobs.packs.packer import Packer
 from assay.blobs.packs.rows import LARGE, batched
 from assay.blobs.packs.sources import LastingSource, RawSource
@@ -30,7 +30,7 @@ from assay.errors import AssayError, NotFound, StorageError
 from assay.packing.reading import Decoder, PackedSource
 from assay.ports.blobs import Leftover, Stored
 from assay.ports.exchange import Part
-from assay.ports.packs import Effort, PackedBlobs, PackFault, PackUse, ToPack
+from assay.ports.packs import Effort, PackedBlobs, ToPack
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -40,13 +40,15 @@ from assay.trees import Source
 _PAGE = 1000
 
 
-class PackedStore:
+class PackedStore(OverPacks):
     """Blobs as files and in packs below a folder; safe for several threads and processes at once.
 
     Args:
         root: the folder; what is in it is made when something is first written.
         before_packing: is called before the folder ``packs/`` is made: older releases must not misread the place.
     """
+
+    _raw: DirectoryStore
 
     def __init__(self, root: Path, *, before_packing: Callable[[], None] = lambda: None) -> None:
         self.root = root
@@ -138,23 +140,7 @@ class PackedStore:
         except AssayError:
             return False
 
-    def row(self, digest: Digest) -> BlobRow | None:
-        """What the index says of a packed blob; None when no pack holds it."""
-        if not self._folder.is_used():
-            return None
-        found = self._known(digest)
-        if found is None and self._folder.index.catch_up():
-            found = self._known(digest)
-        return found
-
-    def _known(self, digest: Digest) -> BlobRow | None:
-        return self._folder.index.read(lambda index: index.blob(digest))
-
     # Listing.
-
-    def digests(self) -> Iterator[Digest]:
-        """Every blob, in no particular order."""
-        return (stored.digest for stored in self.inventory())
 
     def inventory(self) -> Iterator[Stored]:
         """Every blob with its size and when it was last added, in no particular order."""
@@ -174,15 +160,6 @@ class PackedStore:
 
     def _among(self, digests: Sequence[Digest]) -> dict[Digest, BlobRow]:
         return self._folder.index.read(lambda index: index.among(digests)) if self._folder.is_used() else {}
-
-    def _rows(self) -> Iterator[BlobRow]:
-        rows, after = self._page(None)
-        while after is not None:
-            yield from rows
-            rows, after = self._page(after)
-
-    def _page(self, after: int | None) -> tuple[list[BlobRow], int | None]:
-        return self._folder.index.read(lambda index: index.page(after))
 
     def packed_of_size(self, size: int) -> Sequence[Digest]:
         """Packed blobs of a size from which on that is looked up."""
@@ -279,15 +256,6 @@ class PackedStore:
         """Take a damaged blob out of its packs."""
         discard_blob(self._folder, digest)
 
-    def _is_good(self, digest: Digest) -> bool:
-        packed = self.open_packed(digest)
-        try:
-            return packed is not None and digest_source(packed, algorithm=digest.algorithm) == digest
-        except StorageError:
-            raise  # it may be good: nothing of it is struck out
-        except AssayError:
-            return False
-
     @contextmanager
     def sweep(self) -> Iterator[PackedSweep]:
         """Hold off whoever adds or renews blobs.
@@ -307,14 +275,6 @@ class PackedStore:
         return self._raw.leftovers(clear=clear)
 
     # Packing.
-
-    def is_packed(self, digest: Digest) -> bool:
-        """Whether a blob lies in a pack."""
-        return self.row(digest) is not None
-
-    def is_raw(self, digest: Digest) -> bool:
-        """Whether a blob lies here as it is; it may be packed as well."""
-        return self._raw.size(digest) is not None
 
     def pack(
         self, blobs: Sequence[ToPack], *, effort: Effort = Effort.DEFAULT, progress: Progress = SILENT
@@ -343,16 +303,6 @@ class PackedStore:
             self._raw.receive(digest, source, progress=progress)
         return True
 
-    def pack_use(self) -> PackUse:
-        """What packs cost."""
-        if not self._folder.is_used():
-            return PackUse(0, 0, 0, 0, 0)
-        self._folder.index.refresh()
-        packs = self._folder.index.read(lambda index: index.packs())
-        blobs, raw = self._folder.index.read(lambda index: index.totals())
-        dead = sum(self._folder.index.read(dead_bytes).values())
-        return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
-
     def compact(self, *, least: float = 0.25, progress: Progress = SILENT) -> int:
         """Write packs anew of which at least this share is dead, without it; the bytes that came back.
 
@@ -362,19 +312,6 @@ class PackedStore:
         if not self._folder.is_used():
             return 0
         return Compactor(self._folder, self._raw.staging).run(least, progress=progress)
-
-    def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
-        """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
-        if self._folder.is_used():
-            self._folder.index.refresh()
-            yield from check_packs(self._folder, progress=progress)
-
-    def reindex_packs(self) -> int:
-        """Make the index of the packs again from the packs themselves; how many there are."""
-        if not self._folder.is_used():
-            return 0
-        self._folder.index.rebuild()
-        return len(self._folder.index.read(lambda index: index.packs()))
 
     def takes_packs(self) -> bool:
         """Whether packed blobs may come in: something is packed here already."""
