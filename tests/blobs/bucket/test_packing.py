@@ -14,11 +14,11 @@ from hypothesis import settings
 
 from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.packed import PackedBucket
-from assay.blobs.bucket.reading import BucketSource
 from assay.blobs.bucket.store import BucketStore
 from assay.blobs.cache.folder import CacheFolder
 from assay.blobs.cache.store import CachedPackingStore
 from assay.errors import StorageError
+from assay.packing.reading import PackedSource
 from assay.ports.packs import PackedBlobs, ToPack
 from assay.testing.blobs import BlobStoreContract
 from assay.testing.packs import PackingContract, PackingMachine, PackingStore
@@ -88,13 +88,13 @@ def test_a_bucket_that_cannot_be_read_just_now_strikes_nothing_out(
     store.unpack(digest)
 
     def away(*arguments: object, **named: object) -> bytes:
+        monkeypatch.undo()  # it answers again at once
         raise StorageError("the bucket does not answer", code="bucket-unreachable")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(BucketSource, "read", away)
-        broken.setattr(BucketSource, "read_into", away)
-        with pytest.raises(StorageError, match="does not answer"):
-            store.set_aside(digest)
+    monkeypatch.setattr(PackedSource, "read", away)
+    monkeypatch.setattr(PackedSource, "read_into", away)
+    with pytest.raises(StorageError, match="does not answer"):
+        store.set_aside(digest)
 
     assert store.is_packed(digest)
     assert store.open(digest).read(0, 7) == b"weights"
