@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from concurrent.futures import Executor
-from threading import Lock
 
 from assay.blobs.bucket.objects import BucketObjects
+from assay.blobs.far import RecentBlocks, wait_for_all
 
 AHEAD = 256 << 10
 """Bytes fetched for a small read: parsers ask for a few bytes here, the next few there."""
@@ -29,8 +28,7 @@ class BucketSource:
         self._key = key
         self._size = size
         self._pool = pool
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = Lock()
+        self._recent = RecentBlocks(_KEPT)
 
     @property
     def size(self) -> int:
@@ -49,7 +47,7 @@ class BucketSource:
             return b""
         first, last = offset // AHEAD, (end - 1) // AHEAD
         if last - first <= 1:
-            data = b"".join(self._block(number) for number in range(first, last + 1))
+            data = b"".join(self._recent.get(number, self._block) for number in range(first, last + 1))
             return data[offset - first * AHEAD : end - first * AHEAD]
         buffer = bytearray(end - offset)
         self.read_into(offset, memoryview(buffer))
@@ -74,27 +72,9 @@ class BucketSource:
             )
             for start in range(0, count, piece)
         ]
-        try:
-            for job in jobs:
-                job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
-            for job in jobs:  # nobody may write into the caller's memory afterwards
-                if not job.cancelled():
-                    job.exception()
+        wait_for_all(jobs)
         return count
 
     def _block(self, number: int) -> bytes:
-        with self._lock:
-            data = self._blocks.get(number)
-            if data is not None:
-                self._blocks.move_to_end(number)
-                return data
         start = number * AHEAD
-        data = self._objects.get_range(self._key, start, min(AHEAD, self._size - start))
-        with self._lock:
-            self._blocks[number] = data
-            while len(self._blocks) > _KEPT:
-                self._blocks.popitem(last=False)
-        return data
+        return self._objects.get_range(self._key, start, min(AHEAD, self._size - start))

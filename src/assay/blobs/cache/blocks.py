@@ -7,7 +7,6 @@ that it is still what was fetched, whatever happened to the local disk.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +16,7 @@ from threading import Lock
 from blake3 import blake3
 
 from assay.blobs.cache.folder import CacheFolder, touch
+from assay.blobs.far import RecentBlocks, wait_for_all
 from assay.errors import StorageError
 from assay.spec.digest import Digest
 from assay.trees import Source, read_into
@@ -144,8 +144,7 @@ class CachedSource:
         self._far = far
         self._pool = pool
         self._keeper = keeper
-        self._recent: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = Lock()
+        self._recent = RecentBlocks(_RECENT)
 
     @property
     def size(self) -> int:
@@ -165,7 +164,7 @@ class CachedSource:
         number = offset // BLOCK
         if end - offset <= _SMALL and (end - 1) // BLOCK == number:
             start = offset - number * BLOCK
-            return self._whole(number)[start : start + end - offset]
+            return self._recent.get(number, self._whole)[start : start + end - offset]
         buffer = bytearray(end - offset)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
@@ -186,15 +185,7 @@ class CachedSource:
             self._run(runs[0], offset, view)
             return count
         jobs = [self._pool.submit(self._run, run, offset, view) for run in runs]
-        try:
-            for job in jobs:
-                job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
-            for job in jobs:  # nobody may write into the caller's memory afterwards
-                if not job.cancelled():
-                    job.exception()
+        wait_for_all(jobs)
         return count
 
     def _runs(self, offset: int, count: int) -> list[range]:
@@ -244,18 +235,9 @@ class CachedSource:
         self._keeper.keep(self._kept, numbers, data, own=not inside)
 
     def _whole(self, number: int) -> bytes:
-        with self._lock:
-            if number in self._recent:
-                self._recent.move_to_end(number)
-                return self._recent[number]
         block = bytearray(self._kept.length(number))
         self._run([number], number * BLOCK, memoryview(block))
-        data = bytes(block)
-        with self._lock:
-            self._recent[number] = data
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-        return data
+        return bytes(block)
 
 
 def _save(kept: Kept, numbers: Sequence[int], data: memoryview) -> None:
