@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from model_files import safetensors
 
+from assay.cli import verify as verify_command
+from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.spec.digest import Digest
+from assay.spec.records import Version
 from assay.spec.reference import Reference
 from assay.spec.statement import Statement
 from assay.wiring.places import open_registry
@@ -184,6 +187,25 @@ def test_verify_exits_1_when_something_is_damaged_and_0_after_the_repair(run, mo
     assert "push the original files again" in err
     run("push", model, "m")
     assert run("verify", "--all")[0] == 0
+
+
+def test_verifying_all_leaves_out_what_is_purged_meanwhile(run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("push", model, "m")
+    (model / "weights.bin").write_bytes(b"others")
+    run("push", model, "n")
+    listed = verify_command._everything
+
+    def purging(registry: Registry) -> list[Version]:
+        found = listed(registry)
+        assert run("purge", "m", "--reason", "leaked", "--yes")[0] == 0
+        return found
+
+    monkeypatch.setattr(verify_command, "_everything", purging)
+    status, out, err = run("verify", "--all")
+
+    assert status == 0, err
+    assert "n:1" in out
+    assert "m:1" not in out
 
 
 def test_purge_asks_for_yes_where_nobody_can_be_asked(run, model: Path) -> None:

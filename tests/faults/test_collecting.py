@@ -23,8 +23,8 @@ from assay.artifact.collect import collect as files_of
 from assay.errors import Conflict, NotFound
 from assay.ports.progress import SILENT, Progress
 from assay.service import garbage, materials, publish, removing
-from assay.service.loading import snapshot
 from assay.service.registry import Registry, read_manifest
+from assay.service.snapshots import snapshot
 from assay.service.verify import verify
 from assay.settings import Settings
 from assay.spec.digest import Digest

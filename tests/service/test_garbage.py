@@ -17,10 +17,10 @@ from assay.ports.progress import SILENT
 from assay.service import garbage, purge, removing, verify
 from assay.service.derived import Folders
 from assay.service.garbage import Why
-from assay.service.loading import snapshot
 from assay.service.publish import Claims
 from assay.service.reachability import Reachability
 from assay.service.registry import Registry
+from assay.service.snapshots import snapshot
 from assay.spec.digest import Digest
 from assay.spec.records import EventKind
 from assay.spec.reference import Reference

@@ -9,9 +9,9 @@ import pytest
 
 from assay.service import garbage, removing, usage
 from assay.service.derived import Folders
-from assay.service.loading import snapshot
 from assay.service.publish import Claims
 from assay.service.registry import Registry
+from assay.service.snapshots import snapshot
 
 LARGE = bytes(range(256)) * 400
 

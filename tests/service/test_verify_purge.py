@@ -10,9 +10,9 @@ from store_faults import contents, damage
 
 from assay.errors import InvalidInput, NotFound
 from assay.service import browse, fetch, purge, transfer, verify
-from assay.service.loading import snapshot
 from assay.service.publish import Claims
 from assay.service.registry import Registry
+from assay.service.snapshots import snapshot
 from assay.service.verify import State
 from assay.spec.digest import Digest
 from assay.testing.blobs import Counter
@@ -53,6 +53,18 @@ def test_a_flipped_bit_is_named_set_aside_and_repaired_by_the_next_push(push, re
     assert verify.verify(registry, version).bad[0].state is State.MISSING
     push(model)
     assert verify.verify(registry, version).ok
+
+
+def test_a_version_that_is_purged_while_it_is_verified_is_purged_and_not_damaged(
+    push, registry: Registry, model: Path
+) -> None:
+    version = push(model).version
+    purge.purge(registry, version, reason="leaked")
+
+    with pytest.raises(NotFound) as caught:
+        verify.verify(registry, version)  # as it was when somebody made a list of versions
+
+    assert caught.value.code == "purged"
 
 
 def test_what_a_push_repairs_while_it_is_verified_is_not_set_aside(push, registry: Registry, model: Path) -> None:

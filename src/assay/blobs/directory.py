@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
+from assay.blobs.elsewhere import Elsewhere
 from assay.blobs.known import KnownBlobs
 from assay.blobs.receiving import receive
 from assay.blobs.sources import Stamp, open_source
@@ -38,26 +38,6 @@ from assay.trees import Source
 from assay.trees.window import FileSource, MemorySource
 
 _HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}", re.ASCII)
-
-
-class Elsewhere(Protocol):
-    """Another place of the same store, where a blob need not be kept a second time."""
-
-    def match(self, source: int, size: int, *, progress: Progress) -> Digest | None:
-        """The blob that is only there and has exactly the bytes of *source*, compared just now; None: there is none.
-
-        It counts as added now.
-
-        Args:
-            source: a descriptor.
-            size: its length.
-            progress: hears of every byte once, and only when there is such a blob.
-        """
-        ...
-
-    def keeps(self, digest: Digest, data: Source) -> bool:
-        """Whether a blob is there with exactly these bytes, compared just now; if so it counts as added now."""
-        ...
 
 
 class DirectoryStore:

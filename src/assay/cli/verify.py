@@ -7,7 +7,7 @@ import click
 from assay.cli.console import Bar, json_option, print_json, say, talk
 from assay.cli.context import REFERENCE, local_path, registry_of, settings_of
 from assay.cli.text import coloured, plural, size, visible
-from assay.errors import VerificationFailed
+from assay.errors import NotFound, VerificationFailed
 from assay.policy.trust import Judgement
 from assay.service import verify as verifying
 from assay.service.registry import Registry
@@ -20,6 +20,8 @@ from assay.spec.signature import SignatureCheck, Standing
 from assay.wiring.auditing import policies_of
 from assay.wiring.caching import uncached
 from assay.wiring.signing import judge_path, judge_version, trust_of, trusts_of
+
+_GIVEN_UP = ("purged", "version-removed")
 
 
 @click.command()
@@ -80,7 +82,12 @@ def verify(
     packs = verifying.verify_packs(registry, progress=Bar()) if everything else None
     found = []
     for version in chosen:
-        checked = verifying.verify(registry, version, progress=Bar())
+        try:
+            checked = verifying.verify(registry, version, progress=Bar())
+        except NotFound as error:
+            if everything and error.code in _GIVEN_UP:
+                continue  # since the list was made
+            raise
         whole = all(one.path != "manifest" for one in checked.bad)
         found.append((checked, judge_version(registry, version, trusts) if whole else Judgement((), ())))
     if as_json:

@@ -186,14 +186,6 @@ class Api:
         return urljoin(answer.url, found)
 
 
-def error_code(data: bytes) -> str:
-    """The code of the first error in an answer's body; empty where there is none."""
-    try:
-        return str(json.loads(data)["errors"][0]["code"])
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return ""
-
-
 def _said(data: bytes) -> str:
     """What the registry says about it, to go into a message."""
     try:

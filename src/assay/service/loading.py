@@ -16,15 +16,13 @@ from assay.ports.loaders import DeviceLoader, Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.gate import Guard
 from assay.service.registry import Registry
-from assay.service.snapshots import drop_snapshot, holds_more, snapshot
+from assay.service.snapshots import holds_more, snapshot
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Manifest
 from assay.spec.records import Version
 from assay.trees import Tree
 from assay.trees.window import FileSource
-
-__all__ = ["Choose", "admit", "build", "drop_snapshot", "judged", "load", "load_files", "snapshot"]
 
 
 class Choose(Protocol):

@@ -98,7 +98,7 @@ def verify(registry: Registry, version: Version, *, progress: Progress = SILENT)
     """Read and hash everything a version consists of.
 
     Raises:
-        NotFound: the version was purged (code ``purged``).
+        NotFound: the version was purged or removed, perhaps while it was read (codes ``purged``, ``version-removed``).
         InvalidInput: the stored manifest is intact but not a manifest.
     """
     started = datetime.now(UTC)
@@ -109,9 +109,18 @@ def verify(registry: Registry, version: Version, *, progress: Progress = SILENT)
             checked = list(pool.map(lambda item: _check(registry, *item, progress=progress), wanted))
     finally:
         progress.finish()
+    if any(found.state is not State.OK for found in checked):
+        _check_still_there(registry, version)
     damaged = {found.digest for found in checked if found.state in {State.DAMAGED, State.WRONG_SIZE}}
     aside = _set_aside(registry, damaged, started) if damaged else ()
     return Verification(version, tuple(checked), aside, tuple(known_copies(registry, version.manifest)))
+
+
+def _check_still_there(registry: Registry, version: Version) -> None:
+    """Raise when a version was given up while it was read: its bytes are not missing then."""
+    now = registry.catalog.version(version.name, version.number)
+    if now is not None and now.gone:
+        registry.manifest(now)
 
 
 def _set_aside(registry: Registry, damaged: Collection[Digest], started: datetime) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from assay.errors import StorageError
 from assay.packing.reading import PackedSource
 from assay.ports.packs import PackedBlobs, ToPack
 from assay.testing.blobs import BlobStoreContract
-from assay.testing.packs import PackingContract, PackingMachine, PackingStore
+from assay.testing.packs import PackingContract, PackingStore
+from assay.testing.packs_machine import PackingMachine
 
 
 def packed_bucket(folder: Path) -> PackedBucket:

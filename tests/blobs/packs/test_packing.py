@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import settings
 
 from assay.blobs.packs.store import PackedStore
-from assay.testing.packs import PackingContract, PackingMachine, PackingStore
+from assay.testing.packs import PackingContract, PackingStore
+from assay.testing.packs_machine import PackingMachine
 
 
 class TestPacking(PackingContract):

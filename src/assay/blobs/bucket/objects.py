@@ -178,6 +178,14 @@ class BucketObjects:
             else:
                 return
 
+    def check(self) -> None:
+        """Make sure that the bucket answers, and may be read.
+
+        Raises:
+            StorageError: it does not; what is said is about the bucket as a whole.
+        """
+        self._try("look", lambda: next(self._pages("assay.json", ""), None))
+
     def delete(self, *keys: str) -> None:
         """Remove objects; those that are not there are no error."""
         for key in keys:

@@ -118,7 +118,7 @@ def open_bucket(url: str, *, options: Options = DEFAULT, environ: Mapping[str, s
         place=str(address),
         options=options,
     )
-    next(objects.list("sweeps/"), None)
+    objects.check()
     return objects
 
 
