@@ -79,6 +79,7 @@ def test_a_block_comes_back_whatever_it_holds(
     block = stored(raw, words, base, ordered=bool(ordered))
     assert codec.needs_base(memoryview(block)) is (base is not None)
     assert decoded(block, words, len(raw), base) == raw.tobytes()
+    assert codec.matches(memoryview(block), words, raw, base=base)
     if base is not None:
         codec.decode(memoryview(block), words, base := base.copy(), base=base)
         assert base.tobytes() == raw.tobytes()
@@ -155,6 +156,7 @@ def refused_or_decoded(block: bytes, words: Words, length: int, base: Bytes | No
     room = np.full(length + 64, 0x5A, np.uint8)
     with contextlib.suppress(BadFormat):
         codec.decode(memoryview(block), words, room[32 : 32 + length], base=base)
+        assert codec.matches(memoryview(block), words, room[32 : 32 + length].copy(), base=base)
     assert (room[:32] == 0x5A).all()
     assert (room[32 + length :] == 0x5A).all()
 

@@ -86,6 +86,22 @@ def test_compiled_kernels_write_the_same_bytes_and_read_each_others(
             assert back.tobytes() == raw.tobytes()
 
 
+@given(**cases, place=st.integers(0, 1 << 30), bit=st.integers(0, 7))
+@settings(max_examples=150, deadline=None)
+def test_planes_match_the_words_that_they_give_and_no_others(
+    width: int, count: int, how: str, kind: str, seed: int, place: int, bit: int
+) -> None:
+    raw, base = words(width, count, seed, kind), words(width, count, seed + 1, kind)
+    chosen = options(how, base)
+    split = np.empty((width, count), np.uint8)
+    planes.split(raw, width, into=split, **chosen)
+    every = (planes, compiled()) if COMPILED else (planes,)
+    assert all(kernels.match(list(split), width, words=raw, **chosen) for kernels in every)
+    if count:
+        raw[place % len(raw)] ^= 1 << bit
+        assert not any(kernels.match(list(split), width, words=raw, **chosen) for kernels in every)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("how", list(HOW))
 def test_words_at_odd_addresses_are_taken_apart_like_others(kernels: Kernels, width: int, how: str) -> None:
@@ -98,6 +114,7 @@ def test_words_at_odd_addresses_are_taken_apart_like_others(kernels: Kernels, wi
     kernels.split(odd[0], width, into=split, **options(how, odd[1]))
     kernels.join(list(split), width, into=odd[2], **options(how, odd[1]))
     assert odd[2].tobytes() == raw.tobytes()
+    assert kernels.match(list(split), width, words=odd[0], **options(how, odd[1]))
 
 
 def test_a_rotated_float_has_its_sign_at_the_bottom_and_its_exponent_on_top(kernels: Kernels) -> None:
@@ -154,6 +171,10 @@ def test_lengths_that_do_not_fit_never_reach_compiled_code() -> None:
         kernels.join(list(fine[:3]), 4, rotate=False, base=None, into=raw)
     with pytest.raises(ValueError, match="4 planes"):
         kernels.join([*fine[:3], fine[3][:2]], 4, rotate=False, base=None, into=raw)
+    with pytest.raises(ValueError, match="3 planes"):
+        kernels.match(list(fine[:3]), 4, rotate=False, base=None, words=raw)
+    with pytest.raises(ValueError, match="base 12"):
+        kernels.match(list(fine), 4, rotate=False, base=raw[:12], words=raw)
     raw.flags.writeable = False
     with pytest.raises(ValueError, match="written"):
         kernels.join(list(fine), 4, rotate=False, base=None, into=raw)

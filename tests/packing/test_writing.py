@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from pack_stock import Packs
 from safetensors.torch import save_file
 
 from assay.errors import BadFormat, IntegrityError, StorageError
-from assay.packing import jobs, kin, pipeline
+from assay.packing import codec, jobs, kin, pipeline
 from assay.packing.codec import BLOCK, WORDS, Words
 from assay.packing.directory import Hint
 from assay.packing.writing import write_pack
@@ -401,6 +402,24 @@ def test_a_pack_with_a_flipped_bit_never_gives_other_bytes(data: st.DataObject) 
 
 
 # What goes wrong.
+
+
+@pytest.mark.parametrize("spoilt", range(2))
+def test_what_does_not_decode_to_what_was_encoded_is_never_written(
+    spoilt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, calls = codec.encode, iter(range(1000))
+
+    def wrong(*args: Any, **options: Any) -> list[bytes | np.ndarray]:
+        parts = encode(*args, **options)
+        if next(calls) == spoilt:
+            parts[1] = np.frombuffer(bytes(parts[1]), np.uint8) ^ np.uint8(1)
+        return parts
+
+    monkeypatch.setattr(codec, "encode", wrong)
+    base, tune = weights(100_000), tuned(weights(100_000))
+    with pytest.raises(IntegrityError, match="does not decode to what was encoded"):
+        Packs().pack(model(a=base), model(a=tune))
 
 
 class _Full(io.BytesIO):

@@ -20,7 +20,7 @@ enum { AS_IT_IS = 0, ROTATED = 1, ORDERED = 2 };
 enum { QUARTERS = 4 };
 
 /* Raised with every change of a signature or of a result: a library left over from another release is not used. */
-EXPORT int assay_planes_version(void) { return 1; }
+EXPORT int assay_planes_version(void) { return 2; }
 
 /* One set of kernels per width. UNSIGNED is the word, PUT and GET say what lies in each plane. */
 #define KERNELS(NAME, UNSIGNED, BITS, PUT, GET)                                                                        \
@@ -78,6 +78,28 @@ EXPORT int assay_planes_version(void) { return 1; }
     static void join_in_place_##NAME(const uint8_t *const *from, uint8_t *restrict into, size_t n) {                   \
         PLANES_##BITS for (size_t i = 0; i < n; i++) store_##NAME(into, i, unfolded_##NAME(GET, load_##NAME(into, i)));\
     }                                                                                                                  \
+    /* Whether planes give these words: every bit that differs is gathered, so that the loop has no branch. */         \
+    static int match_##NAME(const uint8_t *const *from, const uint8_t *restrict words, size_t n) {                     \
+        PLANES_##BITS UNSIGNED apart = 0;                                                                              \
+        for (size_t i = 0; i < n; i++) apart |= (UNSIGNED)(GET ^ load_##NAME(words, i));                               \
+        return !apart;                                                                                                 \
+    }                                                                                                                  \
+    static int match_rotated_##NAME(const uint8_t *const *from, const uint8_t *restrict words, size_t n) {             \
+        PLANES_##BITS UNSIGNED apart = 0;                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            UNSIGNED word = GET;                                                                                       \
+            word = (UNSIGNED)((word >> 1) | (UNSIGNED)(word << (BITS - 1)));                                           \
+            apart |= (UNSIGNED)(word ^ load_##NAME(words, i));                                                         \
+        }                                                                                                              \
+        return !apart;                                                                                                 \
+    }                                                                                                                  \
+    static int match_delta_##NAME(const uint8_t *const *from, const uint8_t *restrict base,                            \
+                                       const uint8_t *restrict words, size_t n) {                                      \
+        PLANES_##BITS UNSIGNED apart = 0;                                                                              \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            apart |= (UNSIGNED)(unfolded_##NAME(GET, load_##NAME(base, i)) ^ load_##NAME(words, i));                   \
+        return !apart;                                                                                                 \
+    }                                                                                                                  \
     /* Where the words of each key go, when sorted by the key of the base's word in the same place. Each quarter of the\
      * words has a table of its own: the quarters then advance side by side, and none waits for another's counter. */  \
     static void starts_##NAME(const uint8_t *base, size_t n, uint32_t next[QUARTERS][SYMBOLS]) {                       \
@@ -123,6 +145,24 @@ EXPORT int assay_planes_version(void) { return 1; }
             for (size_t k = 0; k < QUARTERS; k++) get_one_##NAME(from, base, into, k * quarter + j, next[k]);          \
         for (size_t j = QUARTERS * quarter; j < n; j++) get_one_##NAME(from, base, into, j, next[QUARTERS - 1]);       \
     }                                                                                                                  \
+    static inline UNSIGNED apart_one_##NAME(const uint8_t *const *restrict from, const uint8_t *base,                  \
+                                            const uint8_t *words, size_t j, uint32_t *restrict next) {                 \
+        PLANES_##BITS UNSIGNED other = load_##NAME(base, j);                                                           \
+        size_t i = next[key_##NAME(other)]++;                                                                          \
+        return (UNSIGNED)(unfolded_##NAME(GET, other) ^ load_##NAME(words, j));                                        \
+    }                                                                                                                  \
+    static int match_ordered_##NAME(const uint8_t *const *from, const uint8_t *base, const uint8_t *words, size_t n) { \
+        uint32_t next[QUARTERS][SYMBOLS];                                                                              \
+        size_t quarter = n / QUARTERS;                                                                                 \
+        UNSIGNED apart = 0;                                                                                            \
+        starts_##NAME(base, n, next);                                                                                  \
+        for (size_t j = 0; j < quarter; j++)                                                                           \
+            for (size_t k = 0; k < QUARTERS; k++)                                                                      \
+                apart |= apart_one_##NAME(from, base, words, k * quarter + j, next[k]);                                \
+        for (size_t j = QUARTERS * quarter; j < n; j++)                                                                \
+            apart |= apart_one_##NAME(from, base, words, j, next[QUARTERS - 1]);                                       \
+        return !apart;                                                                                                 \
+    }                                                                                                                  \
     static void split_any_##NAME(const uint8_t *words, const uint8_t *base, uint8_t *planes, size_t n, int how) {      \
         if (base && how == ORDERED) split_ordered_##NAME(words, base, planes, n);                                      \
         else if (base) split_delta_##NAME(words, base, planes, n);                                                     \
@@ -135,6 +175,13 @@ EXPORT int assay_planes_version(void) { return 1; }
         else if (base) join_delta_##NAME(from, base, into, n);                                                         \
         else if (how == ROTATED) join_rotated_##NAME(from, into, n);                                                   \
         else join_##NAME(from, into, n);                                                                               \
+    }                                                                                                                  \
+    static int match_any_##NAME(const uint8_t *const *from, const uint8_t *base, const uint8_t *words, size_t n,       \
+                                int how) {                                                                             \
+        if (base && how == ORDERED) return match_ordered_##NAME(from, base, words, n);                                 \
+        if (base) return match_delta_##NAME(from, base, words, n);                                                     \
+        if (how == ROTATED) return match_rotated_##NAME(from, words, n);                                               \
+        return match_##NAME(from, words, n);                                                                           \
     }
 
 #define PLANES_8 const uint8_t *restrict p0 = from[0];
@@ -181,6 +228,18 @@ EXPORT void assay_join(const uint8_t *const *planes, const uint8_t *base, uint8_
     case 4: join_any_words(planes, base, into, n, how); break;
     case 8: join_any_longs(planes, base, into, n, how); break;
     default: break;
+    }
+}
+
+/* Whether planes, put together, give n words. */
+EXPORT int assay_match(const uint8_t *const *planes, const uint8_t *base, const uint8_t *words, size_t n, int width,
+                       int how) {
+    switch (width) {
+    case 1: return match_any_bytes(planes, base, words, n, how);
+    case 2: return match_any_halves(planes, base, words, n, how);
+    case 4: return match_any_words(planes, base, words, n, how);
+    case 8: return match_any_longs(planes, base, words, n, how);
+    default: return 0;
     }
 }
 

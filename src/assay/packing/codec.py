@@ -132,11 +132,42 @@ def decode(stored: memoryview, words: Words, into: Bytes, *, base: Bytes | None 
     Raises:
         BadFormat: it is not such a block.
     """
-    width, count = words.width, len(into) // words.width
+    kind, found = _planes(stored, words, len(into), base)
+    base = base if kind != PLAIN else None
+    rotate = words.rotate and base is None
+    kernels.join(found, words.width, rotate=rotate, base=base, ordered=kind == ORDERED, into=into)
+
+
+def matches(stored: memoryview, words: Words, raw: Bytes, *, base: Bytes | None = None) -> bool:
+    """Whether a block decodes to these bytes; where they would go is not needed.
+
+    Args:
+        stored: exactly what was stored.
+        words: what the bytes are made of.
+        raw: what they should be.
+        base: the base's bytes in the same place, where there is one.
+
+    Raises:
+        BadFormat: it is not such a block.
+    """
+    kind, found = _planes(stored, words, len(raw), base)
+    base = base if kind != PLAIN else None
+    rotate = words.rotate and base is None
+    return kernels.match(found, words.width, rotate=rotate, base=base, ordered=kind == ORDERED, words=raw)
+
+
+def needs_base(stored: memoryview) -> bool:
+    """Whether a block is stored as a difference."""
+    return len(stored) > 0 and stored[0] != PLAIN
+
+
+def _planes(stored: memoryview, words: Words, size: int, base: Bytes | None) -> tuple[int, list[Bytes]]:
+    """A block's kind and planes, good until this thread asks for those of another one."""
+    width, count = words.width, size // words.width
     kind, at = _kind(stored, base), 1 + width * _PLANE.size
-    if len(stored) < at or count * width != len(into) or len(into) > BLOCK:
-        raise BadFormat(f"a block of a pack has {len(stored)} bytes for {len(into)} in words of {width}")
-    scratch = _tools.joined[: len(into)].reshape(width, count)
+    if len(stored) < at or count * width != size or size > BLOCK:
+        raise BadFormat(f"a block of a pack has {len(stored)} bytes for {size} in words of {width}")
+    scratch = _tools.joined[:size].reshape(width, count)
     found = []
     for number in range(width):
         mode, length = _PLANE.unpack_from(stored, 1 + number * _PLANE.size)
@@ -144,14 +175,7 @@ def decode(stored: memoryview, words: Words, into: Bytes, *, base: Bytes | None 
         at += length
     if at != len(stored):
         raise BadFormat(f"a block of a pack has {len(stored)} bytes, its planes end at {at}")
-    taken = base if kind != PLAIN else None
-    rotate = words.rotate and taken is None
-    kernels.join(found, width, rotate=rotate, base=taken, ordered=kind == ORDERED, into=into)
-
-
-def needs_base(stored: memoryview) -> bool:
-    """Whether a block is stored as a difference."""
-    return len(stored) > 0 and stored[0] != PLAIN
+    return kind, found
 
 
 def _kind(stored: memoryview, base: Bytes | None) -> int:

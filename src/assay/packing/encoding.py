@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.errors import BadFormat, IntegrityError
 from assay.packing import codec
 from assay.packing.bases import Base
-from assay.packing.codec import BLOCK, Words
+from assay.packing.codec import Words
 from assay.packing.segments import spans
 from assay.ports.packs import Effort
 
@@ -21,14 +19,6 @@ SLACK = 256
 
 _DOUBTFUL = 0.9
 """A difference of more than this share of what the block would take alone is compared with that."""
-
-
-class _Scratch(threading.local):
-    def __init__(self) -> None:
-        self.decoded = np.empty(BLOCK, np.uint8)
-
-
-_scratch = _Scratch()
 
 
 def encode_blocks(
@@ -60,9 +50,7 @@ def encode_blocks(
         block = raw[start:stop]
         other = None if base is None else _block(base, number)
         stored = _encode(block, words, out[at:], effort, other, alone)
-        again = _scratch.decoded[: len(block)]
-        codec.decode(out[at : at + stored].data, words, again, base=other)
-        if not _equal(again, block):
+        if not codec.matches(out[at : at + stored].data, words, block, base=other):
             raise IntegrityError("a block does not decode to what was encoded: this is a defect of the codec")
         lengths.append(stored)
         at += stored
@@ -98,10 +86,3 @@ def _put(parts: list[bytes | Bytes], out: Bytes, above: int | None = None) -> in
         out[at : at + len(part)] = part if isinstance(part, np.ndarray) else np.frombuffer(part, np.uint8)
         at += len(part)
     return size
-
-
-def _equal(one: Bytes, other: Bytes) -> bool:
-    """Whether two arrays of one length hold the same: eight bytes at a time."""
-    whole = len(one) // 8 * 8
-    same = np.array_equal(one[:whole].view(np.uint64), other[:whole].view(np.uint64))
-    return same and np.array_equal(one[whole:], other[whole:])

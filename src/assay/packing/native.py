@@ -21,7 +21,7 @@ from assay.packing.planes import Counts, Kernels
 Bytes = NDArray[np.uint8]
 
 LIBRARY = Path(__file__).with_name("_planes.so")
-VERSION = 1
+VERSION = 2
 """What the library must say of itself: one left over from another release is not used."""
 
 _AS_IT_IS, _ROTATED, _ORDERED = 0, 1, 2
@@ -44,11 +44,13 @@ class Native:
         if sys.byteorder != "little" or loaded.assay_planes_version() != VERSION:
             raise ValueError(f"{library} was not built for this release")
         address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-        self._split, self._join, self._survey = loaded.assay_split, loaded.assay_join, loaded.assay_survey
+        self._split, self._join = loaded.assay_split, loaded.assay_join
+        self._match, self._survey = loaded.assay_match, loaded.assay_survey
         self._split.argtypes = [address, address, address, count, number, number]
-        self._join.argtypes = [address, address, address, count, number, number]
+        self._join.argtypes = self._match.argtypes = [address, address, address, count, number, number]
         self._survey.argtypes = [address, count, number, address]
         self._split.restype = self._join.restype = None
+        self._match.restype = ctypes.c_int
         self._survey.restype = ctypes.c_uint
 
     def split(
@@ -73,11 +75,25 @@ class Native:
     ) -> None:
         """See ``planes.join``."""
         count = _count(into, width, base)
-        if len(planes) != width or any(len(plane) != count for plane in planes):
-            raise ValueError(f"{len(planes)} planes for {count} words of {width} bytes")
-        lanes = (ctypes.c_void_p * width)(*[_read(plane) for plane in planes])
         how = _how(base, rotate=rotate, ordered=ordered)
+        lanes = _lanes(planes, width, count)
         self._join(lanes, None if base is None else _read(base), _written(into), count, width, how)
+
+    def match(
+        self,
+        planes: Sequence[Bytes],
+        width: int,
+        *,
+        rotate: bool,
+        base: Bytes | None,
+        ordered: bool = False,
+        words: Bytes,
+    ) -> bool:
+        """See ``planes.match``."""
+        count = _count(words, width, base)
+        how = _how(base, rotate=rotate, ordered=ordered)
+        lanes = _lanes(planes, width, count)
+        return bool(self._match(lanes, None if base is None else _read(base), _read(words), count, width, how))
 
     def survey(self, planes: Bytes) -> tuple[int, Counts]:
         """See ``planes.survey``."""
@@ -107,6 +123,12 @@ def _count(words: Bytes, width: int, base: Bytes | None) -> int:
     if width not in _WIDTHS or len(words) % width or (base is not None and len(base) != len(words)):
         raise ValueError(f"{len(words)} bytes as words of {width}, base {None if base is None else len(base)}")
     return len(words) // width
+
+
+def _lanes(planes: Sequence[Bytes], width: int, count: int) -> ctypes.Array[ctypes.c_void_p]:
+    if len(planes) != width or any(len(plane) != count for plane in planes):
+        raise ValueError(f"{len(planes)} planes for {count} words of {width} bytes")
+    return (ctypes.c_void_p * width)(*[_read(plane) for plane in planes])
 
 
 def _read(array: Bytes) -> int:

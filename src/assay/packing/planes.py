@@ -45,6 +45,19 @@ class Kernels(Protocol):
         """See ``join``."""
         ...
 
+    def match(
+        self,
+        planes: Sequence[Bytes],
+        width: int,
+        *,
+        rotate: bool,
+        base: Bytes | None,
+        ordered: bool = False,
+        words: Bytes,
+    ) -> bool:
+        """See ``match``."""
+        ...
+
     def survey(self, planes: Bytes) -> tuple[int, Counts]:
         """See ``survey``."""
         ...
@@ -102,6 +115,24 @@ def join(
         np.add(unfolded, base.view(unsigned), out=into.view(unsigned))
     elif rotate:
         found[...] = (found >> 1) | (found << (8 * width - 1))
+
+
+def match(
+    planes: Sequence[Bytes], width: int, *, rotate: bool, base: Bytes | None, ordered: bool = False, words: Bytes
+) -> bool:
+    """Whether planes, put together, give these words: ``join`` without a place for what comes out.
+
+    Args:
+        planes: *width* arrays of n bytes.
+        width: bytes per word.
+        rotate: as the words were split.
+        base: as the words were split.
+        ordered: as the words were split.
+        words: what is expected, shape (n * width,).
+    """
+    joined = np.empty(len(words), np.uint8)
+    join(planes, width, rotate=rotate, base=base, ordered=ordered, into=joined)
+    return np.array_equal(joined, words)
 
 
 def survey(planes: Bytes) -> tuple[int, Counts]:
