@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from assay.errors import BadFormat
 from assay.packing import codec, native, planes
-from assay.packing.codec import BLOCK, OPAQUE, Words
+from assay.packing.codec import BLOCK, OPAQUE, WORDS, Words
 from assay.packing.planes import Bytes
 
 KINDS = [Words(1), Words(2), Words(4), Words(8), Words(2, rotate=True), Words(4, rotate=True), Words(8, rotate=True)]
@@ -105,6 +105,17 @@ def test_weights_keep_their_low_planes_and_have_their_exponents_coded() -> None:
     block = stored(data(BLOCK), words)
     assert modes(block, words) == [RAW, RAW, RAW, ZSTD]
     assert len(block) < 0.85 * BLOCK
+
+
+def test_ordered_planes_of_few_bits_are_searched_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance, words = np.random.default_rng(3), WORDS["bfloat16"]
+    weights = chance.standard_normal(BLOCK // 2, np.float32) * np.float32(0.02)
+    tuned = weights + chance.laplace(0, 2e-5, len(weights)).astype("<f4")
+    base, raw = ((values.view("<u4") >> 16).astype("<u2").view(np.uint8) for values in (weights, tuned))
+    plain, ordered = len(stored(raw, words, base)), len(stored(raw, words, base, ordered=True))
+    monkeypatch.setattr(codec, "_EVEN_BITS", 0)
+    assert len(stored(raw, words, base)) == plain
+    assert ordered < 0.98 * len(stored(raw, words, base, ordered=True)) < 0.98 * plain
 
 
 def test_planes_of_one_byte_take_one_byte() -> None:

@@ -34,7 +34,7 @@ _WORDS = {
 @click.argument("references", nargs=-1, type=REFERENCE, metavar="[REFERENCE]...")
 @click.option("--older-than", metavar="SPAN", help="Leave alone what a version younger than this has: 30d, 12h.")
 @click.option("--keep-raw", multiple=True, metavar="ALIAS", help="Leave alone what an alias of this name points at.")
-@click.option("--smallest", is_flag=True, help="A few per cent smaller; slower to write, and to read back.")
+@click.option("--smallest", is_flag=True, help="A few per cent smaller, ten times slower to write.")
 @click.option(
     "--dry-run", is_flag=True, help="Only say what would be packed, and at most how many bytes it would take."
 )

@@ -19,7 +19,7 @@ class Effort(StrEnum):
 
     DEFAULT = "default"
     SMALLEST = "smallest"
-    """Differences are ordered by their base first: a few per cent smaller, slower to write and to read."""
+    """Differences are ordered by their base first: a few per cent smaller, ten times slower to write."""
 
 
 @dataclass(frozen=True, slots=True)
