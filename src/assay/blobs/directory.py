@@ -25,7 +25,7 @@ from pathlib import Path
 from assay.blobs.elsewhere import Elsewhere
 from assay.blobs.known import KnownBlobs
 from assay.blobs.receiving import receive
-from assay.blobs.sources import Stamp, open_source
+from assay.blobs.sources import Stamp, open_source, remove_original
 from assay.blobs.staging import HOLD, Staged, Staging
 from assay.blobs.sweeping import DirectorySweep, Gate, Holds, moment
 from assay.errors import InvalidInput, NotFound, StorageError
@@ -34,6 +34,7 @@ from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_descriptor, digest_file, store_copy
+from assay.streams.durable import flush, write_all
 from assay.trees import Source
 from assay.trees.window import FileSource, MemorySource
 
@@ -149,7 +150,7 @@ class DirectoryStore:
             finally:
                 with self._failing("clean up"):
                     for folder in sweep.touched:
-                        _flush(folder)
+                        flush(folder)
 
     def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
         """What dead writers left in ``staging/``."""
@@ -173,7 +174,7 @@ class DirectoryStore:
             there = self._holds(digest, data) and self._touch(digest)
             if not there and not self._is_kept(digest, MemorySource(data)):
                 with self.staging.new() as staged:
-                    _write(staged.descriptor, data)
+                    write_all(staged.descriptor, data)
                     os.fsync(staged.descriptor)
                     self._show(staged, digest)
                 self._flush_folder(digest)
@@ -195,7 +196,7 @@ class DirectoryStore:
         with self._writing(str(file)):
             self._flush_folder(stored[0])
         if move:
-            _remove_original(file)
+            remove_original(file)
         return stored
 
     def add_files(
@@ -354,8 +355,8 @@ class DirectoryStore:
                 staged.path.replace(path)
             except FileNotFoundError:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _flush(self._blobs)
-                _flush(self.root)
+                flush(self._blobs)
+                flush(self.root)
                 staged.path.replace(path)
 
     def _touch(self, digest: Digest) -> bool:
@@ -389,7 +390,7 @@ class DirectoryStore:
 
     def _flush_folder(self, digest: Digest) -> None:
         with suppress(FileNotFoundError):  # all that was added is kept elsewhere
-            _flush(self.path(digest).parent)
+            flush(self.path(digest).parent)
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
@@ -416,25 +417,3 @@ class _BlobSource(FileSource):
             return super().read(offset, length)
         except OSError as error:
             raise StorageError.of(error, f"cannot read blob {self.file.name}", digest=self.file.name) from error
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _flush(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_original(file: Path) -> None:
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError.of(error, f"{file} is stored, but the original cannot be removed", path=str(file)) from error

@@ -36,6 +36,7 @@ from assay.blobs.mounts import network_mount
 from assay.blobs.staging import Staging
 from assay.errors import InvalidInput, NotFound, StorageError
 from assay.spec.json import Json, canonical
+from assay.streams.durable import flush, write_all
 
 FORMAT = 1
 """Format version of the homes that this release makes; older ones are migrated to it."""
@@ -232,7 +233,7 @@ def _create(root: Path, layout: Layout) -> _Marker:
             _write(root, "index.json", _OCI_INDEX)
         marker = _Marker(layout.format, datetime.now(UTC).replace(microsecond=0))
         _write_marker(root, marker)
-        _flush(root.parent)
+        flush(root.parent)
         return marker
 
 
@@ -266,10 +267,10 @@ def _back_up(root: Path, marker: _Marker) -> None:
     for name in ("assay.json", "journal.jsonl", "catalog.sqlite3", "catalog.sqlite3-wal"):
         if (root / name).exists():
             shutil.copyfile(root / name, target / name)
-            _flush(target / name)
-    _flush(target)
-    _flush(target.parent)
-    _flush(root)
+            flush(target / name)
+    flush(target)
+    flush(target.parent)
+    flush(root)
 
 
 def _write_marker(root: Path, marker: _Marker) -> None:
@@ -279,18 +280,10 @@ def _write_marker(root: Path, marker: _Marker) -> None:
 
 def _write(root: Path, name: str, value: Json) -> None:
     with Staging(root / "staging").new(mode=0o666) as staged:
-        os.write(staged.descriptor, canonical(value))
+        write_all(staged.descriptor, canonical(value))
         os.fsync(staged.descriptor)
         staged.path.replace(root / name)
-    _flush(root)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(root)
 
 
 @contextmanager

@@ -81,3 +81,15 @@ def _cannot_open(file: Path, error: OSError) -> Exception:
     if error.errno == errno.ENXIO:  # a socket
         return InvalidInput(f"{file} is not a regular file", code="not-a-file", path=str(file))
     return StorageError.of(error, f"cannot read {file}", path=str(file))
+
+
+def remove_original(file: Path) -> None:
+    """Remove a file whose bytes are stored now.
+
+    Raises:
+        StorageError: that cannot be.
+    """
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError.of(error, f"{file} is stored, but the original cannot be removed", path=str(file)) from error

@@ -23,6 +23,7 @@ from assay.catalog.locking import alone
 from assay.errors import InvalidInput, StorageError
 from assay.spec.json import canonical
 from assay.spec.records import Event, EventKind
+from assay.streams.durable import flush
 
 _CHUNK = 1 << 20
 _KINDS = frozenset(kind.value for kind in EventKind)
@@ -245,7 +246,7 @@ class FileJournal:
             try:
                 _write_durably(descriptor, lines, after.offset)
                 if after.offset == 0:
-                    _flush_folder(self.file.parent)
+                    flush(self.file.parent)
             finally:
                 os.close(descriptor)
         return mark
@@ -321,11 +322,3 @@ def _write_durably(descriptor: int, data: bytes, offset: int) -> None:
         # Reported as not written, so it must not turn up later.
         os.ftruncate(descriptor, offset)
         raise
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

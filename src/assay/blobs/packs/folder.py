@@ -11,16 +11,20 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from assay.blobs.packs import gone
 from assay.blobs.packs.gone import Gone, Kind
-from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.keeping import IndexKeeper, locked
 from assay.blobs.staging import Staging
 from assay.errors import NotFound, StorageError
 from assay.spec.digest import Digest
+from assay.streams.durable import flush, write_all
 from assay.trees import Source
 from assay.trees.window import FileSource
+
+if TYPE_CHECKING:
+    from assay.blobs.packs.index import PackIndex
 
 _PACK = re.compile(r"([0-9a-f]{64})\.pack", re.ASCII)
 _OPEN = 64
@@ -54,11 +58,7 @@ class PackFolder:
     def make(self) -> None:
         """Make the folder, durably."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(self._root)
 
     def pack_file(self, name: str) -> Path:
         """Where a pack lies."""
@@ -140,9 +140,7 @@ class PackFolder:
         fresh = not file.exists()
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            data = gone.lines(name, kind, what)
-            while data:
-                data = data[os.write(descriptor, data) :]
+            write_all(descriptor, gone.lines(name, kind, what))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -195,11 +193,7 @@ class PackFolder:
 
     def flush(self) -> None:
         """Make what appeared in the folder durable."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(self.folder)
 
     # Locks.
 

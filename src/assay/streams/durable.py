@@ -1,0 +1,30 @@
+"""What makes written files survive a power cut: all of their bytes, and the folder that names them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte: the operating system may take a part at a time.
+
+    Raises:
+        OSError: it takes no more.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def flush(path: Path) -> None:
+    """Make durable what a file holds, or what was made, renamed or removed in a folder.
+
+    Raises:
+        OSError: it is gone, or the disk fails.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
