@@ -41,7 +41,7 @@ ODD = SAFE + b"more bytes than the header says"
 
 
 def guard(*policies: Policy) -> Guard:
-    return Guard(auditing(), policies or (DEFAULT,), lambda: date(2026, 11, 28), lambda _: None)
+    return Guard(auditing, policies or (DEFAULT,), lambda: date(2026, 11, 28), lambda _: None)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_blob_that_was_audited_with_these_rules_is_not_read_again(
     version = push(good, "m").version
     first = scanning.scan_version(registry, version, guard(), memory=home / AUDITS)
     again = scanning.scan_version(registry, version, guard(), memory=home / AUDITS)
-    other = replace(guard(), auditing=replace(auditing(), ruleset="other rules"))
+    other = replace(guard(), auditing=lambda: replace(auditing(), ruleset="other rules"))
     renewed = scanning.scan_version(registry, version, other, memory=home / AUDITS)
 
     assert (first.known, again.known, renewed.known) == (0, 1, 0)

@@ -12,13 +12,18 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from assay.errors import InvalidInput, NotFound, StorageError
+from assay.later import later
 from assay.spec.paths import check_path, check_together
 from assay.trees import Tree
 from assay.trees.window import FileSource
+
+if TYPE_CHECKING:
+    import pathspec
+else:
+    pathspec = later("pathspec")
 
 IGNORE_FILE = ".assayignore"
 _RENAME = f"rename it, or leave it out with {IGNORE_FILE}"
@@ -169,11 +174,11 @@ def _ignored(root: Path) -> bool:
     return (root / IGNORE_FILE).is_file()
 
 
-def _read_ignore(root: Path) -> GitIgnoreSpec | None:
+def _read_ignore(root: Path) -> pathspec.GitIgnoreSpec | None:
     if not _ignored(root):
         return None
     try:
-        return GitIgnoreSpec.from_lines((root / IGNORE_FILE).read_text("utf-8").splitlines())
+        return pathspec.GitIgnoreSpec.from_lines((root / IGNORE_FILE).read_text("utf-8").splitlines())
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{IGNORE_FILE} cannot be read: {error}", code="bad-ignore-file") from error
 

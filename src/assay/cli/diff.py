@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +14,17 @@ from assay.cli.context import REFERENCE, local_path, settings_of
 from assay.cli.diff_text import headline, report
 from assay.compare.sides import Options
 from assay.errors import Conflict, InvalidInput, StorageError
-from assay.pages.html import BEGINNING, page
+from assay.later import later
 from assay.pages.markdown import markdown
 from assay.spec.changes import Comparison
 from assay.spec.changes_json import comparison_json
 from assay.spec.reference import is_path
 from assay.wiring.comparing import diff as compare
+
+if TYPE_CHECKING:
+    from assay.pages import html as pages
+else:
+    pages = later("assay.pages.html")
 
 
 @click.command()
@@ -61,7 +67,7 @@ def diff(
     )
     comparison = compare(sides[0], sides[1], settings_of(context), options)
     if file is not None:
-        _write(file, page(comparison))
+        _write(file, pages.page(comparison))
         talk().print(f"written to {file}")
     if as_json:
         print_json(comparison_json(comparison))
@@ -119,7 +125,7 @@ def _page_file(text: str) -> Path:
     if file.exists():
         try:
             with file.open("rb") as stream:
-                ours = stream.read(len(BEGINNING)) == BEGINNING.encode()
+                ours = stream.read(len(pages.BEGINNING)) == pages.BEGINNING.encode()
         except OSError as error:
             raise StorageError.of(error, f"{file} cannot be read") from error
         if not ours:

@@ -13,9 +13,9 @@ import re
 import sys
 import traceback
 from importlib import import_module
-from importlib.metadata import version as installed_version
 
 import click
+from click.shell_completion import CompletionItem
 
 from assay.cli.text import coloured, visible
 from assay.errors import AssayError
@@ -23,44 +23,48 @@ from assay.errors import AssayError
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
 
 _COMMANDS = {
-    "approve": "promote",
-    "bisect": "bisect",
-    "bom": "bom",
-    "cache": "cache",
-    "completion": "completion",
-    "convert": "convert",
-    "copy": "copy",
-    "diff": "diff",
-    "du": "du",
-    "evaluate": "evaluate",
-    "gc": "gc",
-    "history": "browse",
-    "import": "importing:import_command",
-    "inspect": "inspect",
-    "key": "sign",
-    "lineage": "lineage",
-    "ls": "browse",
-    "pack-store": "pack_store:pack_store",
-    "pin": "pin",
-    "promote": "promote",
-    "pull": "moving",
-    "purge": "upkeep",
-    "push": "moving",
-    "rehearse": "rehearse",
-    "reindex": "upkeep",
-    "remove": "remove",
-    "rollback": "promote",
-    "scan": "scan",
-    "show": "browse",
-    "sign": "sign",
-    "unalias": "promote",
-    "unpack": "pack_store",
-    "unpin": "pin",
-    "verify": "verify",
-    "vulns": "bom",
-    "yank": "yank",
+    "approve": ("promote", "Approve a version for an alias; promotions count it."),
+    "bisect": ("bisect", "Find the version of NAME that broke it, by halving."),
+    "bom": ("bom", "Write what a model is made of, in a standard's words."),
+    "cache": ("cache", "Show or free what was fetched from registries in buckets."),
+    "completion": ("completion", "Print the completion script for SHELL."),
+    "convert": ("convert", "Convert a model to a safe form, and prove that it is the same."),
+    "copy": ("copy", "Copy a version to another home, layout or registry, or back."),
+    "diff": ("diff", "Say what changed, and whether NEW can take OLD's place."),
+    "du": ("du", "Show where the bytes are, of all models or of one."),
+    "evaluate": ("evaluate", "Record what was measured of a version."),
+    "gc": ("gc", "Show what nothing needs, and with --yes free it."),
+    "history": ("browse", "Show who did what to NAME and when, newest first."),
+    "import": ("importing:import_command", "Import versions from SOURCE, with what is known of them there."),
+    "inspect": ("inspect", "Say what a model is, without running it."),
+    "key": ("sign", "Make a key pair for signing: PATH and PATH.pub."),
+    "lineage": ("lineage", "Show what a version was made from and what was made from it."),
+    "ls": ("browse", "List the models, or NAME's versions, newest first."),
+    "pack-store": ("pack_store:pack_store", "Make files of versions small; everything reads them as before."),
+    "pin": ("pin", "Keep a version: no retention rule and no remove takes it."),
+    "promote": ("promote", "Point ALIAS at a version, once every gate is open."),
+    "pull": ("moving", "Write a version's files into a folder, verified."),
+    "purge": ("upkeep", "Remove a version's bytes for good, on record."),
+    "push": ("moving", "Make the model at PATH a numbered version of NAME."),
+    "rehearse": ("rehearse", "Load a version in a clean environment and try it out."),
+    "reindex": ("upkeep", "Rebuild the catalog from the journal."),
+    "remove": ("remove", "Give a version up, on record; gc then frees its bytes."),
+    "rollback": ("promote", "Put ALIAS of NAME back where it was."),
+    "scan": ("scan", "Say what loading a model would do, without running any of it."),
+    "show": ("browse", "Show one version's card, or the metrics of all versions."),
+    "sign": ("sign", "Sign a version, or with --out the files of a folder."),
+    "unalias": ("promote", "Take ALIAS of NAME away; rollback brings it back."),
+    "unpack": ("pack_store", "Make raw copies of a version's packed files again."),
+    "unpin": ("pin", "Take a pin back: the version may be given up again."),
+    "verify": ("verify", "Read and hash every byte again, and check who signed it."),
+    "vulns": ("bom", "Look for known vulnerabilities of what a version needs."),
+    "yank": ("yank", "Mark a version as unfit for use, or take that back."),
 }
-"""Command to the module of ``assay.cli`` it lives in, and its name there where that is another one."""
+"""Command to the module of ``assay.cli`` it lives in (and its name there where that is another one), and what it does.
+
+That is the first line of the command's own help. It stands here, too, so that neither ``--help`` nor completing a name
+imports them all.
+"""
 
 
 class Mistyped(AssayError):
@@ -71,7 +75,7 @@ class Mistyped(AssayError):
 
 
 class _Lazy(click.Group):
-    """A group whose commands are imported when they are named, so that ``--version`` costs nothing."""
+    """A group whose commands are imported when they are run, and not when they are listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
@@ -79,17 +83,29 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(f"assay.cli.{module}"), attribute or cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _listed.format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=_COMMANDS[name][1]) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+_listed = click.Group(commands=[click.Command(name, help=does) for name, (_, does) in _COMMANDS.items()])
+"""The commands as far as they are listed."""
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--home", metavar="DIR|URL", help="The registry: a folder or s3://BUCKET/PREFIX (else ASSAY_HOME, your settings)."
 )
-@click.version_option(installed_version("assay"), message="assay %(version)s")
+@click.version_option(package_name="assay", message="assay %(version)s")
 @click.pass_context
 def main(context: click.Context, home: str | None) -> None:
     """Trained models as verified, numbered artifacts.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.artifact.reader import Artifact
 from assay.ports.progress import SILENT, Progress
 from assay.spec.changes import Side
 from assay.spec.digest import Digest
@@ -15,6 +15,9 @@ from assay.spec.records import Version
 from assay.spec.report import Report
 from assay.spec.statement import Statement
 from assay.trees import Tree
+
+if TYPE_CHECKING:
+    from assay.artifact.reader import Artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

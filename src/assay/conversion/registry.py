@@ -19,8 +19,3 @@ def all_converters() -> tuple[Converter, ...]:
         InSandbox(("xgboost",), "ubj", "xgboost", ".ubj"),
         InSandbox(("pickle", "joblib"), "onnx", "onnx", ".onnx"),
     )
-
-
-def targets() -> tuple[str, ...]:
-    """Names of the formats that can be converted to."""
-    return tuple(converter.target for converter in all_converters())

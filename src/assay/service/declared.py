@@ -14,12 +14,18 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.containers.documents import plain
+from assay.later import later
 from assay.spec.json import Json, canonical
 from assay.spec.lineage import Relation, Source
 from assay.spec.report import Verdict
 from assay.spec.statement import Statement
+
+if TYPE_CHECKING:
+    from assay.containers import documents
+else:
+    documents = later("assay.containers.documents")
 
 FILE = "declared-1.jsonl"
 """The number goes up whenever more or something else is read out of a statement."""
@@ -189,7 +195,7 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Json]]]:
 
 
 def _short(body: Mapping[str, Json]) -> Json:
-    return plain(body, text=_LONGEST, items=100, depth=5)
+    return documents.plain(body, text=_LONGEST, items=100, depth=5)
 
 
 def _text(value: Json) -> str:

@@ -54,7 +54,7 @@ def look(registry: Registry, version: Version, guard: Guard) -> Looked:
     manifest = registry.manifest(version)
     registry.check_present(version, manifest.entries())
     tree = registry.tree(manifest)
-    inspection = inspect(tree, guard.auditing.formats)
+    inspection = inspect(tree, guard.auditing().formats)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     return Looked(tree, inspection, decision)
 

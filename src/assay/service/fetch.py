@@ -23,11 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-from pathspec import GitIgnoreSpec
+from typing import IO, TYPE_CHECKING
 
 from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
+from assay.later import later
 from assay.ports.blobs import BlobReader
 from assay.ports.progress import SILENT, Progress
 from assay.service.registry import Registry
@@ -37,6 +36,11 @@ from assay.spec.records import Version
 from assay.streams.bringing import bring
 from assay.streams.copying import STEP, digest_file, store_copy
 from assay.streams.stopping import Stoppable
+
+if TYPE_CHECKING:
+    import pathspec
+else:
+    pathspec = later("pathspec")
 
 THREADS = min(4, os.cpu_count() or 1)
 
@@ -114,7 +118,7 @@ def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> 
     if not only:
         return entries
     try:
-        spec = GitIgnoreSpec.from_lines(only)
+        spec = pathspec.GitIgnoreSpec.from_lines(only)
     except ValueError as error:
         raise InvalidInput(
             f"not a pattern: {' '.join(only)} ({error})",

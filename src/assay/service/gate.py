@@ -64,7 +64,7 @@ class Guard:
     """What gates judge with.
 
     Args:
-        auditing: formats, auditors and rules.
+        auditing: gives formats, auditors and rules, once bytes are to be audited.
         policies: the person's and the registry's; the strictest word counts.
         today: gives the day that exceptions are held against.
         warn: hears of artifacts that a gate lets through although they are not safe.
@@ -72,7 +72,7 @@ class Guard:
         promoting: what moving an alias is judged with, beside the policies.
     """
 
-    auditing: Auditing
+    auditing: Callable[[], Auditing]
     policies: tuple[Policy, ...]
     today: Callable[[], date]
     warn: Callable[[str], None]
@@ -81,7 +81,7 @@ class Guard:
 
     def judge(self, tree: Tree, inspection: Inspection, *, subject: str | None) -> tuple[Report, Decision]:
         """Audit what was inspected, and decide."""
-        found = report(tree, inspection, self.auditing)
+        found = report(tree, inspection, self.auditing())
         return found, self.decide(found, subject=subject)
 
     def decide(self, found: Report, *, subject: str | None) -> Decision:

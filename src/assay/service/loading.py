@@ -85,7 +85,7 @@ def judged(registry: Registry, version: Version, *, guard: Guard, yanked: bool =
     manifest = registry.manifest(version)
     admit(registry, version, guard=guard, yanked=yanked)
     tree = registry.tree(manifest)
-    inspection = _permitting(inspect(tree, guard.auditing.formats), guard)
+    inspection = _permitting(inspect(tree, guard.auditing().formats), guard)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     guard.admit(Gate.LOAD, decision, version.reference)
     return manifest, inspection
@@ -140,7 +140,7 @@ def load_files(
     Raises:
         As ``load``.
     """
-    inspection = inspect(tree, guard.auditing.formats)
+    inspection = inspect(tree, guard.auditing().formats)
     inspection = _permitting(inspection, guard)
     _, decision = guard.judge(tree, inspection, subject=guard.subject_of(tree))
     guard.admit(Gate.LOAD, decision, what)

@@ -142,7 +142,7 @@ def push(
     registry.blobs.add(config)
     registry.blobs.add(manifest.data)
     tree = registry.tree(manifest)
-    inspection = inspect(tree, guard.auditing.formats)
+    inspection = inspect(tree, guard.auditing().formats)
     report, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     handling = decision.handling(Gate.PUSH)
     if handling is Handling.WARN:

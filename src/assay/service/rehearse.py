@@ -80,7 +80,7 @@ def rehearse(
     manifest = registry.manifest(version)
     guard.admit_signed(Gate.LOAD, registry, version)
     tree = registry.tree(manifest)
-    inspection = inspect(tree, guard.auditing.formats)
+    inspection = inspect(tree, guard.auditing().formats)
     _, decision = guard.judge(tree, inspection, subject=str(manifest.digest))
     guard.admit(Gate.LOAD, decision, version.reference)
     example = recorded_example(registry, version.manifest)

@@ -56,7 +56,7 @@ class Scanned:
 
 def scan_tree(tree: Tree, guard: Guard, *, target: str, subject: str | None = None) -> Scanned:
     """Audit files that are no version."""
-    found = audit(tree, guard.auditing)
+    found = audit(tree, guard.auditing())
     return Scanned(target, subject, found, guard.decide(found, subject=subject))
 
 
@@ -122,7 +122,8 @@ def attach(registry: Registry, manifest: Manifest, found: Report, decision: Deci
 
 def _scan_manifest(registry: Registry, manifest: Manifest, guard: Guard, memory: Path | None, target: str) -> Scanned:
     digests = {entry.path: entry.digest for entry in manifest.entries()}
-    remembered = Remembered(memory, guard.auditing.ruleset, digests)
-    found = audit(registry.tree(manifest), guard.auditing, describing=remembered)
+    auditing = guard.auditing()
+    remembered = Remembered(memory, auditing.ruleset, digests)
+    found = audit(registry.tree(manifest), auditing, describing=remembered)
     subject = str(manifest.digest)
     return Scanned(target, subject, found, guard.decide(found, subject=subject), remembered.known)

@@ -6,17 +6,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from os.path import lexists
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.errors import InvalidInput, NotFound
+from assay.later import later
 from assay.policy.policy import DEFAULT, PRESETS, Policy
 from assay.policy.reading import read_policy
 from assay.policy.trust import NO_TRUST, Trust
+from assay.service.audit import Auditing
 from assay.service.gate import Guard
 from assay.settings import Settings
-from assay.wiring.auditors import auditing
-from assay.wiring.buckets import rules_folder
 from assay.wiring.promoting import promoting_of
 from assay.wiring.signing import judge_signed
+
+if TYPE_CHECKING:
+    from assay.wiring import auditors, buckets
+else:
+    auditors = later("assay.wiring.auditors")
+    buckets = later("assay.wiring.buckets")
 
 REGISTRY_POLICY = "policy.toml"
 """File in a home whose rules hold for everybody who uses it."""
@@ -35,7 +42,7 @@ def guard_of(settings: Settings, *, warn: Callable[[str], None] = lambda _: None
         InvalidInput: a policy cannot be read or says what no policy can say (code ``bad-policy``).
     """
     promoting = promoting_of(settings, trusted=lambda: _trusted(settings))
-    return Guard(auditing(), policies_of(settings), lambda: datetime.now(UTC).date(), warn, judge_signed, promoting)
+    return Guard(auditing, policies_of(settings), lambda: datetime.now(UTC).date(), warn, judge_signed, promoting)
 
 
 def policies_of(settings: Settings) -> tuple[Policy, ...]:
@@ -44,7 +51,8 @@ def policies_of(settings: Settings) -> tuple[Policy, ...]:
     Raises:
         As ``guard_of``.
     """
-    rules_folder(settings)
+    if settings.bucket is not None:
+        buckets.refresh(settings)
     chosen = () if settings.policy is None else (named_policy(settings.policy),)
     return (*chosen, *_registry_policy(settings)) or (DEFAULT,)
 
@@ -70,6 +78,11 @@ def named_policy(text: str) -> Policy:
 def _registry_policy(settings: Settings) -> tuple[Policy, ...]:
     file = settings.home / REGISTRY_POLICY
     return (_read(file),) if lexists(file) else ()
+
+
+def auditing() -> Auditing:
+    """What every audit of this process is done with."""
+    return auditors.auditing()
 
 
 def _trusted(settings: Settings) -> Trust:

@@ -11,19 +11,24 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay.blobs.bucket_home import BucketHome, open_bucket_home, refresh_rules
 from assay.catalog.bucket_journal import BucketJournal
 from assay.catalog.bucket_writer import MACHINE, POSTGRESQL, BucketWriter, Writer, machine_id, new_machine_id
-from assay.catalog.sql import SqlCatalog
 from assay.errors import Conflict, MissingDependency, StorageError
+from assay.later import later
 from assay.ports.blobs import BlobStore
 from assay.ports.catalog import Catalog
 from assay.ports.objects import Objects
 from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.wiring.caching import cached
+
+if TYPE_CHECKING:
+    from assay.catalog import sql
+else:
+    sql = later("assay.catalog.sql")
 
 ROWS = "catalog.sqlite3"
 """File in the local folder of a bucket with the rows of its names."""
@@ -59,15 +64,13 @@ def open_bucket_registry(
     return Registry(cached(far, home.id), catalog, settings.actor, settings.place, settings.home, warn)
 
 
-def rules_folder(settings: Settings) -> Path:
-    """The folder with the rules that hold for a registry, as they are now.
+def refresh(settings: Settings) -> None:
+    """Bring the rules of a bucket that lie in its local folder up to what they are now.
 
     Raises:
         StorageError: they cannot be read.
     """
-    if settings.bucket is not None:
-        refresh_rules(objects_of(settings), settings.home)
-    return settings.home
+    refresh_rules(objects_of(settings), settings.home)
 
 
 def writer_of(settings: Settings) -> Writer | None:
@@ -117,7 +120,7 @@ def _opened(url: str, state: Path) -> Objects:  # noqa: ARG001 - the local folde
 
 def _own_catalog(objects: Objects, state: Path) -> tuple[BucketWriter, Catalog]:
     writer = BucketWriter(objects, MACHINE, machine_id(state))
-    return writer, SqlCatalog(state / ROWS, BucketJournal(objects, state / _LOCK, writer.check))
+    return writer, sql.SqlCatalog(state / ROWS, BucketJournal(objects, state / _LOCK, writer.check))
 
 
 def _database(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.artifact.collect import collect, tree_of
-from assay.artifact.reader import Artifact
-from assay.compare.comparing import compare
 from assay.compare.sides import DEFAULT, Compared, Options
 from assay.errors import AssayError, NotFound
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.service.audit import report
 from assay.service.examine import inspect
 from assay.service.registry import Registry, files_of, read_manifest
@@ -23,12 +22,19 @@ from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.report import Report
 from assay.trees import Tree
-from assay.wiring.auditors import auditing
 from assay.wiring.looking import decode
-from assay.wiring.places import LAYOUT_SCHEME, open_layout, open_registry, parse_layout
+from assay.wiring.places import LAYOUT_SCHEME, TENSORS, open_layout, open_registry, parse_layout
 
-TENSORS = "tensors"
-"""Folder in a home for digests of tensors that are remembered."""
+if TYPE_CHECKING:
+    from assay.artifact import reader
+    from assay.compare import comparing
+    from assay.formats import registry as formats
+    from assay.wiring import auditors
+else:
+    reader = later("assay.artifact.reader")
+    comparing = later("assay.compare.comparing")
+    formats = later("assay.formats.registry")
+    auditors = later("assay.wiring.auditors")
 
 
 def diff(old: str, new: str, settings: Settings, options: Options = DEFAULT) -> Comparison:
@@ -43,7 +49,7 @@ def diff(old: str, new: str, settings: Settings, options: Options = DEFAULT) -> 
         with_memory = replace(options, memory=settings.home / TENSORS)
     before, after = open_side(old, settings), open_side(new, settings)
     with before.artifact, after.artifact:
-        return compare(before, after, with_memory)
+        return comparing.compare(before, after, with_memory)
 
 
 def open_side(text: str, settings: Settings) -> Compared:
@@ -88,14 +94,14 @@ def _layout(text: str) -> Compared:
 
 
 def _side(label: str, tree: Tree, manifest: Manifest | None) -> Compared:
-    inspection: Inspection = inspect(tree, all_formats())
+    inspection: Inspection = inspect(tree, formats.all_formats())
 
     def audit() -> Report:
-        return report(tree, inspection, auditing())
+        return report(tree, inspection, auditors.auditing())
 
     return Compared(
         label=label,
-        artifact=Artifact(tree, inspection, manifest=manifest, decode=decode),
+        artifact=reader.Artifact(tree, inspection, manifest=manifest, decode=decode),
         digests={entry.path: entry.digest for entry in manifest.entries()} if manifest else {},
         audit=audit,
     )

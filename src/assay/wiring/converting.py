@@ -8,11 +8,12 @@ from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from assay.artifact.collect import collect, tree_of
-from assay.conversion.registry import all_converters, targets
+from assay.conversion.targets import TARGETS
 from assay.errors import InvalidInput
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.ports.converters import Options
 from assay.ports.progress import SILENT, Progress
 from assay.service import converting, publish
@@ -25,8 +26,14 @@ from assay.spec.lineage import Relation
 from assay.spec.reference import Reference, is_path
 from assay.wiring.looking import look
 
-TARGETS = targets()
-"""Names of the formats that can be converted to."""
+if TYPE_CHECKING:
+    from assay.conversion import registry as converters
+    from assay.formats import registry as formats
+else:
+    converters = later("assay.conversion.registry")
+    formats = later("assay.formats.registry")
+
+__all__ = ["TARGETS", "convert", "push_converted", "safe_files"]
 
 
 def convert(registry: Registry | None, text: str, out: Path, *, to: str, weights_only: bool = False) -> Conversion:
@@ -42,7 +49,13 @@ def convert(registry: Registry | None, text: str, out: Path, *, to: str, weights
         )
     tree, inspection = look(registry, text)
     return converting.convert(
-        tree, inspection, out, converters=all_converters(), tool=_tool(), to=to, options=Options(weights_only)
+        tree,
+        inspection,
+        out,
+        converters=converters.all_converters(),
+        tool=_tool(),
+        to=to,
+        options=Options(weights_only),
     )
 
 
@@ -78,13 +91,13 @@ def safe_files(
         Refused: it would have to run foreign code.
     """
     tree = tree_of(files)
-    inspection = inspect(tree, all_formats())
-    if not converting.safe_form(inspection, all_converters()):
+    inspection = inspect(tree, formats.all_formats())
+    if not converting.safe_form(inspection, converters.all_converters()):
         yield files, claims
         return
     with TemporaryDirectory(prefix="assay-safe-") as scratch:
         conversion = converting.convert(
-            tree, inspection, Path(scratch) / "model", converters=all_converters(), tool=_tool()
+            tree, inspection, Path(scratch) / "model", converters=converters.all_converters(), tool=_tool()
         )
         told(conversion)
         yield collect(conversion.folder, everything=True), replace(claims, conversion=conversion.record)

@@ -7,13 +7,10 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from assay.errors import AssayError, InvalidInput, NotFound
-from assay.loaders.calling import live_calls
-from assay.loaders.examples import answers, encode, modules_of
+from assay.later import later
 from assay.spec import example as golden
 from assay.spec.example import (
     ANY,
@@ -28,6 +25,16 @@ from assay.spec.example import (
     Value,
     tolerance,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from assay.loaders import calling
+    from assay.loaders import examples as encoding
+else:
+    np = later("numpy")
+    calling = later("assay.loaders.calling")
+    encoding = later("assay.loaders.examples")
 
 Allowed = float | Mapping[str, float | tuple[float, float | None]] | None
 
@@ -67,10 +74,10 @@ def example_of(model: object, given: object) -> golden.Example:
         if pair and isinstance(given, tuple) and not stored:
             _check_answers(model, given[0])
         given = Example(given[0], given[1]) if pair and isinstance(given, tuple) else Example(given)
-    inputs = encode(given.inputs, what="the example's input")
-    modules = modules_of(inputs)
+    inputs = encoding.encode(given.inputs, what="the example's input")
+    modules = encoding.modules_of(inputs)
     if given.outputs is not None:
-        value = encode(given.outputs, what="the example's output")
+        value = encoding.encode(given.outputs, what="the example's output")
         calls: tuple[Output, ...] = (Output(None, value),)
     elif stored:
         raise InvalidInput(
@@ -90,7 +97,7 @@ def _check_answers(model: object, inputs: object) -> None:
     Raises:
         InvalidInput: it does not (code ``example-failed``).
     """
-    call = live_calls(model)[0]
+    call = calling.live_calls(model)[0]
     try:
         call.run(inputs)
     except Exception as error:  # the model's own code
@@ -108,7 +115,7 @@ def _reason(error: Exception) -> str:
 
 def _captured(model: object, inputs: object) -> list[Output]:
     found: list[Output] = []
-    for call in live_calls(model):
+    for call in calling.live_calls(model):
         try:
             answer = call.run(inputs)
         except AssayError as error:
@@ -121,7 +128,7 @@ def _captured(model: object, inputs: object) -> list[Output]:
                 code="example-failed",
                 hint="a tuple is its arguments, a dictionary its keyword arguments or named inputs",
             ) from error
-        found.append(Output(call.name, answers(answer, what=f"what {call.name} gives")))
+        found.append(Output(call.name, encoding.answers(answer, what=f"what {call.name} gives")))
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.errors import InvalidInput, NotFound
 from assay.importers.checkpoints import CheckpointFolder
@@ -16,9 +17,14 @@ from assay.importers.hub_folder import HubFolder, is_downloaded
 from assay.importers.local import SERVED, local_path
 from assay.importers.mlflow_files import MlflowFiles, is_store
 from assay.importers.mlflow_server import MlflowServer
-from assay.importers.mlflow_sql import MlflowDatabase
+from assay.later import later
 from assay.ports.importers import Importer, Offered, Unreadable
 from assay.service.importing import unreadable
+
+if TYPE_CHECKING:
+    from assay.importers import mlflow_sql
+else:
+    mlflow_sql = later("assay.importers.mlflow_sql")
 
 KINDS = ("mlflow", "huggingface-cache", "git", "dvc", "folder")
 """Kinds of place that can be imported."""
@@ -203,9 +209,9 @@ def _mlflow(source: str, artifacts: Mapping[str, Path] | None) -> Importer:
     if source.startswith(("http://", "https://")):
         return MlflowServer(source, artifacts)
     if "://" in source and not source.startswith("file:"):
-        return MlflowDatabase(source, artifacts)
+        return mlflow_sql.MlflowDatabase(source, artifacts)
     path = local_path(source).expanduser()
     if path.is_dir() and not (path / "mlflow.db").is_file():
         return MlflowFiles(path, artifacts)
     file = path / "mlflow.db" if path.is_dir() else path
-    return MlflowDatabase(f"sqlite:///{file.absolute()}", artifacts)
+    return mlflow_sql.MlflowDatabase(f"sqlite:///{file.absolute()}", artifacts)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from assay.artifact.reader import Artifact
-from assay.compare import sketches
-from assay.compare.kin import Kin, kin, merged_rank
-from assay.compare.sketches import Sketch, remember, remembered, sketch
 from assay.errors import AssayError, NotFound, Refused, StorageError
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.ports.progress import SILENT, Progress
 from assay.service.ancestry import Ancestry
 from assay.service.declared import Declared
@@ -23,11 +20,20 @@ from assay.spec.lineage import Edge, Lineage, Relation, Source
 from assay.spec.records import Version
 from assay.spec.reference import check_name
 from assay.wiring.looking import decode
+from assay.wiring.places import DECLARED, SKETCHES
 
-DECLARED = "lineage"
-"""Folder in a home for what statements say about lineage."""
-SKETCHES = "sketches"
-"""Folder in a home for sketches of weights."""
+if TYPE_CHECKING:
+    from assay.artifact import reader
+    from assay.compare import kin, sketches
+    from assay.compare.kin import Kin
+    from assay.compare.sketches import Sketch
+    from assay.formats import registry as formats
+else:
+    reader = later("assay.artifact.reader")
+    kin = later("assay.compare.kin")
+    sketches = later("assay.compare.sketches")
+    formats = later("assay.formats.registry")
+
 _THIRDS = 50
 """Kin that are asked whether they lie between two others."""
 _RANKED = 3
@@ -110,10 +116,10 @@ def _kin_of(registry: Registry, version: Version, search: Search) -> list[_Near]
                 other = sketch_of(registry, candidate)
             except AssayError:
                 continue  # what cannot be read is no candidate; assay verify says what is wrong with it
-            shown = kin(other, own)
+            shown = kin.kin(other, own)
             older = shown is None or _pushed(registry, candidate.manifest) <= mine
             if not older:
-                shown = kin(own, other)
+                shown = kin.kin(own, other)
             if shown is not None:
                 near.append(_Near(candidate, other, older, shown))
     finally:
@@ -127,7 +133,7 @@ def _between(one: _Near, near: Sequence[_Near]) -> bool:
         if third.shown.distance >= one.shown.distance:
             return False
         if third is not one:
-            apart = kin(third.sketch, one.sketch)
+            apart = kin.kin(third.sketch, one.sketch)
             if apart is not None and apart.distance < one.shown.distance:
                 return True
     return False
@@ -139,7 +145,7 @@ def _rank(registry: Registry, base: Version, child: Version, shown: Kin) -> int 
         return None
     try:
         with open_version(registry, base) as old, open_version(registry, child) as new:
-            return merged_rank(old, new, shown)
+            return kin.merged_rank(old, new, shown)
     except AssayError:
         return None
 
@@ -157,7 +163,7 @@ def confirm(registry: Registry, version: Version, base: Version, *, relation: st
         NotFound: the bytes of one of them are not here.
         InvalidInput: it would be its own ancestor (code ``lineage-cycle``), or there is no such relation.
     """
-    shown = kin(sketch_of(registry, base), sketch_of(registry, version))
+    shown = kin.kin(sketch_of(registry, base), sketch_of(registry, version))
     if shown is None:
         raise Refused(
             f"the weights do not show that {version.reference} was made from {base.reference}",
@@ -218,15 +224,15 @@ def sketch_of(registry: Registry, version: Version) -> Sketch:
         NotFound: its bytes are not here.
     """
     folder = registry.state / SKETCHES
-    if not version.gone and (known := remembered(folder, version.manifest)) is not None:
+    if not version.gone and (known := sketches.remembered(folder, version.manifest)) is not None:
         return known
     with open_version(registry, version) as artifact:
-        made = sketch(artifact)
-    remember(folder, version.manifest, made)
+        made = sketches.sketch(artifact)
+    sketches.remember(folder, version.manifest, made)
     return made
 
 
-def open_version(registry: Registry, version: Version) -> Artifact:
+def open_version(registry: Registry, version: Version) -> reader.Artifact:
     """A version, opened for reading.
 
     Raises:
@@ -235,7 +241,7 @@ def open_version(registry: Registry, version: Version) -> Artifact:
     manifest = registry.manifest(version)
     registry.check_present(version, manifest.entries())
     tree = registry.tree(manifest)
-    return Artifact(tree, inspect(tree, all_formats()), manifest=manifest, decode=decode)
+    return reader.Artifact(tree, inspect(tree, formats.all_formats()), manifest=manifest, decode=decode)
 
 
 def _candidates(registry: Registry, version: Version, among: Sequence[str]) -> Iterable[Version]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.artifact.collect import collect, tree_of
-from assay.artifact.reader import Artifact
 from assay.errors import NotFound
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.ports.formats import TensorReader
 from assay.service.examine import inspect
 from assay.service.registry import Registry
@@ -16,6 +16,13 @@ from assay.spec.inspection import Inspection
 from assay.spec.reference import Reference, is_path
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
+
+if TYPE_CHECKING:
+    from assay.artifact import reader
+    from assay.formats import registry as formats
+else:
+    reader = later("assay.artifact.reader")
+    formats = later("assay.formats.registry")
 
 
 def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
@@ -32,10 +39,10 @@ def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
         manifest = registry.manifest(version)
         registry.check_present(version, manifest.entries())
         tree = registry.tree(manifest)
-    return tree, inspect(tree, all_formats())
+    return tree, inspect(tree, formats.all_formats())
 
 
-def open_artifact(registry: Registry | None, text: str) -> Artifact:
+def open_artifact(registry: Registry | None, text: str) -> reader.Artifact:
     """Open what a path or a reference names, for lazy reading.
 
     Raises:
@@ -45,7 +52,7 @@ def open_artifact(registry: Registry | None, text: str) -> Artifact:
     manifest = None
     if not is_path(text) and registry is not None:
         manifest = registry.manifest(registry.resolve(Reference.parse(text)))
-    return Artifact(tree, inspection, manifest=manifest, decode=decode)
+    return reader.Artifact(tree, inspection, manifest=manifest, decode=decode)
 
 
 def decode(tree: Tree, found: Description, spec: TensorSpec) -> bytes:
@@ -54,7 +61,7 @@ def decode(tree: Tree, found: Description, spec: TensorSpec) -> bytes:
     Raises:
         NotFound: that format cannot give single tensors (code ``tensor-not-readable``).
     """
-    for form in all_formats():
+    for form in formats.all_formats():
         if form.name == found.format and isinstance(form, TensorReader):
             return form.tensor(tree, spec)
     raise NotFound(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from assay.artifact.collect import collect, tree_of
 from assay.bom import cyclonedx, osv, slsa, spdx
 from assay.bom.licences import read_licences
 from assay.errors import InvalidInput
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.service import materials
 from assay.service.materials import Gathering
 from assay.settings import Settings
@@ -27,6 +27,11 @@ from assay.spec.statement import Statement
 from assay.spec.vulnerabilities import Check
 from assay.streams.copying import digest_source
 from assay.wiring.places import open_registry
+
+if TYPE_CHECKING:
+    from assay.formats import registry as formats
+else:
+    formats = later("assay.formats.registry")
 
 Form = Literal["cyclonedx", "spdx", "slsa"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -70,7 +75,7 @@ def bill(text: str, settings: Settings, *, form: Form = "cyclonedx", attach: boo
     if form not in _WRITERS:
         raise InvalidInput(f"no such form: {form!r}", code="unknown-form", hint=f"one of {', '.join(FORMS)}")
     predicate_type, write = _WRITERS[form]
-    gathering = Gathering(all_formats(), read_licences, installed_version("assay"))
+    gathering = Gathering(formats.all_formats(), read_licences, installed_version("assay"))
     if is_path(text):
         if attach:
             raise InvalidInput(

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.ports.progress import SILENT, Progress
 from assay.service import packing
 from assay.service.ancestry import Ancestry
 from assay.service.browse import versions_of
 from assay.service.declared import Declared
 from assay.service.packing import Packed, Plan, Wish
-from assay.service.packing_estimate import estimate
 from assay.service.registry import Registry
 from assay.spec.records import Version
 from assay.spec.reference import Reference
-from assay.wiring.lineage import DECLARED
-from assay.wiring.places import SNAPSHOTS
+from assay.wiring.places import DECLARED, SNAPSHOTS
+
+if TYPE_CHECKING:
+    from assay.formats import registry as formats
+    from assay.service import packing_estimate
+else:
+    formats = later("assay.formats.registry")
+    packing_estimate = later("assay.service.packing_estimate")
 
 EVERYTHING = Wish()
 """Every version, nothing kept raw."""
@@ -50,7 +56,7 @@ def plan(registry: Registry, wish: Wish, *, progress: Progress = SILENT) -> Plan
     """What would be packed: see ``assay.service.packing.plan``."""
     packing.packing_of(registry)
     edges = Ancestry(registry, Declared(registry.state / DECLARED), progress).edges
-    return packing.plan(registry, wish, all_formats(), edges, now=datetime.now(UTC))
+    return packing.plan(registry, wish, formats.all_formats(), edges, now=datetime.now(UTC))
 
 
 def pack_store(
@@ -78,7 +84,7 @@ def pack_store(
     """
     planned = plan(registry, named_wish(registry, references, wish), progress=progress)
     if dry_run:
-        return planned, None, estimate(registry, planned)
+        return planned, None, packing_estimate.estimate(registry, planned)
     return planned, pack(registry, planned, progress=progress), None
 
 

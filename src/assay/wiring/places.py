@@ -6,23 +6,39 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.blobs.directory import DirectoryStore
 from assay.blobs.home import open_home, raise_format
-from assay.blobs.packs.store import PackedStore
-from assay.catalog.opening import open_catalog
 from assay.errors import InvalidInput, StorageError
-from assay.remote.oci_layout import OciLayoutIndex
+from assay.later import later
 from assay.service.registry import Registry, read_small
 from assay.settings import Settings
 from assay.spec.digest import Digest
 from assay.spec.manifest import MAX_MANIFEST
-from assay.wiring.buckets import ROWS, open_bucket_registry
+
+if TYPE_CHECKING:
+    from assay.blobs import directory
+    from assay.blobs.packs import store as packs
+    from assay.catalog import opening as catalogs
+    from assay.remote import oci_layout
+    from assay.wiring import buckets
+else:
+    directory = later("assay.blobs.directory")
+    packs = later("assay.blobs.packs.store")
+    catalogs = later("assay.catalog.opening")
+    oci_layout = later("assay.remote.oci_layout")
+    buckets = later("assay.wiring.buckets")
 
 SNAPSHOTS = "snapshots"
 """Folder in a home for what frameworks load from."""
 AUDITS = "audits"
 """Folder in a home for findings that are remembered."""
+TENSORS = "tensors"
+"""Folder in a home for digests of tensors that are remembered."""
+DECLARED = "lineage"
+"""Folder in a home for what statements say about lineage."""
+SKETCHES = "sketches"
+"""Folder in a home for sketches of weights."""
 LAYOUT_SCHEME = "oci:"
 """How a text begins that names an OCI image layout."""
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -44,10 +60,10 @@ def open_registry(
         StorageError: it cannot be made or read, was made by a newer release, or lies on a network file system.
     """
     if settings.bucket is not None:
-        return open_bucket_registry(settings, create=create, warn=warn)
+        return buckets.open_bucket_registry(settings, create=create, warn=warn)
     home = open_home(settings.home, create=create)
-    catalog = open_catalog(home.catalog, home.journal, writable=home.writable)
-    blobs = PackedStore(home.root, before_packing=lambda: raise_format(home.root))
+    catalog = catalogs.open_catalog(home.catalog, home.journal, writable=home.writable)
+    blobs = packs.PackedStore(home.root, before_packing=lambda: raise_format(home.root))
     return Registry(blobs, catalog, settings.actor, str(settings.home), home.root, warn)
 
 
@@ -67,7 +83,7 @@ def reindex(settings: Settings) -> int:
         if error.code != "journal-damaged" or (settings.bucket and settings.catalog):
             raise
     root = settings.home if settings.bucket is not None else open_home(settings.home, create=False).root
-    database = root / ROWS
+    database = root / buckets.ROWS
     kept = root / "backups" / f"rows-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     kept.mkdir(parents=True)
     rows = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
@@ -83,14 +99,14 @@ def reindex(settings: Settings) -> int:
         raise
 
 
-def open_layout(folder: Path) -> tuple[DirectoryStore, OciLayoutIndex]:
+def open_layout(folder: Path) -> tuple[directory.DirectoryStore, oci_layout.OciLayoutIndex]:
     """The blob store and the index of an OCI image layout."""
-    store = DirectoryStore(folder)
+    store = directory.DirectoryStore(folder)
 
     def read(digest: Digest) -> bytes:
         return read_small(store, digest, MAX_MANIFEST)
 
-    return store, OciLayoutIndex(folder, read, store.add)
+    return store, oci_layout.OciLayoutIndex(folder, read, store.add)
 
 
 def parse_layout(text: str) -> tuple[Path, str | None]:

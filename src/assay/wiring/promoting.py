@@ -6,12 +6,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from os.path import lexists
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from assay.bom.licences import read_licences
-from assay.compare.comparing import compare
-from assay.compare.sides import Options
 from assay.errors import InvalidInput
+from assay.later import later
 from assay.policy.promotion import Rule
 from assay.policy.promotion_reading import read_rules
 from assay.policy.trust import Trust
@@ -19,8 +17,21 @@ from assay.service.gate import Promoting
 from assay.service.registry import Registry
 from assay.settings import PROJECT_RULES, Settings
 from assay.spec.changes import DropIn
+from assay.spec.json import Json
+from assay.spec.materials import Licences
 from assay.spec.records import Version
-from assay.wiring.comparing import TENSORS, version_side
+from assay.trees import Tree
+from assay.wiring.places import TENSORS
+
+if TYPE_CHECKING:
+    from assay.bom import licences
+    from assay.compare import comparing, sides
+    from assay.wiring import comparing as naming
+else:
+    licences = later("assay.bom.licences")
+    comparing = later("assay.compare.comparing")
+    sides = later("assay.compare.sides")
+    naming = later("assay.wiring.comparing")
 
 REGISTRY_RULES = "promotion.toml"
 """File in a home whose rules hold for everybody who moves an alias there."""
@@ -34,7 +45,7 @@ def promoting_of(settings: Settings, *, trusted: Callable[[], Trust]) -> Promoti
         settings: name the registry and the project.
         trusted: gives the signers whom the registry's policy trusts.
     """
-    return Promoting(lambda: rules_of(settings, trusted()), _drop_in, read_licences)
+    return Promoting(lambda: rules_of(settings, trusted()), _drop_in, _licences)
 
 
 def rules_of(settings: Settings, trusted: Trust) -> tuple[Rule, ...]:
@@ -55,10 +66,14 @@ def rules_of(settings: Settings, trusted: Trust) -> tuple[Rule, ...]:
 
 def _drop_in(registry: Registry, old: Version, new: Version) -> DropIn:
     """Whether *new* can take the place of *old*, as ``assay diff`` says."""
-    before, after = version_side(registry, old), version_side(registry, new)
+    before, after = naming.version_side(registry, old), naming.version_side(registry, new)
     with before.artifact, after.artifact:
-        options = Options(ranks=False, audit=False, memory=registry.state / TENSORS)
-        return compare(before, after, options).drop_in
+        options = sides.Options(ranks=False, audit=False, memory=registry.state / TENSORS)
+        return comparing.compare(before, after, options).drop_in
+
+
+def _licences(tree: Tree, inspection: Mapping[str, Json]) -> Licences:
+    return licences.read_licences(tree, inspection)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -16,9 +16,7 @@ from assay.service.garbage import GRACE, Collected, Plan
 from assay.service.packing import packing_of
 from assay.service.registry import Registry
 from assay.service.usage import Usage
-from assay.wiring.comparing import TENSORS
-from assay.wiring.lineage import DECLARED, SKETCHES
-from assay.wiring.places import AUDITS, SNAPSHOTS
+from assay.wiring.places import AUDITS, DECLARED, SKETCHES, SNAPSHOTS, TENSORS
 
 RETENTION = "retention.toml"
 """File in a home with the rules by which versions are given up."""

@@ -11,6 +11,9 @@ from assay.ports.progress import Progress
 from assay.spec.digest import Digest
 from assay.trees import Source
 
+LARGE = 8 << 20
+"""Bytes from which on packed blobs are also found by their size."""
+
 
 class PackedSide(Protocol):
     """What a store knows of its packed blobs."""

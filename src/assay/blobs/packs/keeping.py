@@ -17,16 +17,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from assay.blobs.packs.gone import Gone
-from assay.blobs.packs.index import PackIndex
-from assay.blobs.packs.rows import Outdated
 from assay.blobs.staging import Staged, Staging
 from assay.errors import AssayError, NotFound, StorageError
-from assay.packing import directory
-from assay.packing.directory import FOOTER, Directory
+from assay.later import later
 from assay.trees import Source
+
+if TYPE_CHECKING:  # a store is opened far more often than a pack
+    from assay.blobs.packs import index as indexes
+    from assay.blobs.packs import rows
+    from assay.blobs.packs.index import PackIndex
+    from assay.packing import directory
+    from assay.packing.directory import Directory
+else:
+    indexes = later("assay.blobs.packs.index")
+    rows = later("assay.blobs.packs.rows")
+    directory = later("assay.packing.directory")
 
 T = TypeVar("T")
 Identity = tuple[int, int, int]
@@ -88,7 +96,7 @@ class IndexKeeper:
             index = self._current()
             try:
                 return question(index)
-            except (sqlite3.Error, Outdated) as error:
+            except (sqlite3.Error, rows.Outdated) as error:
                 usable = self._is_writable() and not (_is_broken(error) or self._is_replaced(index))
                 if attempt == 2 or usable:
                     raise _failed(error) from error
@@ -164,9 +172,9 @@ class IndexKeeper:
     def _load(self, now: Identity) -> PackIndex:
         """Open the index that is there; make it where that cannot be."""
         try:
-            index = PackIndex(self._file, writable=self._is_writable())
+            index = indexes.PackIndex(self._file, writable=self._is_writable())
             self._catch_up(index, force=True)
-        except (sqlite3.Error, Outdated) as error:
+        except (sqlite3.Error, rows.Outdated) as error:
             if self._is_writable() and not _is_broken(error):
                 raise _failed(error) from error
             return self._make(now)
@@ -196,7 +204,7 @@ class IndexKeeper:
     def _make(self, before: Identity | None) -> PackIndex:
         """Make the index from the packs, unless another process did since; in memory where nothing can be written."""
         if not self._is_writable():
-            index = PackIndex(None)
+            index = indexes.PackIndex(None)
             self._identity = self._identity_now()
             self._fill(index)
         else:
@@ -205,7 +213,7 @@ class IndexKeeper:
                     if self._identity_now() == before:
                         self._make_file()
                 self._identity = self._identity_now()
-                index = PackIndex(self._file)
+                index = indexes.PackIndex(self._file)
                 self._catch_up(index, force=True)
             except sqlite3.Error as error:
                 raise _failed(error) from error
@@ -228,7 +236,7 @@ class IndexKeeper:
     def _fresh(self) -> Iterator[tuple[PackIndex, Staged]]:
         """A new index, made from the packs."""
         with self._staging.new(mode=0o666) as staged:
-            fresh = PackIndex(staged.path, scratch=True)
+            fresh = indexes.PackIndex(staged.path, scratch=True)
             try:
                 self._fill(fresh)
                 yield fresh, staged
@@ -249,7 +257,7 @@ class IndexKeeper:
             with index.change():
                 self._take_in(index)
         elif not same and not self._is_writable():
-            raise Outdated
+            raise rows.Outdated
         elif not same:
             with self._index_lock(fcntl.LOCK_SH), index.change():
                 self._take_in(index)
@@ -335,7 +343,7 @@ def read_directory(pack: Source, name: str) -> Directory:
         IntegrityError: it does not match its digest, or is another pack's.
         BadFormat: it is damaged in another way, or of a later release (code ``pack-too-new``).
     """
-    tail = pack.read(max(0, pack.size - FOOTER.size), FOOTER.size)
+    tail = pack.read(max(0, pack.size - directory.FOOTER.size), directory.FOOTER.size)
     offset, length, _ = directory.read_footer(tail, pack.size)
     return directory.decode(pack.read(offset, length), bytes.fromhex(name), end=offset)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assay.blobs.packs.adding import LARGE
 from assay.blobs.packs.rows import (
-    LARGE,
     Rows,
     batched,
     blob_digest,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from assay.blobs.packs.checking import check_packs
-from assay.blobs.packs.compacting import dead_bytes
 from assay.blobs.packs.folder import PackFolder
-from assay.blobs.packs.lookups import BlobRow
 from assay.errors import AssayError, StorageError
+from assay.later import later
 from assay.ports.blobs import BlobReader, Stored
 from assay.ports.packs import PackFault, PackUse
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_source
 from assay.trees import Source
+
+if TYPE_CHECKING:
+    from assay.blobs.packs import checking, compacting
+    from assay.blobs.packs.lookups import BlobRow
+else:
+    checking = later("assay.blobs.packs.checking")
+    compacting = later("assay.blobs.packs.compacting")
 
 
 class OverPacks(ABC):
@@ -60,14 +66,14 @@ class OverPacks(ABC):
         self._folder.index.refresh()
         packs = self._folder.index.read(lambda index: index.packs())
         blobs, raw = self._folder.index.read(lambda index: index.totals())
-        dead = sum(self._folder.index.read(dead_bytes).values())
+        dead = sum(self._folder.index.read(compacting.dead_bytes).values())
         return PackUse(len(packs), blobs, raw, sum(pack.size for pack in packs.values()), dead)
 
     def check_packs(self, *, progress: Progress = SILENT) -> Iterator[PackFault]:
         """Compare every stored byte of every pack with its checksums, without decoding; what is wrong."""
         if self._folder.is_used():
             self._folder.index.refresh()
-            yield from check_packs(self._folder, progress=progress)
+            yield from checking.check_packs(self._folder, progress=progress)
 
     def reindex_packs(self) -> int:
         """Make the index of the packs again from the packs themselves; how many there are."""

@@ -22,12 +22,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, TypeVar
 
+from assay.blobs.packs.adding import LARGE
 from assay.packing.codec import Words
 from assay.spec.digest import Digest
 
 SCHEMA = 1
-LARGE = 8 << 20
-"""Bytes from which on blobs are also found by their size."""
 WAIT = 120.0
 """Seconds to wait for another process that writes the index."""
 

@@ -11,23 +11,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.blobs.directory import DirectoryStore
-from assay.blobs.packs.adding import PackedElsewhere
-from assay.blobs.packs.compacting import Compactor
-from assay.blobs.packs.damage import delete_blobs, discard_blob
-from assay.blobs.packs.exchange import Exchange
+from assay.blobs.packs.adding import LARGE, PackedElsewhere
 from assay.blobs.packs.folder import PackFolder
-from assay.blobs.packs.lookups import BlobRow
 from assay.blobs.packs.offering import OverPacks
-from assay.blobs.packs.packer import Packer
-from assay.blobs.packs.rows import LARGE, batched
 from assay.blobs.packs.sources import LastingSource, RawSource
-from assay.blobs.packs.stock import Stockroom
 from assay.blobs.packs.sweeping import PackedSweep
 from assay.blobs.sweeping import moment
 from assay.errors import AssayError, NotFound, StorageError
-from assay.packing.reading import Decoder, PackedSource
+from assay.later import later
 from assay.ports.blobs import Leftover, Stored
 from assay.ports.exchange import Part
 from assay.ports.packs import Effort, PackedBlobs, ToPack
@@ -36,6 +30,19 @@ from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.copying import digest_source
 from assay.trees import Source
+
+if TYPE_CHECKING:  # what only packs need: most homes have none, and most commands do not look into them
+    from assay.blobs.packs import compacting, damage, exchange, packer, rows, stock
+    from assay.blobs.packs.lookups import BlobRow
+    from assay.packing import reading
+else:
+    compacting = later("assay.blobs.packs.compacting")
+    damage = later("assay.blobs.packs.damage")
+    exchange = later("assay.blobs.packs.exchange")
+    packer = later("assay.blobs.packs.packer")
+    rows = later("assay.blobs.packs.rows")
+    stock = later("assay.blobs.packs.stock")
+    reading = later("assay.packing.reading")
 
 _PAGE = 1000
 
@@ -105,7 +112,7 @@ class PackedStore(OverPacks):
                 raise
             return packed
 
-    def _packed(self, digest: Digest) -> PackedSource | None:
+    def _packed(self, digest: Digest) -> reading.PackedSource | None:
         if not self._folder.is_used():
             return None
         parts = self._folder.index.read(lambda index: index.parts(digest))
@@ -113,9 +120,9 @@ class PackedStore(OverPacks):
             parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return None
-        stock = Stockroom(self._folder.index.read, self._folder.open_pack, self._folder.index.refresh)
-        stock.expect(parts)
-        return PackedSource(Decoder(stock), parts)
+        found = stock.Stockroom(self._folder.index.read, self._folder.open_pack, self._folder.index.refresh)
+        found.expect(parts)
+        return reading.PackedSource(reading.Decoder(found), parts)
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file that holds exactly these bytes; None when it is only packed.
@@ -147,7 +154,7 @@ class PackedStore(OverPacks):
         raw = set[Digest]()
         if self._folder.is_used():
             self._folder.index.catch_up()
-        for some in batched(self._raw.inventory(), _PAGE):
+        for some in rows.batched(self._raw.inventory(), _PAGE):
             packed = self._among([one.digest for one in some])
             for one in some:
                 raw.add(one.digest)
@@ -237,7 +244,7 @@ class PackedStore(OverPacks):
             StorageError: it cannot be removed.
         """
         raw = self._raw.delete(digest)
-        return bool(delete_blobs(self._folder, [digest])) or raw
+        return bool(damage.delete_blobs(self._folder, [digest])) or raw
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Take a damaged blob out of use: a raw copy moves to ``damaged/``, a packed one is struck out of its packs.
@@ -249,12 +256,12 @@ class PackedStore(OverPacks):
         """
         place = self._raw.set_aside(digest)
         if self._folder.is_used() and not (place is not None and self._is_good(digest)):
-            discard_blob(self._folder, digest)
+            damage.discard_blob(self._folder, digest)
         return place
 
     def discard_packed(self, digest: Digest) -> None:
         """Take a damaged blob out of its packs."""
-        discard_blob(self._folder, digest)
+        damage.discard_blob(self._folder, digest)
 
     @contextmanager
     def sweep(self) -> Iterator[PackedSweep]:
@@ -268,7 +275,7 @@ class PackedStore(OverPacks):
             try:
                 yield sweep
             finally:
-                delete_blobs(self._folder, sweep.deleted)
+                damage.delete_blobs(self._folder, sweep.deleted)
 
     def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
         """What dead writers left, half-written packs among it."""
@@ -287,7 +294,7 @@ class PackedStore(OverPacks):
         if not self._folder.is_used():
             self._before_packing()
             self._folder.make()
-        return Packer(self._raw, self._folder).run(blobs, effort=effort, progress=progress)
+        return packer.Packer(self._raw, self._folder).run(blobs, effort=effort, progress=progress)
 
     def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
         """Make a raw copy of a packed blob again; False when it is not packed. It stays packed as well.
@@ -311,7 +318,7 @@ class PackedStore(OverPacks):
         """
         if not self._folder.is_used():
             return 0
-        return Compactor(self._folder, self._raw.staging).run(least, progress=progress)
+        return compacting.Compactor(self._folder, self._raw.staging).run(least, progress=progress)
 
     def takes_packs(self) -> bool:
         """Whether packed blobs may come in: something is packed here already."""
@@ -319,11 +326,11 @@ class PackedStore(OverPacks):
 
     def parts(self, digest: Digest) -> Sequence[Part] | None:
         """Every segment that a blob needs, bases included; None when it is not packed here, or not whole."""
-        return Exchange(self._raw, self._folder).parts(digest) if self._folder.is_used() else None
+        return exchange.Exchange(self._raw, self._folder).parts(digest) if self._folder.is_used() else None
 
     def lacking(self, segments: Collection[bytes]) -> set[bytes]:
         """Those of some segments that are not here."""
-        return Exchange(self._raw, self._folder).lacking(segments) if self._folder.is_used() else set(segments)
+        return exchange.Exchange(self._raw, self._folder).lacking(segments) if self._folder.is_used() else set(segments)
 
     def hand_over(self, blobs: Sequence[Digest], segments: Collection[bytes]) -> Source:
         """A pack that lists *blobs* and holds *segments*, put together while it is read.
@@ -331,7 +338,7 @@ class PackedStore(OverPacks):
         Raises:
             NotFound: one of them is not here any more.
         """
-        return Exchange(self._raw, self._folder).hand_over(blobs, segments)
+        return exchange.Exchange(self._raw, self._folder).hand_over(blobs, segments)
 
     def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
         """Keep a pack that another store hands over, once every blob in it was compared.
@@ -340,4 +347,4 @@ class PackedStore(OverPacks):
             IntegrityError: it is damaged, or what it relies on is; nothing of it is kept.
             StorageError: it cannot be read or written.
         """
-        Exchange(self._raw, self._folder).take_in(pack, progress=progress)
+        exchange.Exchange(self._raw, self._folder).take_in(pack, progress=progress)

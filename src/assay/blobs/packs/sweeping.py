@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from assay.blobs.packs.lookups import BlobRow
 from assay.blobs.sweeping import DirectorySweep, moment
 from assay.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from assay.blobs.packs.lookups import BlobRow
 
 
 class PackedSweep:
