@@ -14,10 +14,10 @@ from model_files import safetensors
 from assay.blobs.memory import MemoryStore
 from assay.errors import InvalidInput, NotFound
 from assay.ports.packs import Effort, Packing
-from assay.service import packing, removing
-from assay.service.packing import LEAST, Plan, Why, Wish
+from assay.service import packing, packing_plan, removing
 from assay.service.packing_estimate import estimate
 from assay.service.packing_order import families
+from assay.service.packing_plan import LEAST, Plan, Why, Wish
 from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
@@ -75,7 +75,7 @@ def bytes_of(registry: Registry, version: Version) -> bytes:
 
 
 def store(registry: Registry) -> Packing:
-    return packing.packing_of(registry)
+    return packing_plan.packing_of(registry)
 
 
 def reasons(plan: Plan) -> set[tuple[Why, str]]:
@@ -129,7 +129,7 @@ def test_what_a_young_version_has_stays_raw_although_an_old_one_has_it_too(regis
     plan = planned(registry, older_than=timedelta(days=1))
     assert (plan.jobs, (Why.YOUNG, "a:1") in reasons(plan)) == ((), True)
     wish = Wish(older_than=timedelta(days=1))
-    assert len(packing.plan(registry, wish, (), (), now=datetime.now(UTC) + timedelta(days=2)).jobs) == 1
+    assert len(packing_plan.plan(registry, wish, (), (), now=datetime.now(UTC) + timedelta(days=2)).jobs) == 1
 
 
 def test_references_narrow_it_and_a_name_means_all_versions(registry: Registry, add) -> None:
@@ -182,9 +182,9 @@ def test_a_file_that_would_be_cut_into_too_many_parts_stays_raw(
     registry: Registry, add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("a", weights(1))
-    monkeypatch.setattr(packing, "MOST_OTHERS", 1000)
+    monkeypatch.setattr(packing_plan, "MOST_OTHERS", 1000)
     assert len(planned(registry).jobs) == 1  # nearly all of it is a tensor
-    monkeypatch.setattr(packing, "MOST_OTHERS", 10)
+    monkeypatch.setattr(packing_plan, "MOST_OTHERS", 10)
     plan = planned(registry)
     assert (plan.jobs, (Why.LARGE, "") in reasons(plan)) == ((), True)
 
@@ -193,7 +193,7 @@ def test_bases_are_packed_before_what_was_made_from_them(registry: Registry, add
     tune = add("tune", weights(1, steps=1))
     add("other", weights(9))
     base = add("base", weights(1))
-    plan = packing.plan(registry, Wish(), (), [made_from(tune, base)], now=NOW)
+    plan = packing_plan.plan(registry, Wish(), (), [made_from(tune, base)], now=NOW)
     assert [job.version.reference for job in plan.jobs] == ["base:1", "tune:1", "other:1"]
     assert plan.jobs[1].wanted[0].near == (blob_of(registry, base),)
 
@@ -258,5 +258,5 @@ def test_raw_copies_can_be_made_again(registry: Registry, add) -> None:
 
 def test_a_store_that_cannot_pack_says_so(registry: Registry) -> None:
     with pytest.raises(InvalidInput) as caught:
-        packing.packing_of(replace(registry, blobs=MemoryStore()))
+        packing_plan.packing_of(replace(registry, blobs=MemoryStore()))
     assert caught.value.code == "cannot-pack"

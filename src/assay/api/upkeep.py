@@ -10,7 +10,8 @@ from assay.policy.retention import Best, Rule, duration
 from assay.ports.packs import Effort
 from assay.service import packing, removing
 from assay.service.garbage import GRACE
-from assay.service.packing import Packed, Wish
+from assay.service.packing import Packed
+from assay.service.packing_plan import Wish
 from assay.service.registry import Registry
 from assay.service.usage import Usage
 from assay.spec.records import Version

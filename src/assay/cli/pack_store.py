@@ -12,7 +12,8 @@ from assay.errors import VerificationFailed
 from assay.policy.retention import duration
 from assay.ports.packs import Effort
 from assay.service import packing
-from assay.service.packing import Packed, Plan, Spared, Why, Wish
+from assay.service.packing import Packed
+from assay.service.packing_plan import Plan, Spared, Why, Wish
 from assay.spec.json import Json
 from assay.wiring.packing import named
 from assay.wiring.packing import pack_store as pack_all

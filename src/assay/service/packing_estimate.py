@@ -11,7 +11,7 @@ from assay.errors import AssayError
 from assay.packing import codec
 from assay.packing.codec import BLOCK, OPAQUE, WORDS, Words
 from assay.ports.packs import Stretch, ToPack
-from assay.service.packing import Plan
+from assay.service.packing_plan import Plan
 from assay.service.registry import Registry
 from assay.trees import Source
 

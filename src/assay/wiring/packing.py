@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from assay.later import later
 from assay.ports.progress import SILENT, Progress
-from assay.service import packing
+from assay.service import packing, packing_plan
 from assay.service.ancestry import Ancestry
 from assay.service.browse import versions_of
 from assay.service.declared import Declared
-from assay.service.packing import Packed, Plan, Wish
+from assay.service.packing import Packed
+from assay.service.packing_plan import Plan, Wish
 from assay.service.registry import Registry
 from assay.spec.records import Version
 from assay.spec.reference import Reference
@@ -53,10 +54,10 @@ def named_wish(registry: Registry, references: Sequence[str], wish: Wish) -> Wis
 
 
 def plan(registry: Registry, wish: Wish, *, progress: Progress = SILENT) -> Plan:
-    """What would be packed: see ``assay.service.packing.plan``."""
-    packing.packing_of(registry)
+    """What would be packed: see ``assay.service.packing_plan.plan``."""
+    packing_plan.packing_of(registry)
     edges = Ancestry(registry, Declared(registry.state / DECLARED), progress).edges
-    return packing.plan(registry, wish, formats.all_formats(), edges, now=datetime.now(UTC))
+    return packing_plan.plan(registry, wish, formats.all_formats(), edges, now=datetime.now(UTC))
 
 
 def pack_store(

@@ -13,7 +13,7 @@ from assay.ports.progress import SILENT, Progress
 from assay.service import garbage, retention, usage
 from assay.service.derived import Derived, Folders, drop, remade
 from assay.service.garbage import GRACE, Collected, Plan
-from assay.service.packing import packing_of
+from assay.service.packing_plan import packing_of
 from assay.service.registry import Registry
 from assay.service.usage import Usage
 from assay.wiring.places import AUDITS, DECLARED, SKETCHES, SNAPSHOTS, TENSORS
