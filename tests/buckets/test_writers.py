@@ -33,15 +33,29 @@ for number in range(int(sys.argv[2])):
 _PUSHER = """
 import sys
 from assay.cli.main import invoke
-for path in sys.argv[1:]:
-    if invoke(["push", path, "team/m", "--alias", "champion"]):
-        sys.exit(1)
+print("begun", flush=True)
+lost = [path for path in sys.argv[1:] if invoke(["push", path, "team/m", "--alias", "champion"])]
+sys.exit(bool(lost))
 """
 
 
 def start(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+
+def push_and_be_killed(paths: list[Path], dice: random.Random, times: int) -> None:
+    """Push them all, again and again, and be killed at some moment; earlier from when on one was done before."""
+    longest = 2.0
+    for _ in range(times):
+        pusher = start(_PUSHER, *paths)
+        assert pusher.stdout is not None
+        assert pusher.stdout.readline() == "begun\n"
+        time.sleep(dice.uniform(0, longest))
+        if pusher.poll() is not None:
+            longest /= 2
+        pusher.kill()
+        pusher.communicate()
 
 
 def catalog():
@@ -93,11 +107,7 @@ def test_a_killed_push_leaves_a_bucket_where_nothing_is_wrong(owned: str, model,
     dice = random.Random(seed)
     paths = [model(float(number)) for number in range(6)]
     assert run("push", paths[0], "team/m")[0] == 0
-    for _ in range(3):
-        pusher = start(_PUSHER, *paths)
-        time.sleep(dice.uniform(0.4, 2.5))
-        pusher.kill()
-        pusher.communicate()
+    push_and_be_killed(paths, dice, 3)
     assert run("verify", "--all")[0] == 0
     assert run("push", paths[-1], "team/m", "--alias", "champion")[0] == 0
     assert run("verify", "--all")[0] == 0
@@ -137,11 +147,7 @@ def test_a_killed_push_into_a_database_leaves_nothing_wrong(shared: str, model, 
     dice = random.Random(1)
     paths = [model(float(number)) for number in range(4)]
     assert run("push", paths[0], "team/m")[0] == 0
-    for _ in range(4):
-        pusher = start(_PUSHER, *paths)
-        time.sleep(dice.uniform(0.4, 2.0))
-        pusher.kill()
-        pusher.communicate()
+    push_and_be_killed(paths, dice, 4)
     assert run("push", paths[-1], "team/m", "--alias", "champion")[0] == 0
     assert run("verify", "--all")[0] == 0
     assert in_the_bucket(tmp_path) == everything(catalog())

@@ -18,7 +18,7 @@ from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.options import Options
 
 SERVICE = Path(__file__).parents[2] / "tools" / "services" / "ceph-s3"
-QUICK = Options(piece=5 << 20, tries=4, rest=0.02, stall=timedelta(seconds=2))
+QUICK = Options(piece=5 << 20, tries=4, rest=0.02, stall=timedelta(seconds=5))
 BUCKET = "assay-tests"
 _started: list[tuple[Path, dict[str, str]]] = []
 

@@ -1,7 +1,9 @@
 """Pushes overlapping artifacts, or collects garbage, beside others that do the same.
 
 python collecting.py push HOME WHO ROUNDS     push, remove, push again; prints what must be there at the end
-python collecting.py collect HOME             collect again and again until HOME/stop exists
+python collecting.py collect HOME             collect again and again until HOME/stop exists; prints how much
+
+There are as many rounds as are said, and more until the one that collects has freed ENOUGH.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from assay.wiring.places import open_registry
 
 POOL = 6
 """Different files; every artifact is some of them, so nearly all that is garbage is wanted again soon."""
+ENOUGH = 50
+"""Files that are freed while others push."""
 
 
 def write(folder: Path, numbers: list[int]) -> Path:
@@ -44,7 +48,9 @@ def keep_pushing(home: Path, who: str, rounds: int) -> None:
     settings = Settings(home, who)
     registry, source = open_registry(settings, create=True), random.Random(who)
     mine: list[str] = []
-    for number in range(rounds):
+    for number in range(50 * rounds):
+        if number >= rounds and (home / "enough").exists():
+            break
         chosen = sorted(source.sample(range(POOL), source.randint(1, 4)))
         reference = push(registry, settings, write(home.parent / f"{who}-model", chosen), f"team/{who}")
         if reference not in mine:
@@ -64,6 +70,8 @@ def keep_collecting(home: Path) -> None:
         planned = garbage.plan(registry, grace=timedelta(milliseconds=grace))
         time.sleep(0.005)  # the longer between plan and sweep, the more is named meanwhile
         freed += garbage.collect(registry, planned).removed
+        if freed > ENOUGH:
+            (home / "enough").touch()
     sys.stdout.write(str(freed))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from breaking_network import Breaking
 from real_registry import serve
+from rounds import kills
 
 pytestmark = pytest.mark.root
 
@@ -132,7 +133,7 @@ def test_copies_that_are_killed_leave_no_tag_and_no_version_before_all_is_there(
     registry: str, home: Path, tmp_path: Path
 ) -> None:
     moments = random.Random(11)
-    rounds = int(os.environ.get("ASSAY_KILLS", "1"))
+    rounds = kills(1)
     for number in range(rounds):
         target, back = f"oci://{registry}/killed/m{number}:v1", tmp_path / f"back{number}"
         whole = False

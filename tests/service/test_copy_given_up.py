@@ -52,7 +52,7 @@ class LongSource:
         if owner.impatient and owner.reads == 5:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         if self._wait:
-            time.sleep(0.02)
+            time.sleep(0.2)  # long enough that whoever gives up gets round to it, however busy the machine is
         return bytes(min(length, self.size - offset))
 
 

@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import kills
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.memory import MemoryStore
+from assay.cli.main import invoke
 from assay.errors import IntegrityError, StorageError
 from assay.service.transfer.moving import Figures, move
 from assay.service.transfer.plan import make_plan
@@ -219,10 +222,18 @@ def test_figures_add_up() -> None:
     assert total.rate == pytest.approx(10 / 3)
 
 
-def run(*command: object) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
-    return done.stdout
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``run(home, *arguments)``: what a command that succeeds prints; in this process, where starting takes no time."""
+
+    def do(home: Path, *arguments: object) -> str:
+        capfd.readouterr()
+        status = invoke(["--home", str(home), *(str(argument) for argument in arguments)])
+        out, err = capfd.readouterr()
+        assert status == 0, (arguments, out, err)
+        return out
+
+    return do
 
 
 def killed(command: list[str], target: Path, after: float) -> None:
@@ -240,27 +251,27 @@ def killed(command: list[str], target: Path, after: float) -> None:
     assert process.returncode in {0, -9}, said
 
 
-def test_copies_between_homes_that_are_killed_are_finished_by_running_them_again(tmp_path: Path) -> None:
+def test_copies_between_homes_that_are_killed_are_finished_by_running_them_again(run, tmp_path: Path) -> None:
     home, other, moments = tmp_path / "home", tmp_path / "other", random.Random(20261128)
-    assay = [sys.executable, "-m", "assay", "--home"]
     (tmp_path / "m").mkdir()
     for number in range(3):
         (tmp_path / f"m/{number}.bin").write_bytes(moments.randbytes(12 << 20))
-    run(*assay, home, "push", tmp_path / "m", "m")
-    copy = [*assay, str(home), "copy", "m", f"home:{other}"]
+    run(home, "push", tmp_path / "m", "m")
+    copy = ["copy", "m", f"home:{other}"]
+    command = [sys.executable, "-m", "assay", "--home", str(home), *copy]
 
-    for _ in range(int(os.environ.get("ASSAY_KILLS", "3"))):
+    for _ in range(kills(3)):
         if other.exists() and DirectoryStore(other).size(Digest.of((tmp_path / "m/2.bin").read_bytes())):
             shutil.rmtree(other)  # it got through, or far: from the beginning
-        killed(copy, other, moments.uniform(0, 0.5))
+        killed(command, other, moments.uniform(0, 0.5))
         if (other / "assay.json").exists():
-            run(*assay, other, "verify", "--all")
+            run(other, "verify", "--all")
         store = DirectoryStore(other)
         assert all(store.check(digest) for digest in store.digests())
-    run(*copy)
+    run(home, *copy)
 
-    run(*assay, other, "verify", "--all")
-    assert run(*assay, other, "ls", "m", "--json").count('"version"') == 1
+    run(other, "verify", "--all")
+    assert run(other, "ls", "m", "--json").count('"version"') == 1
     assert [path for path in (other / "staging").iterdir() if path.name.startswith("part-")] == []
 
 

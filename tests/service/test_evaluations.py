@@ -230,7 +230,7 @@ said = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
 @given(st.lists(said, max_size=20))
 def test_whatever_is_said_in_whatever_order_the_table_shows_the_last_word(
     registry: Registry, push, tmp_path: Path, words: list[tuple[int, str, str | None, float]]

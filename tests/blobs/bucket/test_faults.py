@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from assay.trees import read_into
 
 pytestmark = pytest.mark.root
 _MIB = 1 << 20
-OPTIONS = Options(piece=5 * _MIB, tries=4, rest=0.02, stall=timedelta(seconds=1))
+OPTIONS = Options(piece=5 * _MIB, tries=4, rest=0.02, stall=timedelta(seconds=2))
 
 
 @pytest.fixture
@@ -47,6 +47,21 @@ def file_of(tmp_path: Path, size: int, seed: int = 1) -> tuple[Path, bytes]:
     return tmp_path / "model.bin", data
 
 
+def now_and_then(fault: Fault, *methods: str, share: float, seed: int) -> Callable[[Request], Fault | None]:
+    """That fault, at random, and never so often in succession that a request would be given up."""
+    rng, left = random.Random(seed), OPTIONS.tries - 2
+
+    def decide(request: Request) -> Fault | None:
+        nonlocal left
+        if request.method not in methods:
+            return None
+        happens = left > 0 and rng.random() < share
+        left = left - 1 if happens else OPTIONS.tries - 2
+        return fault if happens else None
+
+    return decide
+
+
 READING: dict[str, Fault] = {
     "busy": Busy(),
     "away": Away(),
@@ -66,8 +81,7 @@ def test_what_is_read_through_a_broken_network_is_right(
     file, data = file_of(tmp_path, 12 * _MIB)
     store = BucketStore(objects)
     digest, _ = store.add_file(file)
-    rng = random.Random(3)
-    proxy.faults = lambda request: READING[name] if request.method == "GET" and rng.random() < 0.4 else None
+    proxy.faults = now_and_then(READING[name], "GET", share=0.4, seed=3)
 
     into = bytearray(len(data))
     assert read_into(store.open(digest), 0, memoryview(into)) == len(data)
@@ -92,8 +106,7 @@ def test_what_is_sent_through_a_broken_network_is_whole_or_not_there(
 ) -> None:
     file, data = file_of(tmp_path, 17 * _MIB)
     store = BucketStore(objects)
-    rng = random.Random(4)
-    proxy.faults = lambda request: SENDING[name] if request.method in {"PUT", "POST"} and rng.random() < 0.3 else None
+    proxy.faults = now_and_then(SENDING[name], "PUT", "POST", share=0.3, seed=4)
     digest, size = store.add_file(file)
     proxy.faults = lambda request: None
     assert (digest, size) == (Digest.of(data), len(data))
@@ -121,7 +134,10 @@ def test_of_many_that_create_one_object_one_wins_though_answers_get_lost(
 ) -> None:
     for round_ in range(5):
         rng = random.Random(round_)
-        proxy.faults = lambda request, rng=rng: Lost() if request.method == "PUT" and rng.random() < 0.5 else None
+        lost = [Lost()] * (OPTIONS.tries - 1)  # a writer that hears no answer at all gives up
+        proxy.faults = lambda request, rng=rng, lost=lost: (
+            lost.pop() if lost and request.method == "PUT" and rng.random() < 0.5 else None
+        )
         with ThreadPoolExecutor(6) as pool:
             made = list(
                 pool.map(lambda one, key=f"one/{round_}": objects.put_if_absent(key, b"writer-%d" % one), range(6))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -14,11 +13,11 @@ import packing_much
 import pytest
 from bucket_builders import BUCKET
 from packing_much import FILES, MINE, machine, wanted
+from rounds import kills
 
 from assay.testing.packs import read
 
 pytestmark = pytest.mark.timeout(300)
-ROUNDS = int(os.environ.get("ASSAY_KILLS", "3"))
 
 
 @pytest.fixture(params=["folder", pytest.param("server", marks=pytest.mark.root)])
@@ -48,7 +47,7 @@ def prepare(url: str, state: Path) -> None:
 def test_machines_that_change_packs_at_once_and_are_killed_lose_nothing(url: str, tmp_path: Path) -> None:
     prepare(url, tmp_path / "first")
     chance = random.Random(11)
-    for number in range(ROUNDS):
+    for number in range(kills(2)):
         running = [start(url, tmp_path / f"machine-{own}", 10 * number + own, own) for own in range(3)]
         for one in running:
             assert one.stdout is not None

@@ -3,11 +3,13 @@
     filling.py FAR CACHE SEED ROUNDS
 
 Each round forks four workers that read and fetch blobs of the folder FAR through the cache in random order, compare
-every byte, and make room now and then; some are killed at a random moment. Exit status 1 when a byte was wrong.
+every byte, and make room now and then; some go on until they are killed, at a random moment. Prints how many that were.
+Exit status 1 when a byte was wrong.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -54,14 +56,15 @@ def main() -> int:
     killed = 0
     for number in range(int(sys.argv[4])):
         until = time.monotonic() + rng.uniform(0.05, 0.25)
+        doomed = rng.randrange(1, WORKERS + 1)
         workers = []
         for worker in range(WORKERS):
             child = os.fork()
             if child == 0:
-                work(far, cache, rng.randrange(1 << 30) + worker + number, until)
+                work(far, cache, rng.randrange(1 << 30) + worker + number, math.inf if worker < doomed else until)
             workers.append(child)
         time.sleep(rng.uniform(0.02, 0.2))
-        for child in workers[: rng.randrange(1, WORKERS + 1)]:
+        for child in workers[:doomed]:
             os.kill(child, signal.SIGKILL)
         for child in workers:
             status = os.waitpid(child, 0)[1]

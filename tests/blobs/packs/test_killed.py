@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rounds import kills
 
 from assay.blobs.packs.rows import Rows
 from assay.blobs.packs.store import PackedStore
@@ -26,7 +27,6 @@ from assay.testing.packs import read, stretches, weights
 
 FILES = {Digest.of(data): data for data in (weights(seed, tune=tune) for seed in (1, 2) for tune in range(3))}
 BASE, TUNE, SECOND, OTHER, FOURTH, FIFTH = FILES
-SEEDS = range(12)
 STEPS = 400
 """More than any of the stories below has."""
 
@@ -240,7 +240,7 @@ def test_several_processes_at_once(place: Path, *, kill: bool) -> None:
     root = place / "root"
     prepare(root)
     chance = random.Random(7)
-    for seed in SEEDS if kill else SEEDS[:3]:
+    for seed in range(kills(6) if kill else 2):
         children = []
         for number, mine in enumerate((BASE, TUNE, SECOND)):
             child = os.fork()
