@@ -21,6 +21,7 @@ from assay.artifact.reader import Artifact
 from assay.errors import BadFormat, InvalidInput, NotFound, Refused
 from assay.loaders.staging import Staging, place
 from assay.loaders.tensors import from_array, stream_torch
+from assay.service import loading
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.tensor import Extent, TensorSpec
@@ -170,6 +171,20 @@ def test_a_version_that_was_yanked_is_not_loaded_by_its_tensors_either(tmp_path:
         with pytest.raises(Refused, match="yanked"):
             assay.load_tensors("m:1", home=home)
         assert assay.load_tensors("m:1", home=home, yanked=True)["w"].tolist() == [1, 1, 1]
+
+
+def test_the_version_that_was_let_in_is_the_one_that_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    assay.push({"w": torch.ones(3)}, "m", alias="champion", home=home)
+    assay.push({"w": torch.zeros(3)}, "m", home=home)
+    admit = loading.admit
+
+    def then_somebody_promotes(*args: Any, **options: Any) -> None:
+        admit(*args, **options)
+        assay.promote("m:2", "champion", home=home)
+
+    monkeypatch.setattr(loading, "admit", then_somebody_promotes)
+    assert assay.load_tensors("m:champion", home=home)["w"].tolist() == [1, 1, 1]
 
 
 def test_numpy_arrays_are_given_where_they_are_asked_for(tmp_path: Path) -> None:

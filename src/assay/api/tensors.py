@@ -15,7 +15,7 @@ from assay.policy.trust import NO_TRUST
 from assay.service import loading
 from assay.settings import read_settings
 from assay.wiring.auditing import guard_of, policies_of
-from assay.wiring.looking import open_artifact
+from assay.wiring.looking import open_artifact, open_version
 from assay.wiring.places import open_registry
 
 
@@ -116,7 +116,7 @@ def _opened(reference: PathLike, *, yanked: bool, policy: PathLike | None, home:
     # A whole guard knows every rule of the audit, which takes a tenth of a second and is asked nothing here.
     signed = any(policy.trust != NO_TRUST for policy in policies_of(settings))
     loading.admit(registry, version, guard=guard_of(settings, warn=warn) if signed else None, yanked=yanked)
-    return open_artifact(registry, str(reference))
+    return open_version(registry, version)
 
 
 def _check(framework: str, device: object) -> None:

@@ -13,6 +13,8 @@ from assay.service.examine import inspect
 from assay.service.registry import Registry
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
+from assay.spec.manifest import Manifest
+from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.tensor import TensorSpec
 from assay.trees import Tree
@@ -35,10 +37,7 @@ def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
     if is_path(text) or registry is None:
         tree = tree_of(collect(Path(text).expanduser()))
     else:
-        version = registry.resolve(Reference.parse(text))
-        manifest = registry.manifest(version)
-        registry.check_present(version, manifest.entries())
-        tree = registry.tree(manifest)
+        tree, _ = _files_of(registry, registry.resolve(Reference.parse(text)))
     return tree, inspect(tree, formats.all_formats())
 
 
@@ -48,11 +47,26 @@ def open_artifact(registry: Registry | None, text: str) -> reader.Artifact:
     Raises:
         As ``look``.
     """
-    tree, inspection = look(registry, text)
-    manifest = None
-    if not is_path(text) and registry is not None:
-        manifest = registry.manifest(registry.resolve(Reference.parse(text)))
-    return reader.Artifact(tree, inspection, manifest=manifest, decode=decode)
+    if is_path(text) or registry is None:
+        tree, inspection = look(None, text)
+        return reader.Artifact(tree, inspection, manifest=None, decode=decode)
+    return open_version(registry, registry.resolve(Reference.parse(text)))
+
+
+def open_version(registry: Registry, version: Version) -> reader.Artifact:
+    """Open a version for lazy reading: who let it in opens this one, wherever its aliases point meanwhile.
+
+    Raises:
+        NotFound: files of it are missing.
+    """
+    tree, manifest = _files_of(registry, version)
+    return reader.Artifact(tree, inspect(tree, formats.all_formats()), manifest=manifest, decode=decode)
+
+
+def _files_of(registry: Registry, version: Version) -> tuple[Tree, Manifest]:
+    manifest = registry.manifest(version)
+    registry.check_present(version, manifest.entries())
+    return registry.tree(manifest), manifest
 
 
 def decode(tree: Tree, found: Description, spec: TensorSpec) -> bytes:
