@@ -15,7 +15,7 @@ from assay.blobs.cache.blocks import BLOCK
 from assay.blobs.cache.folder import CacheFolder
 from assay.blobs.cache.store import CachedStore
 from assay.blobs.memory import MemoryStore
-from assay.errors import IntegrityError, InvalidInput
+from assay.errors import IntegrityError, InvalidInput, StorageError
 from assay.spec.digest import Digest
 from assay.trees import read_into
 from assay.wiring.caching import open_cache, parse_size
@@ -30,6 +30,7 @@ class Counting(MemoryStore):
         super().__init__()
         self.reads: list[tuple[int, int]] = []
         self.wrong = False
+        self.broken_from: int | None = None
 
     def open(self, digest: Digest) -> CountingSource:
         return CountingSource(self, super().open(digest).read(0, 1 << 40))
@@ -40,6 +41,8 @@ class CountingSource:
         self.store, self.data, self.size = store, data, len(data)
 
     def read(self, offset: int, length: int) -> bytes:
+        if self.store.broken_from is not None and offset >= self.store.broken_from:
+            raise StorageError("the place failed")
         data = self.data[offset : offset + length]
         self.store.reads.append((offset, len(data)))
         return bytes(len(data)) if self.store.wrong else data
@@ -146,6 +149,25 @@ def test_what_is_kept_later_is_what_was_read_whatever_the_reader_does_with_its_m
     assert len(blocks(tmp_path)) == 21
     far.reads.clear()
     assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
+    assert far.reads == []
+
+
+@pytest.mark.parametrize("later", [0, 64 * _MIB])
+def test_a_read_that_fails_half_way_keeps_what_had_come(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", later)
+    data = random_bytes(40 * _MIB)
+    store = cache_of(far, tmp_path)
+    source = store.open(far.add(data))
+    source.read(2 * _MIB, _MIB)
+    far.broken_from = 3 * _MIB
+    with pytest.raises(StorageError):
+        source.read(0, 40 * _MIB)
+    store._keeper._pool.shutdown()
+
+    far.reads.clear()
+    assert cache_of(far, tmp_path).open(Digest.of(data)).read(0, 3 * _MIB) == data[: 3 * _MIB]
     assert far.reads == []
 
 

@@ -7,9 +7,11 @@ that it is still what was fetched, whatever happened to the local disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -95,6 +97,21 @@ class Kept:
         return blake3(data).update(f"{self._digest}/{number}".encode()).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Blocks that were fetched.
+
+    Args:
+        numbers: which; they follow each other.
+        data: their bytes.
+        own: nobody else writes to them.
+    """
+
+    numbers: Sequence[int]
+    data: memoryview
+    own: bool
+
+
 class Keeper:
     """Keeps blocks behind the reader's back, up to ``LATER`` bytes of them; a reader that is faster does it itself."""
 
@@ -103,20 +120,19 @@ class Keeper:
         self._pending = 0
         self._lock = Lock()
 
-    def keep(self, kept: Kept, numbers: Sequence[int], data: memoryview, *, own: bool) -> None:
-        """Keep blocks that follow each other.
+    def keep(self, kept: Kept, brought: Brought) -> None:
+        """Keep blocks that were fetched.
 
         Args:
             kept: where.
-            numbers: which.
-            data: their bytes.
-            own: nobody else writes to them; else they are copied first.
+            brought: the blocks; copied where others may write to them.
         """
+        numbers, data = brought.numbers, brought.data
         with self._lock:
             later = self._pending + len(data) <= LATER
             self._pending += len(data) if later else 0
         if later:
-            self._pool.submit(self._save_later, kept, numbers, data if own else memoryview(bytes(data)))
+            self._pool.submit(self._save_later, kept, numbers, data if brought.own else memoryview(bytes(data)))
         else:
             _save(kept, numbers, data)
 
@@ -179,14 +195,21 @@ class CachedSource:
         count = max(0, min(len(into), self._size - offset))
         if not count:
             return 0
-        runs = self._runs(offset, count)
-        view = into[:count]
-        if len(runs) == 1:
-            self._run(runs[0], offset, view)
-            return count
-        jobs = [self._pool.submit(self._run, run, offset, view) for run in runs]
-        wait_for_all(jobs)
+        brought: list[Brought] = []
+        # A short wait is not made longer by what could as well be kept after it.
+        keep = brought.append if count <= LATER else partial(self._keeper.keep, self._kept)
+        try:
+            self._bring(self._runs(offset, count), offset, into[:count], keep)
+        finally:
+            for one in brought:
+                self._keeper.keep(self._kept, one)
         return count
+
+    def _bring(self, runs: Sequence[range], offset: int, view: memoryview, keep: Callable[[Brought], None]) -> None:
+        if len(runs) == 1:
+            self._run(runs[0], offset, view, keep)
+            return
+        wait_for_all([self._pool.submit(self._run, run, offset, view, keep) for run in runs])
 
     def _runs(self, offset: int, count: int) -> list[range]:
         """Which blocks to bring together. Long runs are whole blocks, which need no copy of their own."""
@@ -198,16 +221,16 @@ class CachedSource:
         runs = [range(start, min(start + RUN, high)) for start in range(low, high, RUN)]
         return [*(range(one, one + 1) for one in (first, last) if not low <= one < high), *runs]
 
-    def _run(self, run: Sequence[int], offset: int, view: memoryview) -> None:
+    def _run(self, run: Sequence[int], offset: int, view: memoryview, keep: Callable[[Brought], None]) -> None:
         """Bring blocks that follow each other into *view*, whose first byte is at *offset* of the blob."""
         missing: list[int] = []
         for number in run:
             if self._load(number, offset, view):
-                self._fetch(missing, offset, view)
+                self._fetch(missing, offset, view, keep)
                 missing = []
             else:
                 missing.append(number)
-        self._fetch(missing, offset, view)
+        self._fetch(missing, offset, view, keep)
 
     def _load(self, number: int, offset: int, view: memoryview) -> bool:
         start = number * BLOCK - offset
@@ -220,7 +243,7 @@ class CachedSource:
         _overlay(block, start, view)
         return True
 
-    def _fetch(self, numbers: Sequence[int], offset: int, view: memoryview) -> None:
+    def _fetch(self, numbers: Sequence[int], offset: int, view: memoryview, keep: Callable[[Brought], None]) -> None:
         if not numbers:
             return
         start = numbers[0] * BLOCK
@@ -232,11 +255,11 @@ class CachedSource:
             raise StorageError(f"the far store gave {count} bytes of {length}", code="bucket-failed")
         if not inside:
             _overlay(data, start - offset, view)
-        self._keeper.keep(self._kept, numbers, data, own=not inside)
+        keep(Brought(numbers, data, own=not inside))
 
     def _whole(self, number: int) -> bytes:
         block = bytearray(self._kept.length(number))
-        self._run([number], number * BLOCK, memoryview(block))
+        self._run([number], number * BLOCK, memoryview(block), partial(self._keeper.keep, self._kept))
         return bytes(block)
 
 
