@@ -167,5 +167,6 @@ def _room(name: str, extra: str) -> Any:
         if (error.name or "").partition(".")[0] == "assay":
             raise
         raise MissingDependency(
-            f"this place needs the library {error.name}", hint=f"pip install 'assay[{extra}]'"
+            f"this place needs the library {(error.name or extra).partition('.')[0]}",
+            hint=f"pip install 'assay[{extra}]'",
         ) from error
