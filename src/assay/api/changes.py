@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.api.given import PathLike, text_of
 from assay.compare.sides import Options
-from assay.pages.html import page
+from assay.later import later
 from assay.pages.markdown import markdown
 from assay.settings import read_settings
 from assay.spec.changes import Comparison
@@ -15,6 +16,11 @@ from assay.spec.changes_json import comparison_json
 from assay.spec.json import Json
 from assay.spec.reference import is_path
 from assay.wiring.comparing import diff as compare
+
+if TYPE_CHECKING:
+    from assay.pages import html as pages
+else:
+    pages = later("assay.pages.html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,7 @@ class Diff(Comparison):
 
     def html(self) -> str:
         """As ``assay diff --html`` writes it."""
-        return page(self)
+        return pages.page(self)
 
     def _repr_markdown_(self) -> str:
         return markdown(self)

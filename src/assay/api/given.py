@@ -7,15 +7,11 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from assay.artifact.collect import tree_of
-from assay.environment.capture import capture
-from assay.environment.modules import imported_for
 from assay.errors import InvalidInput
-from assay.formats.registry import all_formats
+from assay.later import later
 from assay.service.examine import inspect as look_at
 from assay.service.lineage import bases_given
 from assay.service.publish import Base, Claims
@@ -25,6 +21,18 @@ from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.wiring.places import open_registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from assay.environment import capture as capturing
+    from assay.environment import modules
+    from assay.formats import registry as formats
+else:
+    np = later("numpy")
+    capturing = later("assay.environment.capture")
+    modules = later("assay.environment.modules")
+    formats = later("assay.formats.registry")
 
 PathLike = str | Path
 
@@ -159,9 +167,9 @@ def _number(key: str, value: float) -> float:
 
 def environment_of(files: Mapping[str, Path]) -> Mapping[str, Json] | None:
     """What this process is, when it uses what the files need: then it is the one that made or checked the model."""
-    needed = look_at(tree_of(files), all_formats()).summary().get("requirements", ())
-    packages = imported_for(str(name) for name in needed) if isinstance(needed, list) else ()
-    return capture(None, packages) if packages else None
+    needed = look_at(tree_of(files), formats.all_formats()).summary().get("requirements", ())
+    packages = modules.imported_for(str(name) for name in needed) if isinstance(needed, list) else ()
+    return capturing.capture(None, packages) if packages else None
 
 
 def plain(hyperparameters: Mapping[str, Json]) -> dict[str, Json]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.api.given import (
     PathLike,
@@ -20,9 +21,7 @@ from assay.api.given import (
     warn,
 )
 from assay.artifact.collect import collect, tree_of
-from assay.artifact.reader import Artifact
-from assay.environment.capture import capture
-from assay.loaders.registry import choose_loader, choose_saver
+from assay.later import later
 from assay.ports.progress import SILENT, Progress
 from assay.service import browse, fetch, loading, publish
 from assay.service.hub_cache import check_repo, lay_out
@@ -37,6 +36,14 @@ from assay.wiring.converting import safe_files
 from assay.wiring.examples import example_of
 from assay.wiring.looking import look, open_artifact
 from assay.wiring.places import SNAPSHOTS, open_registry
+
+if TYPE_CHECKING:
+    from assay.artifact.reader import Artifact
+    from assay.environment import capture as capturing
+    from assay.loaders import registry as loaders
+else:
+    capturing = later("assay.environment.capture")
+    loaders = later("assay.loaders.registry")
 
 
 def push(
@@ -99,13 +106,13 @@ def push(
         claims = replace(claims, environment=environment_of(files), example=golden)
         with safe_files(files, claims) if safe else nullcontext((files, claims)) as (chosen, said):
             return publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias).version
-    saver = choose_saver(model)
+    saver = loaders.choose_saver(model)
     with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
         saved = saver.save(model, Path(scratch))
         claims = replace(
             claims,
             params={**plain(saved.hyperparameters), **claims.params},
-            environment=capture(model, [*saved.modules, *(kept.modules if kept else ())]),
+            environment=capturing.capture(model, [*saved.modules, *(kept.modules if kept else ())]),
             example=golden,
         )
         files = collect(Path(scratch))
@@ -175,7 +182,7 @@ def load(
         folder = path if path.is_dir() else path.parent
         tree = tree_of(collect(path))
         return loading.load_files(
-            tree, folder, guard=guard, choose=choose_loader, what=str(reference), part=part, device=device
+            tree, folder, guard=guard, choose=loaders.choose_loader, what=str(reference), part=part, device=device
         )
     registry = open_registry(settings, warn=warn)
     version = version_of(registry, str(reference))
@@ -184,7 +191,7 @@ def load(
         registry,
         version,
         guard=guard,
-        choose=choose_loader,
+        choose=loaders.choose_loader,
         snapshots=snapshots,
         part=part,
         device=device,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from assay.compare.outputs import Compared, compare_outputs
+from assay.later import later
 from assay.policy.policy import Gate
 from assay.ports.rehearsal import Model, Needs, Rehearser
 from assay.service.examine import inspect
@@ -27,6 +28,12 @@ from assay.spec.json import Json
 from assay.spec.records import Version
 from assay.spec.rehearsal import Bound, Check, Failure, Rehearsal, Trial
 from assay.spec.statement import Statement
+
+if TYPE_CHECKING:
+    from assay.compare import outputs
+    from assay.compare.outputs import Compared
+else:
+    outputs = later("assay.compare.outputs")
 
 _UNITS: Mapping[str, tuple[str, str]] = {
     "load": ("loading took", "s"),
@@ -187,7 +194,7 @@ def _compared(example: Example | None, trial: Trial) -> list[tuple[str, Compared
     return [
         (found.call or "call", one)
         for expected, found in zip(example.outputs, trial.outputs, strict=False)
-        for one in compare_outputs(expected.value, found.value, example.allowed)
+        for one in outputs.compare_outputs(expected.value, found.value, example.allowed)
     ]
 
 

@@ -16,14 +16,14 @@ from assay.importers.hub_cache import HubCache, is_model
 from assay.importers.hub_folder import HubFolder, is_downloaded
 from assay.importers.local import SERVED, local_path
 from assay.importers.mlflow_files import MlflowFiles, is_store
-from assay.importers.mlflow_server import MlflowServer
 from assay.later import later
 from assay.ports.importers import Importer, Offered, Unreadable
 from assay.service.importing import unreadable
 
 if TYPE_CHECKING:
-    from assay.importers import mlflow_sql
+    from assay.importers import mlflow_server, mlflow_sql
 else:
+    mlflow_server = later("assay.importers.mlflow_server")
     mlflow_sql = later("assay.importers.mlflow_sql")
 
 KINDS = ("mlflow", "huggingface-cache", "git", "dvc", "folder")
@@ -207,7 +207,7 @@ def folders_of(given: Iterable[str]) -> dict[str, Path]:
 
 def _mlflow(source: str, artifacts: Mapping[str, Path] | None) -> Importer:
     if source.startswith(("http://", "https://")):
-        return MlflowServer(source, artifacts)
+        return mlflow_server.MlflowServer(source, artifacts)
     if "://" in source and not source.startswith("file:"):
         return mlflow_sql.MlflowDatabase(source, artifacts)
     path = local_path(source).expanduser()
