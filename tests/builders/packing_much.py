@@ -17,9 +17,11 @@ from assay.blobs.bucket.folder import open_folder
 from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.packed import PackedBucket
 from assay.blobs.bucket.store import BucketStore
-from assay.errors import NotFound
+from assay.blobs.packs.store import PackedStore
+from assay.errors import IntegrityError, NotFound
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
+from assay.testing.exchange import shipment
 from assay.testing.packs import read, stretches, weights
 
 FILES = {Digest.of(data): data for data in (weights(seed, tune=tune) for seed in (1, 2) for tune in range(3))}
@@ -35,6 +37,17 @@ def machine(url: str, state: Path) -> PackedBucket:
     return PackedBucket(BucketStore(objects), state)
 
 
+def beside(state: Path) -> PackedStore:
+    """A folder of this machine with every file, packed: what a bucket may take in."""
+    (state / "side").mkdir(exist_ok=True)
+    side = PackedStore(state / "side")
+    for digest, data in FILES.items():
+        if side.renew(digest) is None:
+            side.add(data)
+    side.pack(wanted(*FILES))
+    return side
+
+
 def wanted(*digests: Digest) -> list[ToPack]:
     """Blobs to pack."""
     return [ToPack(digest, stretches(FILES[digest])) for digest in digests]
@@ -45,17 +58,18 @@ def main(url: str, state: str, seed: str, seconds: str, own: str) -> None:
     turns.LEASE = guarding.SWEEP_LEASE = timedelta(seconds=5)  # others wait for the killed
     turns.BEAT = guarding.BEAT = 0.5
     store, chance, mine = machine(url, Path(state)), random.Random(int(seed)), MINE[int(own)]
+    side = beside(Path(state))
     sys.stdout.write("begun\n")
     sys.stdout.flush()
     until = time.monotonic() + float(seconds)
     while time.monotonic() < until:
-        _act(store, chance, mine)
+        _act(store, side, chance, mine)
         assert store.size(mine) == len(FILES[mine])
         assert read(store, mine) == FILES[mine]
 
 
-def _act(store: PackedBucket, chance: random.Random, mine: Digest) -> None:
-    act, some = chance.randrange(8), chance.choice(THEIRS)
+def _act(store: PackedBucket, side: PackedStore, chance: random.Random, mine: Digest) -> None:
+    act, some = chance.randrange(10), chance.choice(THEIRS)
     if act == 0:
         with store.hold():
             store.add(FILES[some])
@@ -71,6 +85,9 @@ def _act(store: PackedBucket, chance: random.Random, mine: Digest) -> None:
         with store.sweep() as sweep:
             if sweep.idle(some):
                 sweep.delete(some)
+    elif act in {7, 8}:
+        with store.hold(), suppress(IntegrityError):  # a base may go before it is taken in
+            store.take_in(shipment(side, store, chance.choice([some, mine])))
     else:
         with suppress(NotFound):
             assert read(store, some) == FILES[some]

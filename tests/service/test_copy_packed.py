@@ -1,27 +1,65 @@
-"""A packed fine-tune travels as the segments that the other home lacks, and counts when every blob was compared."""
+"""A packed fine-tune travels as the segments that the other home lacks, and counts when every blob was compared.
+
+Between folders and buckets, each with the other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from model_files import safetensors
 
+from assay.artifact.collect import collect
 from assay.blobs.packs import exchange
-from assay.service import removing, transfer, verify
+from assay.service import garbage, publish, removing, transfer, verify
 from assay.service.registry import Registry
 from assay.settings import Settings
 from assay.wiring import homes
+from assay.wiring.auditing import guard_of
 from assay.wiring.packing import pack_store
 from assay.wiring.places import open_registry
 
 SIZE = 1 << 20
+PAIRS = ["folder to folder", "folder to bucket", "bucket to folder", "bucket to bucket"]
+
+
+def opened(place: Path, kind: str, actor: str) -> Registry:
+    """A registry in a folder, or in a folder that is used like a bucket."""
+    bucket = f"file://{place}-bucket" if kind == "bucket" else None
+    return open_registry(Settings(place, actor, bucket=bucket), create=True)
+
+
+def where(registry: Registry) -> Path:
+    """The folder that holds its packs."""
+    return Path(registry.place.removeprefix("file://")) / "packs"
+
+
+@pytest.fixture(params=PAIRS)
+def kinds(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """What the registry is, and what the other one is."""
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    here, _, there = request.param.partition(" to ")
+    return here, there
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Registry:
-    return open_registry(Settings(tmp_path / "other", "somebody"), create=True)
+def registry(home: Path, kinds: tuple[str, str]) -> Registry:
+    return opened(home, kinds[0], "tester")
+
+
+@pytest.fixture
+def other(tmp_path: Path, kinds: tuple[str, str]) -> Registry:
+    return opened(tmp_path / "other", kinds[1], "somebody")
+
+
+@pytest.fixture
+def another(tmp_path: Path, kinds: tuple[str, str]) -> Callable[[], Registry]:
+    """``another()``: the other one as another process has it."""
+    return lambda: opened(tmp_path / "other", kinds[1], "somebody else")
 
 
 def weights(folder: Path, *, tuned: bool) -> Path:
@@ -82,10 +120,6 @@ def test_what_was_brought_as_segments_stays_when_the_index_is_made_again(based, 
 def test_the_base_travels_along_where_that_is_still_less(tuned, push, registry, other: Registry, tmp_path) -> None:
     # Something else is packed there, so packs are taken; nothing of the base is.
     (tmp_path / "x").write_bytes(b"x" * 100_000)
-    from assay.artifact.collect import collect
-    from assay.service import publish
-    from assay.wiring.auditing import guard_of
-
     publish.push(other, collect(tmp_path / "x"), "x", guard=guard_of(Settings(tmp_path / "other", "s")))
     pack_store(other)
 
@@ -106,7 +140,7 @@ def test_a_home_that_never_packed_gets_plain_blobs(tuned, registry: Registry, ot
 
 
 def test_a_base_that_is_damaged_there_makes_the_bytes_travel_instead(based, registry, other: Registry) -> None:
-    (pack,) = (Path(other.place) / "packs").glob("*.pack")
+    (pack,) = where(other).glob("*.pack")
     pack.chmod(0o644)
     data = bytearray(pack.read_bytes())
     data[200_000:200_100] = bytes(100)
@@ -128,44 +162,40 @@ def test_a_pack_that_was_changed_on_the_way_does_not_count(based, registry, othe
         return count
 
     monkeypatch.setattr(exchange.Joined, "read_into", changed)
-    before = set((Path(other.place) / "packs").glob("*.pack"))
+    before = set(where(other).glob("*.pack"))
 
     brought = transfer.bring(registry, based[1], other, "m")
 
     assert brought.figures.saved == 0
     assert verify.verify(other, brought.version).ok
-    assert set((Path(other.place) / "packs").glob("*.pack")) == before
+    assert set(where(other).glob("*.pack")) == before
 
 
 def test_a_pack_that_broke_off_is_gone_on_with(based, registry, other: Registry, monkeypatch) -> None:
-    monkeypatch.setattr(exchange.Exchange, "_check", lambda *_: 1 / 0)
+    monkeypatch.setattr(exchange.Exchange, "_checked", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         transfer.bring(registry, based[1], other, "m")
     monkeypatch.undo()
     assert other.catalog.version("m", 2) is None
-    assert [path.name[:5] for path in (Path(other.place) / "staging").iterdir()] == ["part-"]
+    assert [path.name[:5] for path in (other.state / "staging").iterdir()] == ["part-"]
 
     brought = transfer.bring(registry, based[1], other, "m")
 
     assert brought.figures.saved > 0
     assert verify.verify(other, brought.version).ok
-    assert list((Path(other.place) / "staging").iterdir()) == []
+    assert list((other.state / "staging").iterdir()) == []
 
 
 def test_a_dry_run_says_what_travels_and_changes_nothing(based, registry, other: Registry) -> None:
-    files = sorted(Path(other.place).rglob("*.pack"))
+    files = sorted(where(other).iterdir())
     (plan,) = homes.plan_home(registry, [based[1]], other)
 
     assert 0 < plan.travels < plan.moved
     assert other.catalog.version("m", 2) is None
-    assert sorted(Path(other.place).rglob("*.pack")) == files
+    assert sorted(where(other).iterdir()) == files
 
 
 def test_what_is_removed_there_goes_with_the_next_collection(based, registry, other: Registry) -> None:
-    from datetime import timedelta
-
-    from assay.service import garbage
-
     brought = transfer.bring(registry, based[1], other, "m")
     removing.remove(other, brought.version, reason="old")
     garbage.collect(other, garbage.plan(other, grace=timedelta()))
@@ -174,3 +204,37 @@ def test_what_is_removed_there_goes_with_the_next_collection(based, registry, ot
     assert other.blobs.size(blob) is None
     assert transfer.bring(registry, based[1], other, "n").figures.moved > 0
     assert other.blobs.size(blob) is not None
+
+
+def test_a_collection_between_the_segments_and_the_version_takes_nothing(
+    based, registry: Registry, other: Registry, another: Callable[[], Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = []
+
+    def collecting(catalog, *arguments, **named):
+        monkeypatch.undo()
+        for one in (other, another()):
+            freed.append(garbage.collect(one, garbage.plan(one, grace=timedelta())))
+            one.blobs.compact(least=0.0)
+        return catalog.add_version(*arguments, **named)
+
+    monkeypatch.setattr(type(other.catalog), "add_version", collecting)
+
+    brought = transfer.bring(registry, based[1], other, "m")
+
+    assert brought.figures.saved > 0
+    assert len(freed) == 2
+    assert verify.verify(other, brought.version).ok
+    assert verify.verify(another(), brought.version).ok
+
+
+def test_another_process_that_has_the_registry_open_sees_what_was_brought(
+    based, registry: Registry, other: Registry, another: Callable[[], Registry]
+) -> None:
+    reader = another()
+    assert verify.verify(reader, reader.catalog.version("m")).ok
+
+    brought = transfer.bring(registry, based[1], other, "m")
+
+    assert brought.figures.saved > 0
+    assert verify.verify(reader, brought.version).ok

@@ -62,6 +62,7 @@ class SegmentExchange(Protocol):
 
         Raises:
             IntegrityError: it is damaged, or a base that it relies on is not here, or damaged; nothing of it is kept.
+            BadFormat: it is no pack; nothing of it is kept.
             StorageError: it cannot be read or written.
         """
         ...

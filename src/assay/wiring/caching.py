@@ -15,9 +15,10 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from assay.blobs.cache.folder import CacheFolder
-from assay.blobs.cache.store import CachedPackingStore, CachedStore
+from assay.blobs.cache.store import CachedExchangingStore, CachedPackingStore, CachedStore
 from assay.errors import InvalidInput
 from assay.ports.blobs import BlobStore
+from assay.ports.exchange import SegmentExchange
 from assay.ports.packs import Packing
 from assay.service.registry import Registry
 
@@ -51,7 +52,9 @@ def cached(far: BlobStore, place: str) -> CachedStore:
     Raises:
         InvalidInput: as ``open_cache``.
     """
-    kind = CachedPackingStore if isinstance(far, Packing) else CachedStore
+    kind: type[CachedStore] = CachedStore
+    if isinstance(far, Packing):
+        kind = CachedExchangingStore if isinstance(far, SegmentExchange) else CachedPackingStore
     return kind(far, open_cache(), place)
 
 

@@ -1,4 +1,4 @@
-"""Machines that share a bucket and pack, compact, delete and collect at once; some are killed meanwhile."""
+"""Machines that share a bucket and pack, take in, compact, delete and collect at once; some are killed meanwhile."""
 
 from __future__ import annotations
 

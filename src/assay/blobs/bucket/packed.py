@@ -8,10 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from assay.blobs.bucket.packs import BucketPacker, BucketPackFolder
+from assay.blobs.bucket.packs import BucketLanding, BucketPacker, BucketPackFolder
 from assay.blobs.bucket.store import BucketStore, BucketSweep
 from assay.blobs.packs.compacting import Compactor
 from assay.blobs.packs.damage import delete_blobs, discard_blob
+from assay.blobs.packs.exchanging import Exchanging
 from assay.blobs.packs.offering import OverPacks
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import Staging
@@ -28,7 +29,7 @@ from assay.trees import Source, read_into
 _T = TypeVar("_T")
 
 
-class PackedBucket(OverPacks):
+class PackedBucket(OverPacks, Exchanging):
     """Blobs as objects and in packs below a prefix.
 
     Args:
@@ -174,6 +175,14 @@ class PackedBucket(OverPacks):
         if not self._folder.is_used():
             return 0
         return Compactor(self._folder, self._staging).run(least, progress=progress)
+
+    def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
+        """Keep a pack that another store hands over, once every blob in it was compared. See ``Exchanging.take_in``."""
+        self._permit()
+        super().take_in(pack, progress=progress)
+
+    def _landing(self) -> BucketLanding:
+        return BucketLanding(self._raw, self._folder, self._staging)
 
     def _packed_size(self, digest: Digest) -> int | None:
         """Length of a packed blob, as the packs are now: somebody will rely on it."""

@@ -6,6 +6,11 @@
 The index is made from the packs' directories by ranged reads, and brought up when packs came or went. Whoever changes
 packs, or says that something does not count in them, takes a turn (``turns``), which begins with a look at what others
 changed.
+
+A pack that another store handed over first says that it moved to itself, and so counts for nothing: it counts when that
+is taken back, which is done once it was sent and the turn was found to count still. Whoever dies before leaves a pack
+that the next compaction removes. A ``.gone`` object that is made void begins with more empty lines than it had bytes:
+so other machines see by its length that it changed, and by its beginning that what it said before may not hold.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +34,10 @@ from assay.blobs.packs import gone
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.gone import Gone, Kind
 from assay.blobs.packs.index import PackIndex
-from assay.blobs.packs.keeping import IndexKeeper
+from assay.blobs.packs.keeping import IndexKeeper, read_directory
 from assay.blobs.packs.packer import Packer
-from assay.blobs.staging import Staging
-from assay.errors import NotFound, StorageError
+from assay.blobs.staging import Staged, Staging
+from assay.errors import AssayError, NotFound, StorageError
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
 from assay.trees import Source, read_into
@@ -43,6 +49,8 @@ _NAME = re.compile(r"packs/([0-9a-f]{64})\.(pack|gone)", re.ASCII)
 _LOOK = 10.0
 """Seconds for which a list of packs is believed where a miss does no harm."""
 _READ = 4 << 20
+_ANEW = b"\n\n"
+"""How a ``.gone`` object begins that was made void; one that was not has one empty line between two things said."""
 
 _T = TypeVar("_T")
 
@@ -165,9 +173,28 @@ class BucketPackFolder(PackFolder):
             self._say(name, said)
         self._objects.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
         if before:
-            self._say(name, said)
+            self._say_anew(name, said)
         self._sources.pop(name, None)
         self._turn.check()  # else nothing may rely on it: what it relies on may be gone
+        staged.unlink()
+
+    def land(self, staged: Path, name: str) -> None:
+        """Send a pack that another store handed over; within a change of the index.
+
+        There is no other copy of its blobs here, so it must not count where what it relies on may be gone.
+        """
+        self._turn.check()
+        before = self._objects.head(_pack(name)) is not None
+        if not before:
+            self._say(name, gone.lines(name, "moved", [name]))
+        self._objects.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
+        self._sources.pop(name, None)
+        self._turn.check()
+        if before:
+            self._say_anew(name, b"")
+        else:
+            self._say(name, b"")
+        self._used = True
         staged.unlink()
 
     def remove(self, name: str) -> int:
@@ -194,6 +221,15 @@ class BucketPackFolder(PackFolder):
         else:
             self._objects.delete(_gone(name))
 
+    def _say_anew(self, name: str, said: bytes) -> None:
+        """Make void what was said of a pack."""
+        before = self._noted(name)
+        self._say(name, (b"\n" * (len(before) + 1) if before else b"") + said)
+
+    def is_said_anew(self, name: str) -> bool:
+        """Whether something that was said of a pack was made void."""
+        return self._noted(name).startswith(_ANEW)
+
     def _noted(self, name: str) -> bytes:
         try:
             return self._objects.get(_gone(name))
@@ -216,6 +252,55 @@ class _Index(IndexKeeper):
         """
         with self._packs.turn():
             return super().write(change)
+
+    def _take_in(self, index: PackIndex) -> None:
+        before = {name: row.gone for name, row in index.packs().items()}
+        super()._take_in(index)
+        changed = [name for name, row in index.packs().items() if row.gone != before.get(name, row.gone)]
+        again = [name for name in changed if self._packs.is_said_anew(name)]
+        for name in again:
+            self._take_in_again(index, name)
+        if again:
+            self.mend(index)
+
+    def _take_in_again(self, index: PackIndex, name: str) -> None:
+        """Take in what was said to be gone from a pack and is not."""
+        try:
+            pack = self._packs.open_pack(name)
+            held, took = read_directory(pack, name), self._packs.gone(name)
+        except StorageError:
+            raise
+        except AssayError:
+            return  # compacted meanwhile, or damaged: what is known of it stays
+        index.take_in_segments(name, pack.size, held, took)
+        new = tuple(blob for blob in held.blobs if name not in index.listing(blob.digest))
+        index.take_in_blobs(name, replace(held, blobs=new), took, time.time_ns())
+
+
+class BucketLanding:
+    """Packs are taken in to a bucket: sweeps wait for the turn, and objects beside the blobs say when they came.
+
+    Args:
+        raw: the blobs.
+        folder: where packs go.
+        staging: where they are compared before.
+    """
+
+    def __init__(self, raw: BucketStore, folder: BucketPackFolder, staging: Staging) -> None:
+        self._raw, self._folder = raw, folder
+        self.staging = staging
+
+    @contextmanager
+    def appearing(self, blobs: Sequence[Digest]) -> Iterator[int]:
+        """Nobody sweeps meanwhile; what appears counts as added when the server says."""
+        with self._folder.turn():
+            yield 0
+            for digest in blobs:
+                self._raw.renew(digest)
+
+    def show(self, staged: Staged, name: str) -> None:
+        """Send it."""
+        self._folder.land(staged.path, name)
 
 
 class BucketPacker(Packer):

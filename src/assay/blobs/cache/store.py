@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +19,7 @@ from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
 from assay.ports.blobs import BlobStore, Leftover, Stored, Sweep
+from assay.ports.exchange import Part, SegmentExchange
 from assay.ports.packs import Effort, PackedBlobs, PackFault, Packing, PackUse, ToPack
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
@@ -231,6 +232,39 @@ class CachedPackingStore(CachedStore):
         return self._packs.reindex_packs()
 
 
+class CachedExchangingStore(CachedPackingStore):
+    """The same for a far store that also exchanges packed blobs with others: these never go through the cache."""
+
+    def __init__(self, far: BlobStore, folder: CacheFolder, place: str) -> None:
+        super().__init__(far, folder, place)
+        assert isinstance(far, SegmentExchange)
+        self._exchange = far
+
+    def past(self) -> CachedStore:
+        """The same store, but bytes come from far away."""
+        return _PastExchanging(self.far, self.folder, self._place_name)
+
+    def takes_packs(self) -> bool:
+        """Whether packed blobs may come in."""
+        return self._exchange.takes_packs()
+
+    def parts(self, digest: Digest) -> Sequence[Part] | None:
+        """Every segment that a blob needs, bases included; None when it is not packed there, or not whole."""
+        return self._exchange.parts(digest)
+
+    def lacking(self, segments: Collection[bytes]) -> set[bytes]:
+        """Those of some segments that are not there."""
+        return self._exchange.lacking(segments)
+
+    def hand_over(self, blobs: Sequence[Digest], segments: Collection[bytes]) -> Source:
+        """A pack that lists *blobs* and holds *segments*, put together while it is read."""
+        return self._exchange.hand_over(blobs, segments)
+
+    def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
+        """Keep a pack that another store hands over, once every blob in it was compared."""
+        self._exchange.take_in(pack, progress=progress)
+
+
 class _Past(CachedStore):
     """Reads past the cache; what is deleted or set aside is dropped from it all the same."""
 
@@ -245,3 +279,7 @@ class _Past(CachedStore):
 
 class _PastPacking(_Past, CachedPackingStore):
     """The same for a store that packs."""
+
+
+class _PastExchanging(_Past, CachedExchangingStore):
+    """The same for a store that exchanges packed blobs."""

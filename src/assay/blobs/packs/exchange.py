@@ -1,27 +1,32 @@
 """Packed blobs from store to store: the segments that the other side lacks, as a pack that lists the blobs.
 
 What is handed over is put together while it is read: stored bytes from whatever packs they lie in here, in an order in
-which bases come first, then a directory. What is taken in is a pack like any other, that somebody else wrote: nothing
-of it is believed before checksums, and the digest of each blob decoded from it and from what is here, agree.
+which bases come first and neighbours stay together, then a directory. What is taken in is a pack like any other, that
+somebody else wrote: nothing of it is believed before checksums, and the digest of each blob decoded from it and from
+what is here, agree.
+
+Not here: where packs are (``folder``, ``assay.blobs.bucket.packs``), and what keeps a sweep from what was taken in just
+now (``Landing``).
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from time import time_ns
+from typing import Protocol
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.checking import read_back
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.stock import Stockroom
-from assay.blobs.staging import READ_ONLY, Staged
-from assay.errors import IntegrityError, NotFound, StorageError
+from assay.blobs.staging import READ_ONLY, Staged, Staging
+from assay.errors import AssayError, IntegrityError, NotFound, StorageError
 from assay.packing import directory
 from assay.packing.directory import FOOTER, MAGIC, Directory, PackedBlob, read_footer
 from assay.packing.reading import Decoder, PackedSource, Shelf
@@ -35,8 +40,28 @@ from assay.trees import Source, read_into
 from assay.trees.window import FileSource, MemorySource
 
 
-class Exchange:
-    """Handing over and taking in (``assay.ports.exchange``).
+class Landing(Protocol):
+    """What differs between the places where packs are taken in."""
+
+    @property
+    def staging(self) -> Staging:
+        """Where a pack is brought before it is compared."""
+        ...
+
+    def appearing(self, blobs: Sequence[Digest]) -> AbstractContextManager[int]:
+        """Nobody sweeps meanwhile; gives when *blobs*, which appear meanwhile, count as added, in nanoseconds.
+
+        From its end on whoever holds the store has them spared.
+        """
+        ...
+
+    def show(self, staged: Staged, name: str) -> None:
+        """Let a pack that was compared appear, durably; within a change of the index."""
+        ...
+
+
+class FolderLanding:
+    """Packs are taken in to a folder: the gate keeps sweeps away, and holds reach back.
 
     Args:
         raw: the store's raw side, which knows who is writing.
@@ -45,10 +70,37 @@ class Exchange:
 
     def __init__(self, raw: DirectoryStore, folder: PackFolder) -> None:
         self._raw, self._folder = raw, folder
-        self._stock = Stockroom(folder.index.read, folder.open_pack)
+        self.staging = raw.staging
+
+    @contextmanager
+    def appearing(self, blobs: Sequence[Digest]) -> Iterator[int]:  # noqa: ARG002 - the index says when
+        """Nobody sweeps meanwhile; what appears counts as added now."""
+        with self._raw.gate.shared():
+            now = time_ns()
+            yield now
+            self._raw.own.reach_back_to(now)
+
+    def show(self, staged: Staged, name: str) -> None:
+        """Rename it to its place."""
+        self._folder.appear(staged.path, name, ())
+        os.fchmod(staged.descriptor, READ_ONLY & os.fstat(staged.descriptor).st_mode)
+
+
+class Exchange:
+    """Handing over and taking in (``assay.ports.exchange``), wherever packs lie.
+
+    Args:
+        folder: the packs.
+        landing: where those that come go first.
+    """
+
+    def __init__(self, folder: PackFolder, landing: Landing) -> None:
+        self._folder, self._landing = folder, landing
+        self._stock = Stockroom(folder.index.read, folder.open_pack, folder.index.refresh)
 
     def parts(self, digest: Digest) -> list[Part] | None:
         """Every segment that a blob needs, bases included."""
+        self._folder.index.catch_up()
         listed = self._folder.index.read(lambda index: index.parts(digest))
         if listed is None:
             return None
@@ -76,8 +128,13 @@ class Exchange:
         Raises:
             NotFound: one of them is not here any more.
         """
+        self._folder.index.refresh()
         packs = {segment.id: (segment, pack) for segment, pack in (self._held(one) for one in segments)}
-        held = sorted(directory.fitted(segment for segment, _ in packs.values()), key=lambda one: (one.depth, one.id))
+        places = self._folder.index.read(lambda index: _places(index, packs))
+        held = sorted(  # neighbours in a pack stay neighbours: they are read at once
+            directory.fitted(segment for segment, _ in packs.values()),
+            key=lambda one: (one.depth, places.get(one.id, ""), one.offset),
+        )
         pieces: list[tuple[Source, int, int]] = [(MemorySource(MAGIC), 0, len(MAGIC))]
         listed, at = [], len(MAGIC)
         for segment in held:
@@ -104,50 +161,55 @@ class Exchange:
         name = read_footer(tail, pack.size)[2].hex()
         try:
             with ExitStack() as opened:
-                staged = opened.enter_context(self._raw.staging.part(name))
+                staged = opened.enter_context(self._landing.staging.part(name))
                 if staged is None:  # another process takes in the same one
-                    staged = opened.enter_context(self._raw.staging.new(mode=READ_ONLY))
+                    staged = opened.enter_context(self._landing.staging.new())
                 bring(pack, staged.descriptor, have=os.fstat(staged.descriptor).st_size, progress=progress)
                 with self._folder.packing():
                     try:
-                        held = read_back(FileSource(staged.path), name)
-                        self._check(held, FileSource(staged.path))
-                    except (IntegrityError, NotFound):
+                        held = self._checked(FileSource(staged.path), name)
+                    except StorageError:
+                        raise
+                    except AssayError:
                         os.ftruncate(staged.descriptor, 0)
                         raise
-                    os.fchmod(staged.descriptor, READ_ONLY & os.fstat(staged.descriptor).st_mode)
                     self._commit(staged, name, pack.size, held)
         except OSError as error:
             raise StorageError.of(error, f"cannot keep a pack in {self._folder.folder}") from error
 
-    def _check(self, held: Directory, pack: Source) -> None:
-        """Decode every blob, and compare it with its digest."""
+    def _checked(self, pack: Source, name: str) -> Directory:
+        """What a pack lists, every byte of it compared, and every blob decoded and compared with its digest."""
+        held = read_back(pack, name)
         decoder = Decoder(_Both(held, pack, self._stock))
         sizes = {segment.id: segment.size for segment in held.segments}
         for blob in held.blobs:
-            parts = []
-            for one in blob.parts:
-                size = sizes.get(one)
-                parts.append((one, self._held(one)[0].size if size is None else size))
-            if digest_source(PackedSource(decoder, parts), algorithm=blob.digest.algorithm) != blob.digest:
+            try:
+                parts = [(one, sizes.get(one) or self._held(one)[0].size) for one in blob.parts]
+                found = digest_source(PackedSource(decoder, parts), algorithm=blob.digest.algorithm)
+            except NotFound as error:
+                raise IntegrityError(
+                    f"what blob {blob.digest.short} relies on in the pack that was handed over is not here",
+                    code="segment-missing",
+                    digest=str(blob.digest),
+                ) from error
+            if found != blob.digest:
                 raise IntegrityError(
                     f"blob {blob.digest.short} does not match its digest in the pack that was handed over",
                     digest=str(blob.digest),
                 )
+        return held
 
     def _commit(self, staged: Staged, name: str, size: int, held: Directory) -> None:
-        with self._raw.gate.shared():
-            now = time_ns()
+        with self._landing.appearing([blob.digest for blob in held.blobs]) as now:
 
             def commit(index: PackIndex) -> None:
                 if staged.path.exists():  # else this runs a second time
-                    self._folder.appear(staged.path, name, ())
+                    self._landing.show(staged, name)
                 took = self._folder.gone(name)
                 index.take_in_segments(name, size, held, took)
                 index.take_in_blobs(name, held, took, now)
 
             self._folder.index.write(commit)
-            self._raw.own.reach_back_to(now)
 
     def _held(self, segment: bytes) -> tuple[Segment, Source]:
         found = self._stock.find(segment)
@@ -164,16 +226,27 @@ class Exchange:
         )
 
 
+def _places(index: PackIndex, segments: Collection[bytes]) -> dict[bytes, str]:
+    """The packs that segments are read from."""
+    return {one: found.pack for one in segments if (found := index.segment(one)) is not None}
+
+
 class Joined:
-    """Stretches of several sources, one after the other.
+    """Stretches of several sources, one after the other; what lies together is read together.
 
     Args:
         pieces: source, offset and length of each.
     """
 
     def __init__(self, pieces: Sequence[tuple[Source, int, int]]) -> None:
-        self._pieces = pieces
-        self._ends = list(accumulate(length for _, _, length in pieces))
+        self._pieces = list[tuple[Source, int, int]]()
+        for source, offset, length in pieces:
+            before = self._pieces[-1] if self._pieces else None
+            if before is not None and before[0] is source and before[1] + before[2] == offset:
+                self._pieces[-1] = source, before[1], before[2] + length
+            else:
+                self._pieces.append((source, offset, length))
+        self._ends = list(accumulate(length for _, _, length in self._pieces))
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ between, one may have become the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.adding import LARGE, PackedElsewhere
+from assay.blobs.packs.exchanging import Exchanging
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.offering import OverPacks
 from assay.blobs.packs.sources import LastingSource, RawSource
@@ -23,7 +24,6 @@ from assay.blobs.sweeping import moment
 from assay.errors import AssayError, NotFound, StorageError
 from assay.later import later
 from assay.ports.blobs import Leftover, Stored
-from assay.ports.exchange import Part
 from assay.ports.packs import Effort, PackedBlobs, ToPack
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
@@ -47,7 +47,7 @@ else:
 _PAGE = 1000
 
 
-class PackedStore(OverPacks):
+class PackedStore(OverPacks, Exchanging):
     """Blobs as files and in packs below a folder; safe for several threads and processes at once.
 
     Args:
@@ -320,31 +320,5 @@ class PackedStore(OverPacks):
             return 0
         return compacting.Compactor(self._folder, self._raw.staging).run(least, progress=progress)
 
-    def takes_packs(self) -> bool:
-        """Whether packed blobs may come in: something is packed here already."""
-        return self._folder.is_used()
-
-    def parts(self, digest: Digest) -> Sequence[Part] | None:
-        """Every segment that a blob needs, bases included; None when it is not packed here, or not whole."""
-        return exchange.Exchange(self._raw, self._folder).parts(digest) if self._folder.is_used() else None
-
-    def lacking(self, segments: Collection[bytes]) -> set[bytes]:
-        """Those of some segments that are not here."""
-        return exchange.Exchange(self._raw, self._folder).lacking(segments) if self._folder.is_used() else set(segments)
-
-    def hand_over(self, blobs: Sequence[Digest], segments: Collection[bytes]) -> Source:
-        """A pack that lists *blobs* and holds *segments*, put together while it is read.
-
-        Raises:
-            NotFound: one of them is not here any more.
-        """
-        return exchange.Exchange(self._raw, self._folder).hand_over(blobs, segments)
-
-    def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
-        """Keep a pack that another store hands over, once every blob in it was compared.
-
-        Raises:
-            IntegrityError: it is damaged, or what it relies on is; nothing of it is kept.
-            StorageError: it cannot be read or written.
-        """
-        exchange.Exchange(self._raw, self._folder).take_in(pack, progress=progress)
+    def _landing(self) -> exchange.FolderLanding:
+        return exchange.FolderLanding(self._raw, self._folder)
