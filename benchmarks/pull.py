@@ -56,7 +56,7 @@ def linking(home: Path, target: Path) -> float:
     """Seconds that a pull with `--link` takes in a process that has imported everything."""
     script = (
         "import shutil, sys, time\n"
-        "import assay.cli.moving\n"
+        "import assay.cli.pull\n"
         "from assay.cli.main import invoke\n"
         "found = []\n"
         "for _ in range(7):\n"

@@ -6,7 +6,7 @@ import click
 
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
 from assay.cli.context import REFERENCE, policy_option, registry_of, settings_of
-from assay.cli.moving import numbers_of
+from assay.cli.pairs import numbers_of
 from assay.service.evaluations import give
 from assay.spec.reference import Reference
 from assay.wiring.auditing import guard_of

@@ -1,37 +1,32 @@
-"""``assay push`` and ``assay pull``."""
+"""``assay push``."""
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 from assay.artifact.collect import IGNORE_FILE, collect
 from assay.cli.console import Bar, json_option, print_json, say, talk, warn
-from assay.cli.context import NAME, REFERENCE, local_path, policy_option, registry_of, settings_of
+from assay.cli.context import NAME, local_path, policy_option, registry_of, settings_of
 from assay.cli.convert import tell_steps
 from assay.cli.lineage import RELATIONS
 from assay.cli.pack_store import tell_packed
+from assay.cli.pairs import numbers_of, pairs_of
 from assay.cli.render import headline
-from assay.cli.text import plural, size, visible
-from assay.errors import InvalidInput
-from assay.policy.policy import Action, Gate
-from assay.service import browse, fetch, publish
+from assay.cli.text import visible
+from assay.policy.policy import Action
+from assay.service import browse, publish
 from assay.service.gate import located
 from assay.service.lineage import bases_given
 from assay.service.publish import Claims, Pushed
-from assay.service.scan import admit
 from assay.spec.json import Json, read_scalar
-from assay.spec.reference import Reference
 from assay.spec.report import Verdict
 from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
 from assay.wiring.examples import read_example
 from assay.wiring.packing import pack_store as pack_all
-from assay.wiring.places import AUDITS
 
 _VCS = (".git/", ".hg/", ".svn/", ".dvc/cache/")
 
@@ -120,62 +115,6 @@ def push(
         talk().print(f"{len(shown) - 5} more findings; assay scan {pushed.version.reference} shows them")
 
 
-@click.command()
-@click.argument("reference", type=REFERENCE)
-@click.argument("folder", metavar="[DEST]", required=False, type=click.Path(readable=False))
-@click.option("--only", multiple=True, metavar="GLOB", help="Write matching files only (gitignore rules); repeatable.")
-@click.option("--require-audit", is_flag=True, help="Write nothing unless it is safe under the policy.")
-@click.option("--yanked", is_flag=True, help="You know that it was yanked: no warning.")
-@policy_option
-@click.option(
-    "--link", is_flag=True, help="Read-only hard links to the store: instant, but writing to them damages the store."
-)
-@json_option
-@click.pass_context
-def pull(
-    context: click.Context,
-    reference: str,
-    folder: str | None,
-    *,
-    only: tuple[str, ...],
-    require_audit: bool,
-    yanked: bool,
-    policy: str | None,
-    link: bool,
-    as_json: bool,
-) -> None:
-    """Write a version's files into a folder, verified.
-
-    DEST is new or empty; the default is the last part of the model's name. An interrupted pull goes on where it
-    stopped.
-    """
-    registry = registry_of(context, told=(lambda _: None) if yanked else None)
-    parsed = Reference.parse(reference)
-    version = registry.resolve(parsed)
-    target = Path(parsed.name.rpartition("/")[2]) if folder is None else local_path(folder, "DEST")
-    guard = guard_of(settings_of(context, policy=policy), warn=warn)
-    admit(registry, version, guard, Gate.PULL, memory=registry.state / AUDITS, required=require_audit)
-    pulled = fetch.pull(registry, version, target, only=only, link=link, progress=Bar())
-    if as_json:
-        print_json(
-            {
-                "reference": version.reference,
-                "digest": str(version.manifest),
-                "folder": str(pulled.folder),
-                "files": pulled.files,
-                "size": pulled.size,
-                "resumed": pulled.resumed,
-                "linked": pulled.linked,
-            }
-        )
-        return
-    say(f"{version.reference} {version.manifest}")
-    how = "linked" if pulled.linked else "verified"
-    talk().print(f"{plural(pulled.files, 'file')}, {size(pulled.size)}, {how}, in {pulled.folder}")
-    if pulled.resumed:
-        talk().print(f"{size(pulled.resumed)} of them were there from an interrupted pull")
-
-
 def _pushed_json(pushed: Pushed) -> Json:
     version = pushed.version
     return {
@@ -195,33 +134,5 @@ def _pushed_json(pushed: Pushed) -> Json:
     }
 
 
-def _pairs(items: tuple[str, ...], what: str, wanted: str) -> list[tuple[str, str]]:
-    pairs = []
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            raise click.UsageError(f"{what} {item!r}: expected {wanted}")
-        pairs.append((key.strip(), value.strip()))
-    return pairs
-
-
-def numbers_of(items: tuple[str, ...]) -> dict[str, float]:
-    """Metrics as typed.
-
-    Raises:
-        UsageError: one is not ``KEY=NUMBER``.
-        InvalidInput: one is not finite (code ``bad-metric``).
-    """
-    numbers = {}
-    for key, value in _pairs(items, "--metric", "KEY=NUMBER"):
-        try:
-            numbers[key] = float(value)
-        except ValueError:
-            raise click.UsageError(f"--metric {key}: expected a number, found {value!r}") from None
-        if not math.isfinite(numbers[key]):
-            raise InvalidInput(f"metric {key!r} is not a finite number: {value}", code="bad-metric")
-    return numbers
-
-
 def _values(items: tuple[str, ...]) -> dict[str, Json]:
-    return {key: read_scalar(value) for key, value in _pairs(items, "--param", "KEY=VALUE")}
+    return {key: read_scalar(value) for key, value in pairs_of(items, "--param", "KEY=VALUE")}
