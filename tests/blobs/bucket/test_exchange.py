@@ -276,6 +276,26 @@ def test_who_may_not_write_takes_nothing_in_and_reads_nothing(tmp_path: Path, se
     assert set(store.digests()) == {Digest.of(BASE)}
 
 
+def test_what_is_said_of_a_pack_anew_is_never_as_long_as_what_was_said_before(
+    tmp_path: Path, source: PackedStore
+) -> None:
+    """Its length is what tells other machines that it changed."""
+    digests = [source.add(bytes([number]) * 100) for number in range(4)]
+    source.pack([ToPack(digest) for digest in digests])
+    store, other = packed_bucket(tmp_path), packed_bucket(tmp_path, "two")
+    sent = shipment(source, store, *digests)
+    store.take_in(sent)
+    for digest in digests[:3]:
+        other.delete(digest)
+    store.take_in(sent)
+    with store.sweep() as sweep:
+        for digest in digests[1:]:
+            sweep.delete(digest)
+
+    assert list(other.digests()) == digests[:1]
+    assert read(other, digests[0]) == bytes(100)
+
+
 def test_what_an_empty_bucket_takes_in_is_there_at_once(tmp_path: Path, source: PackedStore) -> None:
     store = packed_bucket(tmp_path)
     assert not store.takes_packs()

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from assay.blobs.bucket.packs import BucketLanding, BucketPacker, BucketPackFolder
+from assay.blobs.bucket.landing import BucketLanding
+from assay.blobs.bucket.packs import BucketPacker, BucketPackFolder
 from assay.blobs.bucket.store import BucketStore, BucketSweep
 from assay.blobs.packs.compacting import Compactor
 from assay.blobs.packs.damage import delete_blobs, discard_blob

@@ -36,7 +36,7 @@ from assay.blobs.packs.gone import Gone, Kind
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.keeping import IndexKeeper, read_directory
 from assay.blobs.packs.packer import Packer
-from assay.blobs.staging import Staged, Staging
+from assay.blobs.staging import Staging
 from assay.errors import AssayError, NotFound, StorageError
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
@@ -275,32 +275,6 @@ class _Index(IndexKeeper):
         index.take_in_segments(name, pack.size, held, took)
         new = tuple(blob for blob in held.blobs if name not in index.listing(blob.digest))
         index.take_in_blobs(name, replace(held, blobs=new), took, time.time_ns())
-
-
-class BucketLanding:
-    """Packs are taken in to a bucket: sweeps wait for the turn, and objects beside the blobs say when they came.
-
-    Args:
-        raw: the blobs.
-        folder: where packs go.
-        staging: where they are compared before.
-    """
-
-    def __init__(self, raw: BucketStore, folder: BucketPackFolder, staging: Staging) -> None:
-        self._raw, self._folder = raw, folder
-        self.staging = staging
-
-    @contextmanager
-    def appearing(self, blobs: Sequence[Digest]) -> Iterator[int]:
-        """Nobody sweeps meanwhile; what appears counts as added when the server says."""
-        with self._folder.turn():
-            yield 0
-            for digest in blobs:
-                self._raw.renew(digest)
-
-    def show(self, staged: Staged, name: str) -> None:
-        """Send it."""
-        self._folder.land(staged.path, name)
 
 
 class BucketPacker(Packer):

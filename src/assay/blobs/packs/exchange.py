@@ -11,6 +11,7 @@ now (``Landing``).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -35,9 +36,11 @@ from assay.ports.exchange import Part
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.bringing import bring
-from assay.streams.copying import digest_source
 from assay.trees import Source, read_into
 from assay.trees.window import FileSource, MemorySource
+
+_AT_ONCE = 24 << 20
+"""Bytes of a blob that are decoded at once to be compared: where bases are far away, many requests are under way."""
 
 
 class Landing(Protocol):
@@ -53,6 +56,10 @@ class Landing(Protocol):
 
         From its end on whoever holds the store has them spared.
         """
+        ...
+
+    def opened(self, staged: Staged) -> Source:
+        """A pack that was brought, to be compared: whether it is a file tells the decoder how far away bases are."""
         ...
 
     def show(self, staged: Staged, name: str) -> None:
@@ -79,6 +86,10 @@ class FolderLanding:
             now = time_ns()
             yield now
             self._raw.own.reach_back_to(now)
+
+    def opened(self, staged: Staged) -> Source:
+        """The file."""
+        return FileSource(staged.path)
 
     def show(self, staged: Staged, name: str) -> None:
         """Rename it to its place."""
@@ -167,7 +178,7 @@ class Exchange:
                 bring(pack, staged.descriptor, have=os.fstat(staged.descriptor).st_size, progress=progress)
                 with self._folder.packing():
                     try:
-                        held = self._checked(FileSource(staged.path), name)
+                        held = self._checked(self._landing.opened(staged), name)
                     except StorageError:
                         raise
                     except AssayError:
@@ -181,11 +192,11 @@ class Exchange:
         """What a pack lists, every byte of it compared, and every blob decoded and compared with its digest."""
         held = read_back(pack, name)
         decoder = Decoder(_Both(held, pack, self._stock))
-        sizes = {segment.id: segment.size for segment in held.segments}
+        sizes, window = {segment.id: segment.size for segment in held.segments}, memoryview(bytearray(_AT_ONCE))
         for blob in held.blobs:
             try:
                 parts = [(one, sizes.get(one) or self._held(one)[0].size) for one in blob.parts]
-                found = digest_source(PackedSource(decoder, parts), algorithm=blob.digest.algorithm)
+                found = _digest(PackedSource(decoder, parts), blob.digest.algorithm, window)
             except NotFound as error:
                 raise IntegrityError(
                     f"what blob {blob.digest.short} relies on in the pack that was handed over is not here",
@@ -224,6 +235,15 @@ class Exchange:
         return PackedBlob(
             digest, sum(size for _, size in listed), tuple(self._held(reference)[0].id for reference, _ in listed)
         )
+
+
+def _digest(source: PackedSource, algorithm: str, window: memoryview) -> Digest:
+    """The digest of a blob, decoded into *window* a part at a time."""
+    hasher, at = hashlib.new(algorithm), 0
+    while count := source.read_into(at, window):
+        hasher.update(window[:count])
+        at += count
+    return Digest(algorithm, hasher.hexdigest())
 
 
 def _places(index: PackIndex, segments: Collection[bytes]) -> dict[bytes, str]:
