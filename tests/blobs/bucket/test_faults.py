@@ -16,11 +16,15 @@ from fault_proxy import Away, Busy, Cut, CutSending, Fault, FaultProxy, Lost, Ov
 from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.options import Options
+from assay.blobs.bucket.packed import PackedBucket
 from assay.blobs.bucket.store import BucketStore
 from assay.blobs.cache.folder import CacheFolder
 from assay.blobs.cache.store import CachedStore
+from assay.blobs.packs.store import PackedStore
 from assay.errors import StorageError
 from assay.spec.digest import Digest
+from assay.testing.exchange import BASE, TUNE, pack, shipment
+from assay.testing.packs import read, weights
 from assay.trees import read_into
 
 pytestmark = pytest.mark.root
@@ -111,6 +115,46 @@ def test_what_is_sent_through_a_broken_network_is_whole_or_not_there(
     proxy.faults = lambda request: None
     assert (digest, size) == (Digest.of(data), len(data))
     assert store.open(digest).read(0, size) == data
+
+
+@pytest.mark.parametrize("name", READING | SENDING)
+def test_a_fine_tune_that_is_taken_in_through_a_broken_network_is_right(
+    objects: BucketObjects, proxy: FaultProxy, tmp_path: Path, name: str
+) -> None:
+    base, tune = (weights(1, tune=number, size=2 * _MIB) for number in range(2))
+    (tmp_path / "source").mkdir()
+    source, store = PackedStore(tmp_path / "source"), PackedBucket(BucketStore(objects), tmp_path / "one")
+    pack(source, base, tune)
+    pack(store, base)
+    sent = shipment(source, store, Digest.of(tune))
+    methods = [*(["GET"] if name in READING else []), *(["PUT", "POST"] if name in SENDING else [])]
+    proxy.faults = now_and_then((READING | SENDING)[name], *methods, share=0.3, seed=6)
+    store.take_in(sent)
+    proxy.faults = lambda request: None
+    other = PackedBucket(BucketStore(objects), tmp_path / "two")
+    assert read(other, Digest.of(tune)) == tune
+    assert list(other.check_packs()) == []
+
+
+def test_a_fine_tune_for_which_the_network_broke_for_good_is_not_there_and_is_taken_in_the_next_time(
+    objects: BucketObjects, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    source, store = PackedStore(tmp_path / "source"), PackedBucket(BucketStore(objects), tmp_path / "one")
+    pack(source, BASE, TUNE)
+    pack(store, BASE)
+    sent = shipment(source, store, Digest.of(TUNE))
+    other = PackedBucket(BucketStore(objects), tmp_path / "two")
+    for failed in ("GET", "PUT"):
+        proxy.faults = lambda request, failed=failed: (
+            Away() if request.method == failed and ".pack" in request.target else None
+        )
+        with pytest.raises(StorageError):
+            PackedBucket(BucketStore(objects), tmp_path / "one").take_in(sent)
+        proxy.faults = lambda request: None
+        assert set(other.digests()) == {Digest.of(BASE)}
+    store.take_in(sent)
+    assert read(other, Digest.of(TUNE)) == TUNE
 
 
 def test_a_server_that_is_always_busy_or_away_is_said_to_be_and_nothing_is_visible(
