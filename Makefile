@@ -20,9 +20,11 @@ $(STAMP): pyproject.toml hatch_build.py src/assay/packing/_planes.c
 demo: $(STAMP)
 	@$(BIN)/python tools/demo.py
 
-# Two workers: the suite is made for small machines. Tests that need root or real servers run in .ci/run.
+# Two workers: the suite is made for small machines. Whoever is done takes over what the other has not begun, so that no
+# long file is waited for. Tests that need root or real servers run in .ci/run. Tests that kill processes do so a few
+# times; ASSAY_KILLS=100 says how often instead, and ASSAY_MEMORY_GIB how much is moved where memory is measured.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not root"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not root"
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests tools benchmarks hatch_build.py

@@ -193,6 +193,7 @@ def test_the_api_takes_a_bucket_as_its_home(home: str, model, tmp_path: Path, mo
 
 
 @pytest.mark.framework
+@pytest.mark.parametrize("home", ["folder"], indirect=True)  # how a load gets its bytes is tested on each, above
 def test_frameworks_load_from_a_bucket(home: str, tmp_path: Path) -> None:
     from sklearn.linear_model import LinearRegression
     from transformers import BertConfig, BertModel

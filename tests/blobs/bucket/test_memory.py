@@ -13,13 +13,12 @@ from secrets import token_hex
 import pytest
 from bucket_builders import BUCKET
 
-SIZE = 1_334_000_000
+SIZE = int(float(os.environ.get("ASSAY_MEMORY_GIB", "0.6")) * (1 << 30))
+"""By hand more; either way more than a process may take that keeps it in memory."""
 
 
 @pytest.mark.root
-def test_a_model_of_more_than_a_gigabyte_goes_there_and_back_in_bounded_memory(
-    bucket_server: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_large_model_goes_there_and_back_in_bounded_memory(bucket_server: dict[str, str], tmp_path: Path) -> None:
     block = random.Random(1).randbytes(1 << 20)
     with (tmp_path / "model.bin").open("wb") as out:
         for number in range(SIZE >> 20):

@@ -33,7 +33,7 @@ class Settled(PackedBucket):
     """Packs a second later: what was added within the second is spared, for the server only tells seconds."""
 
     def pack(self, *arguments: Any, **named: Any) -> PackedBlobs:
-        time.sleep(2.1)
+        time.sleep(1.1)
         return super().pack(*arguments, **named)
 
 
