@@ -37,7 +37,7 @@ def test_an_installer_that_is_interrupted_ends_with_all_that_it_started(tmp_path
         building._run(["sh", "-c", "sleep 600 & echo $!; wait"], tmp_path, interrupt, "pip", _wanted())
 
     status = Path(f"/proc/{started[0]}/stat")
-    for _ in range(100):
+    for _ in range(600):
         if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
             break
         time.sleep(0.05)
