@@ -193,7 +193,7 @@ def main() -> int:
     options.add_argument("--workers", type=int, default=3)
     options.add_argument("--fresh", type=int, default=25, help="rounds after which a new home is begun")
     chosen = options.parse_args()
-    for module in ("moving", "pack_store", "gc", "verify", "remove", "upkeep"):
+    for module in ("push", "pack_store", "gc", "verify", "remove", "upkeep"):
         import_module(f"assay.cli.{module}")  # children are forked: what is imported here they need not import
     all_formats()
     totals: Counter[str] = Counter()
