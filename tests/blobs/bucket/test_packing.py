@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -12,6 +13,7 @@ import pytest
 from bucket_builders import BUCKET, QUICK, bucket_in_folder
 from hypothesis import settings
 
+from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.packed import PackedBucket
 from assay.blobs.bucket.store import BucketStore
@@ -98,4 +100,25 @@ def test_a_bucket_that_cannot_be_read_just_now_strikes_nothing_out(
         store.set_aside(digest)
 
     assert store.is_packed(digest)
+    assert store.open(digest).read(0, 7) == b"weights"
+
+
+def test_a_list_that_missed_what_took_the_place_of_a_pack_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = packed_bucket(tmp_path)
+    digest, other = store.add(b"weights" * 1000), store.add(b"others" * 1000)
+    store.pack([ToPack(digest), ToPack(other)])
+    elsewhere = PackedBucket(BucketStore(bucket_in_folder(tmp_path / "bucket")), tmp_path / "another machine")
+    elsewhere.delete(other)
+    elsewhere.compact(least=0.0)
+    listed, calls = BucketObjects.list, iter(range(1000))
+
+    def torn(objects: BucketObjects, prefix: str, **options: str) -> Iterator[object]:
+        found = listed(objects, prefix, **options)
+        first = prefix == "packs/" and next(calls) == 0
+        return (one for one in found if not (first and one.key.endswith(".pack")))
+
+    monkeypatch.setattr(BucketObjects, "list", torn)
+    assert list(store.digests()) == [digest]
     assert store.open(digest).read(0, 7) == b"weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,24 @@ def test_two_processes_read_and_write_one_file(tmp_path: Path) -> None:
     with other.change():
         other.renew(digest, 99)
     assert one.blob(digest) == BlobRow(digest, 4000, 99)
+
+
+def test_all_that_is_asked_in_one_look_is_answered_from_one_state(tmp_path: Path) -> None:
+    one, other = PackIndex(tmp_path / "index"), PackIndex(tmp_path / "index")
+    held, digest = segment(b"\x01" * 32), Digest("sha256", "ab" * 32)
+    writer = threading.Thread(target=lambda: take_in(other, "p", held, blobs={digest: [held]}))
+    with one.look():
+        assert one.packs() == {}
+        writer.start()
+        writer.join(timeout=1)
+        with one.look():  # as when one question asks another
+            assert one.packs() == {}
+        assert one.blob(digest) is None
+    writer.join()
+    assert list(one.packs()) == ["p"]
+    with one.change(), one.look():
+        one.renew(digest, 99)
+    assert other.blob(digest) == BlobRow(digest, 4000, 99)
 
 
 def test_a_change_that_fails_changes_nothing(index: PackIndex) -> None:

@@ -27,6 +27,11 @@ from assay.spec.digest import Digest
 from assay.streams.bringing import bring
 from assay.trees import Source, read_into
 
+_WENT = {"segment-missing", "pack-missing", "object-missing", "blob-missing"}
+"""Codes of what is elsewhere after others changed packs."""
+_TRIES = 5
+"""Changes by others that one read survives."""
+
 _T = TypeVar("_T")
 
 
@@ -210,7 +215,8 @@ class PackedBucket(OverPacks, Exchanging):
             parts = self._folder.index.read(lambda index: index.parts(digest))
         if parts is None:
             return None
-        return PackedSource(Decoder(Stockroom(self._folder.index.read, self._folder.open_pack)), parts)
+        index = self._folder.index
+        return PackedSource(Decoder(Stockroom(index.read, self._folder.open_pack, index.refresh)), parts)
 
     def _look_again(self) -> None:
         """Somebody, perhaps on another machine, changed packs."""
@@ -265,17 +271,20 @@ class _Lasting:
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes in [offset, offset + length), cut off at the end."""
-        return self._twice(lambda source: source.read(offset, length))
+        return self._lastingly(lambda source: source.read(offset, length))
 
     def read_into(self, offset: int, into: memoryview) -> int:
         """Fill *into* from the bytes at *offset*; how many were written."""
-        return self._twice(lambda source: read_into(source, offset, into))
+        return self._lastingly(lambda source: read_into(source, offset, into))
 
-    def _twice(self, do: Callable[[Source], _T]) -> _T:
-        source = self._source
-        try:
-            return do(source)
-        except (NotFound, IntegrityError):
-            self._look()
-            self._source = self._opening()
-            return do(self._source)
+    def _lastingly(self, do: Callable[[Source], _T]) -> _T:
+        source, tries = self._source, 0
+        while True:
+            try:
+                return do(source)
+            except (NotFound, IntegrityError) as error:
+                tries += 1
+                if tries > (_TRIES if error.code in _WENT else 1):
+                    raise
+                self._look()
+                self._source = source = self._opening()

@@ -38,6 +38,7 @@ from assay.blobs.packs.keeping import IndexKeeper, read_directory
 from assay.blobs.packs.packer import Packer
 from assay.blobs.staging import Staging
 from assay.errors import AssayError, NotFound, StorageError
+from assay.ports.objects import Found
 from assay.ports.packs import ToPack
 from assay.spec.digest import Digest
 from assay.trees import Source, read_into
@@ -70,6 +71,7 @@ class BucketPackFolder(PackFolder):
         self._objects, self._pool = objects, pool
         self._sources: dict[str, BucketSource] = {}
         self._said: dict[str, tuple[str, frozenset[str]]] = {}
+        self._seen = set[str]()
         self._used, self._looked = False, -_LOOK
         self.folder.mkdir(parents=True, exist_ok=True)
         self._turn = Turn(objects, self.folder, self._begin)
@@ -126,13 +128,11 @@ class BucketPackFolder(PackFolder):
 
     def names(self) -> dict[str, tuple[int, int]]:
         """Packs that count, oldest first, each with its bytes and those of its ``.gone`` object."""
-        packs, took = {}, {}
-        for one in self._objects.list(_FOLDER):
-            match = _NAME.fullmatch(one.key)
-            if match and match[2] == "pack":
-                packs[match[1]] = one
-            elif match:
-                took[match[1]] = one
+        packs, took = self._listed()
+        if self._seen - packs.keys():
+            # What took the place of one that went may have appeared behind where the list was by then.
+            packs, took = self._listed()
+        self._seen = set(packs)
         for name in self._sources.keys() - packs.keys():
             del self._sources[name]
         ordered = sorted(packs, key=lambda name: (packs[name].modified.astimezone(UTC), name))
@@ -141,6 +141,16 @@ class BucketPackFolder(PackFolder):
             for name in ordered
             if name not in took or not self._moved_to(name, took[name].etag) & packs.keys()
         }
+
+    def _listed(self) -> tuple[dict[str, Found], dict[str, Found]]:
+        """Objects of packs, and those that say what was taken out of them, by the packs' names."""
+        packs: dict[str, Found] = {}
+        took: dict[str, Found] = {}
+        for one in self._objects.list(_FOLDER):
+            match = _NAME.fullmatch(one.key)
+            if match:
+                (packs if match[2] == "pack" else took)[match[1]] = one
+        return packs, took
 
     def _moved_to(self, name: str, etag: str) -> frozenset[str]:
         known = self._said.get(name)
@@ -176,6 +186,7 @@ class BucketPackFolder(PackFolder):
             self._say_anew(name, said)
         self._sources.pop(name, None)
         self._turn.check()  # else nothing may rely on it: what it relies on may be gone
+        self._seen.add(name)
         staged.unlink()
 
     def land(self, staged: Path, name: str) -> None:
@@ -195,6 +206,7 @@ class BucketPackFolder(PackFolder):
         else:
             self._say(name, b"")
         self._used = True
+        self._seen.add(name)
         staged.unlink()
 
     def remove(self, name: str) -> int:

@@ -87,11 +87,19 @@ class IndexKeeper:
         self._listed = 0
 
     def read(self, question: Callable[[PackIndex], T]) -> T:
-        """Ask the index; it is brought up, or made again, when that is needed.
+        """Ask the index; it is made again when that is needed. All of the answer is from one state of it.
 
         Raises:
             StorageError: it cannot be read, nor made.
         """
+
+        def look(index: PackIndex) -> T:
+            with index.look():
+                return question(index)
+
+        return self._try(look)
+
+    def _try(self, question: Callable[[PackIndex], T]) -> T:
         for attempt in range(3):
             index = self._current()
             try:
@@ -127,11 +135,11 @@ class IndexKeeper:
 
     def refresh(self) -> None:
         """Bring the index in step with the files, also where somebody died between a file and its row."""
-        self.read(lambda index: self._catch_up(index, force=True))
+        self._try(lambda index: self._catch_up(index, force=True))
 
     def catch_up(self) -> bool:
         """``refresh`` when packs came or went since; whether any did."""
-        return self.read(lambda index: self._catch_up(index, force=False))
+        return self._try(lambda index: self._catch_up(index, force=False))
 
     def rebuild(self) -> None:
         """Make the index again from the packs, within the file that is there: others are asking it.
@@ -292,17 +300,17 @@ class IndexKeeper:
 
     def mend(self, index: PackIndex) -> None:
         """Read from another pack what lies nowhere, or is the difference to that, if it lies there, too."""
-        broken, before = index.broken(), -1
-        there = self._place.names() if broken else {}
-        while broken and len(broken) != before:
-            before = len(broken)
+        astray, before = index.broken().union(index.lost()), -1
+        there = self._place.names() if astray else {}
+        while astray and len(astray) != before:
+            before = len(astray)
             for name in there:
                 with suppress(AssayError):
                     held, bad = read_directory(self._place.open_pack(name), name), self._place.gone(name).bad
                     for segment in held.segments:
-                        if segment.id in broken - bad and (segment.base is None or index.is_whole(segment.base)):
+                        if segment.id in astray - bad and (segment.base is None or index.is_whole(segment.base)):
                             index.move(segment, name)
-            broken = index.broken()
+            astray = index.broken().union(index.lost())
 
     def take_struck(self, index: PackIndex, name: str) -> None:
         """Bring rows in step with what was struck out of a pack, also by somebody who died before the rows."""

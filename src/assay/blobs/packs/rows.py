@@ -108,6 +108,19 @@ class Rows:
                     self._rows.rollback()
                 raise
 
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """Whatever is asked until the end is answered from one state: who changes it meanwhile waits to be done."""
+        with self._lock:
+            if self._rows.in_transaction:  # it is being changed here
+                yield
+                return
+            self.run("BEGIN")
+            try:
+                yield
+            finally:
+                self._rows.rollback()
+
     def all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         with self._lock:
