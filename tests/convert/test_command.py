@@ -13,6 +13,8 @@ from sklearn.linear_model import LinearRegression
 
 import assay
 from assay.cli.main import invoke
+from assay.conversion.registry import all_converters
+from assay.conversion.targets import TARGETS
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +28,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def weights(here: Path) -> Path:
     torch.save({"w": torch.arange(6.0).reshape(2, 3)}, here / "m.pt")
     return here / "m.pt"
+
+
+def test_what_can_be_asked_for_is_what_there_are_converters_to() -> None:
+    assert tuple(converter.target for converter in all_converters()) == TARGETS
 
 
 def test_the_result_lies_in_a_folder_named_for_model_and_form(weights: Path, here: Path, capsys) -> None:
