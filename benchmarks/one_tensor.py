@@ -3,7 +3,8 @@
     python benchmarks/one_tensor.py [--size 4] [--runs 9] [--folder DIR] [--s3 s3://bucket/prefix]
 
 Local: a mapped tensor of an opened artifact, every element read (hot), against safetensors' safe_open. Pack: the same
-tensor of the packed version, against decoding its blocks with the codec alone (bytes at hand, one buffer). S3: with
+tensor of the packed version, against decoding its blocks with the codec alone (bytes at hand, one buffer), and with
+comparing their digests, which no reading of a pack does without. S3: with
 --s3 (a home there; AWS_* as obstore takes them) the version is pushed there once, and reading the tensor of an opened
 artifact, each time with an empty cache, is held against one plain ranged GET of the same bytes; "cached" is the second
 reading. Everything takes turns in one process; medians and bests of the runs. Uses what ``load_models.py`` made.
@@ -29,7 +30,7 @@ from load_models import NAME, SIZES
 
 import assay
 from assay.packing import codec, directory
-from assay.packing.segments import read_table, spans, table_size
+from assay.packing.segments import block_digest, read_table, spans, table_size
 
 ROWS = 16_777_216 // 4
 """Elements of the tensor: 16.8 MB of fp32."""
@@ -110,19 +111,28 @@ def packed(folder: Path, size: str, runs: int) -> None:
     def alone() -> None:
         list(pool.map(lambda one: codec.decode(one[0], one[1], into[one[2] : one[3]]), blocks))
 
+    def checked() -> None:
+        def both(one: tuple[memoryview, codec.Words, int, int]) -> None:
+            room = into[one[2] : one[3]]
+            codec.decode(one[0], one[1], room)
+            block_digest(room)
+
+        list(pool.map(both, blocks))
+
     times = timed(
         {
             "assay": lambda: opened.tensors[name][rows],
             "read into memory that stays": lambda: source.read_into(spec.extent.offset, into.data),
             "the codec alone": alone,
+            "the codec, and digests": checked,
         },
         runs,
     )
     tell(f"pack, {size} GB", times)
     for ours in ("assay", "read into memory that stays"):
         for at, what in enumerate(("median", "best")):
-            share = times["the codec alone"][at] / times[ours][at]
-            print(f"  {ours}: share of the codec's own speed, {what}: {share:.2f} (target 0.80)")
+            share, both = (times[f"the codec{more}"][at] / times[ours][at] for more in (" alone", ", and digests"))
+            print(f"  {ours}: of the codec's own speed, {what}: {share:.2f} (target 0.80); with digests: {both:.2f}")
 
 
 def stored_blocks(home: Path, tensor: str, length: int) -> list[tuple[memoryview, codec.Words, int, int]]:
