@@ -23,7 +23,7 @@ from assay.catalog.locking import alone
 from assay.errors import InvalidInput, StorageError
 from assay.spec.json import canonical
 from assay.spec.records import Event, EventKind
-from assay.streams.durable import flush
+from assay.streams.durable import flush, write_at
 
 _CHUNK = 1 << 20
 _KINDS = frozenset(kind.value for kind in EventKind)
@@ -314,9 +314,7 @@ def _lines(descriptor: int, offset: int) -> Iterator[tuple[bytes, bool]]:
 def _write_durably(descriptor: int, data: bytes, offset: int) -> None:
     try:
         os.ftruncate(descriptor, offset)
-        written = 0
-        while written < len(data):
-            written += os.pwrite(descriptor, data[written:], offset + written)
+        write_at(descriptor, data, offset)
         os.fsync(descriptor)
     except BaseException:
         # Reported as not written, so it must not turn up later.

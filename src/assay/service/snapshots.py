@@ -23,6 +23,7 @@ from assay.errors import AssayError, IntegrityError, NotFound, StorageError
 from assay.ports.blobs import BlobFetcher, BlobReader
 from assay.spec.digest import Digest
 from assay.spec.manifest import Entry, Manifest
+from assay.streams.durable import write_all
 from assay.trees import Source, read_into
 
 _STEP = 16 << 20
@@ -225,8 +226,6 @@ def _write(source: Source, target: int, algorithm: str) -> Digest:
             buffers.reverse()
             reading = pool.submit(read_into, source, offset, buffers[0])
             hashing = pool.submit(state.update, block)
-            done = 0
-            while done < count:
-                done += os.write(target, block[done:])
+            write_all(target, block)
             hashing.result()
     return Digest(algorithm, state.hexdigest())

@@ -21,6 +21,7 @@ from typing import Self
 
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
+from assay.streams.durable import write_at
 from assay.streams.writeback import start_writing
 from assay.trees import Source
 
@@ -77,15 +78,23 @@ def digest_descriptor(descriptor: int, *, algorithm: str = "sha256", progress: P
     return Digest(algorithm, hasher.hexdigest())
 
 
-def digest_source(source: Source, *, algorithm: str = "sha256", progress: Progress = SILENT) -> Digest:
+def digest_source(
+    source: Source, *, algorithm: str = "sha256", progress: Progress = SILENT, step: int = STEP
+) -> Digest:
     """The digest of bytes wherever they lie, read once from their beginning.
+
+    Args:
+        source: the bytes.
+        algorithm: of the digest.
+        progress: hears of every byte.
+        step: bytes that are read at once: more of them where each reading is a journey.
 
     Raises:
         StorageError: the place failed.
     """
     hasher = hashlib.new(algorithm)
     offset = 0
-    while block := source.read(offset, STEP):
+    while block := source.read(offset, step):
         hasher.update(block)
         offset += len(block)
         progress.advance(len(block))
@@ -139,15 +148,8 @@ def store_copy(
 def _copy_small(source: int, target: int) -> int:
     offset = 0
     while data := os.pread(source, SMALL, offset):
-        offset += _write_all(target, data, offset)
+        offset = write_at(target, data, offset)
     return offset
-
-
-def _write_all(target: int, data: bytes | memoryview, offset: int) -> int:
-    view, written = memoryview(data), 0
-    while written < len(view):
-        written += os.pwrite(target, view[written:], offset + written)
-    return written
 
 
 def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Digest, int]:
@@ -235,7 +237,7 @@ class Output:
         if written < len(block):
             if self._direct:
                 self._direct = self._set_direct(on=False)
-            _write_all(self._target, block[written:], offset + written)
+            write_at(self._target, block[written:], offset + written)
         if self._early and not self._direct and offset + len(block) - self._sent >= FLUSH:
             start_writing(self._target, self._sent, offset + len(block) - self._sent)
             self._sent = offset + len(block)

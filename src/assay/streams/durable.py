@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte: the operating system may take a part at a time.
 
     Raises:
@@ -15,6 +15,19 @@ def write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    """Write every byte at a place of a file, wherever it was read or written last; the place behind them.
+
+    Raises:
+        OSError: it takes no more.
+    """
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[count:], offset + count
+    return offset
 
 
 def flush(path: Path) -> None:

@@ -30,6 +30,7 @@ from assay.packing.directory import Directory, Hint, PackedBlob
 from assay.packing.segments import CHECK, Segment
 from assay.ports.progress import Progress
 from assay.spec.digest import Digest
+from assay.streams.durable import write_at
 from assay.trees import Source
 from assay.trees.window import FileSource
 
@@ -253,7 +254,7 @@ class _Writer:
 
     def __init__(self, descriptor: int, folder: PackFolder, stock: Stockroom, progress: Progress) -> None:
         self._descriptor, self._folder, self._stock, self._progress = descriptor, folder, stock, progress
-        self._at = self._put(directory.MAGIC, 0)
+        self._at = write_at(descriptor, directory.MAGIC, 0)
         self.segments: dict[bytes, Segment] = {}
 
     def write(self, survey: _Survey) -> set[str]:
@@ -278,7 +279,7 @@ class _Writer:
         held = Directory(directory.fitted(self.segments.values()), tuple(survey.blobs.values()), hints)
         stored = directory.encode(held)
         end = directory.footer(self._at, stored)
-        size = self._put(end, self._put(stored, self._at))
+        size = write_at(self._descriptor, end, write_at(self._descriptor, stored, self._at))
         os.fsync(self._descriptor)
         return _Finished(blake3(stored).digest().hex(), size, held)
 
@@ -287,7 +288,7 @@ class _Writer:
         end = segment.offset + segment.stored
         while at < end and (data := pack.read(at, min(COPY, end - at))):
             state.update(data)
-            self._at = self._put(data, self._at)
+            self._at = write_at(self._descriptor, data, self._at)
             self._progress.advance(len(data))
             at += len(data)
         if state.digest()[:CHECK] != segment.check:
@@ -302,7 +303,7 @@ class _Writer:
         try:
             for part in parts:
                 state.update(part)
-                self._at = self._put(part, self._at)
+                self._at = write_at(self._descriptor, part, self._at)
         except AssayError:
             self._at = start
             raise
@@ -317,11 +318,3 @@ class _Writer:
         )
         self.segments[segment.id] = written
         rebaser.wrote(segment, written)
-
-    def _put(self, data: bytes, at: int) -> int:
-        """Write; where the next bytes go."""
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self._descriptor, view, at)
-            view, at = view[count:], at + count
-        return at

@@ -11,7 +11,6 @@ now (``Landing``).
 
 from __future__ import annotations
 
-import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -36,6 +35,7 @@ from assay.ports.exchange import Part
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.bringing import bring
+from assay.streams.copying import digest_source
 from assay.trees import Source, read_into
 from assay.trees.window import FileSource, MemorySource
 
@@ -192,11 +192,12 @@ class Exchange:
         """What a pack lists, every byte of it compared, and every blob decoded and compared with its digest."""
         held = read_back(pack, name)
         decoder = Decoder(_Both(held, pack, self._stock))
-        sizes, window = {segment.id: segment.size for segment in held.segments}, memoryview(bytearray(_AT_ONCE))
+        sizes = {segment.id: segment.size for segment in held.segments}
         for blob in held.blobs:
             try:
                 parts = [(one, sizes.get(one) or self._held(one)[0].size) for one in blob.parts]
-                found = _digest(PackedSource(decoder, parts), blob.digest.algorithm, window)
+                packed = PackedSource(decoder, parts)
+                found = digest_source(packed, algorithm=blob.digest.algorithm, step=_AT_ONCE)
             except NotFound as error:
                 raise IntegrityError(
                     f"what blob {blob.digest.short} relies on in the pack that was handed over is not here",
@@ -235,15 +236,6 @@ class Exchange:
         return PackedBlob(
             digest, sum(size for _, size in listed), tuple(self._held(reference)[0].id for reference, _ in listed)
         )
-
-
-def _digest(source: PackedSource, algorithm: str, window: memoryview) -> Digest:
-    """The digest of a blob, decoded into *window* a part at a time."""
-    hasher, at = hashlib.new(algorithm), 0
-    while count := source.read_into(at, window):
-        hasher.update(window[:count])
-        at += count
-    return Digest(algorithm, hasher.hexdigest())
 
 
 def _places(index: PackIndex, segments: Collection[bytes]) -> dict[bytes, str]:

@@ -166,7 +166,7 @@ class PackFolder:
         self.flush()
         if before:
             with self._staging.new(mode=0o666) as fresh:
-                os.write(fresh.descriptor, gone.lines(name, "blob", without) if without else b"")
+                write_all(fresh.descriptor, gone.lines(name, "blob", without) if without else b"")
                 os.fsync(fresh.descriptor)
                 fresh.path.replace(self._gone_file(name))
             self.flush()
