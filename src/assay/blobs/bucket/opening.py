@@ -72,7 +72,7 @@ class Address:
             raise InvalidInput(
                 f"not the address of a bucket: {url.rsplit('@', maxsplit=1)[-1]!r:.200}",
                 code="bad-address",
-                hint="s3://BUCKET or s3://BUCKET/PREFIX, the bucket in 3 to 63 small letters, digits, dots and hyphens; "
+                hint="s3://BUCKET or s3://BUCKET/PREFIX, the bucket in 3 to 63 small letters, digits, dots, hyphens; "
                 "keys belong into AWS_ACCESS_KEY_ID, not into the address",
             )
         return cls(bucket, "/".join(folders))
