@@ -22,7 +22,7 @@ from assay.spec.records import Version
 from assay.spec.reference import Reference, is_path
 from assay.spec.report import Report
 from assay.trees import Tree
-from assay.wiring.looking import decode
+from assay.wiring.looking import decode, tree_of_version
 from assay.wiring.places import LAYOUT_SCHEME, TENSORS, open_layout, open_registry, parse_layout
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def version_side(registry: Registry, version: Version, *, label: str | None = No
     Raises:
         NotFound: its bytes are missing, or were purged or removed.
     """
-    manifest = registry.manifest(version)
-    registry.check_present(version, manifest.entries())
-    side = _side(label or version.reference, registry.tree(manifest), manifest)
+    tree, manifest = tree_of_version(registry, version)
+    side = _side(label or version.reference, tree, manifest)
     return replace(side, version=version, statements=tuple(registry.statements(manifest.digest)))
 
 

@@ -11,7 +11,6 @@ from assay.later import later
 from assay.ports.progress import SILENT, Progress
 from assay.service.ancestry import Ancestry
 from assay.service.declared import Declared
-from assay.service.examine import inspect
 from assay.service.lineage import add_base, relation_of, retract, trace
 from assay.service.publish import Base
 from assay.service.registry import Registry
@@ -19,20 +18,16 @@ from assay.spec.digest import Digest
 from assay.spec.lineage import Edge, Lineage, Relation, Source
 from assay.spec.records import Version
 from assay.spec.reference import check_name
-from assay.wiring.looking import decode
+from assay.wiring.looking import open_version
 from assay.wiring.places import DECLARED, SKETCHES
 
 if TYPE_CHECKING:
-    from assay.artifact import reader
     from assay.compare import kin, sketches
     from assay.compare.kin import Kin
     from assay.compare.sketches import Sketch
-    from assay.formats import registry as formats
 else:
-    reader = later("assay.artifact.reader")
     kin = later("assay.compare.kin")
     sketches = later("assay.compare.sketches")
-    formats = later("assay.formats.registry")
 
 _THIRDS = 50
 """Kin that are asked whether they lie between two others."""
@@ -230,18 +225,6 @@ def sketch_of(registry: Registry, version: Version) -> Sketch:
         made = sketches.sketch(artifact)
     sketches.remember(folder, version.manifest, made)
     return made
-
-
-def open_version(registry: Registry, version: Version) -> reader.Artifact:
-    """A version, opened for reading.
-
-    Raises:
-        NotFound: its bytes are not here.
-    """
-    manifest = registry.manifest(version)
-    registry.check_present(version, manifest.entries())
-    tree = registry.tree(manifest)
-    return reader.Artifact(tree, inspect(tree, formats.all_formats()), manifest=manifest, decode=decode)
 
 
 def _candidates(registry: Registry, version: Version, among: Sequence[str]) -> Iterable[Version]:

@@ -37,7 +37,7 @@ def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
     if is_path(text) or registry is None:
         tree = tree_of(collect(Path(text).expanduser()))
     else:
-        tree, _ = _files_of(registry, registry.resolve(Reference.parse(text)))
+        tree, _ = tree_of_version(registry, registry.resolve(Reference.parse(text)))
     return tree, inspect(tree, formats.all_formats())
 
 
@@ -59,11 +59,16 @@ def open_version(registry: Registry, version: Version) -> reader.Artifact:
     Raises:
         NotFound: files of it are missing.
     """
-    tree, manifest = _files_of(registry, version)
+    tree, manifest = tree_of_version(registry, version)
     return reader.Artifact(tree, inspect(tree, formats.all_formats()), manifest=manifest, decode=decode)
 
 
-def _files_of(registry: Registry, version: Version) -> tuple[Tree, Manifest]:
+def tree_of_version(registry: Registry, version: Version) -> tuple[Tree, Manifest]:
+    """The files of a version, all of them here, and the manifest that lists them.
+
+    Raises:
+        NotFound: some are missing, or were purged or removed.
+    """
     manifest = registry.manifest(version)
     registry.check_present(version, manifest.entries())
     return registry.tree(manifest), manifest
