@@ -28,7 +28,7 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Digest:
     """A cache with two whole blobs, the older of 2 MiB, the other of 3 MiB, and one block of a third."""
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ASSAY_CACHE_SIZE", "1GB")
-    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", 0)
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 0)
     far, folder = MemoryStore(), open_cache()
     store = CachedStore(far, folder, "far")
     older = store.fetch_file(far.add(bytes(2 << 20)))

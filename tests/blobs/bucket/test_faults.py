@@ -92,6 +92,8 @@ def test_what_is_read_through_a_broken_network_is_right(
     assert into == data
     assert store.open(digest).read(1000, 5000) == data[1000:6000]
     cached = CachedStore(store, CacheFolder(tmp_path / "cache", 1 << 30), "here")
+    for _ in range(2):
+        assert cached.open(digest).read(1000, 10 * _MIB) == data[1000:][: 10 * _MIB]
     assert cached.fetch_file(digest).read_bytes() == data
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.blobs.cache.blocks import BLOCK
 from assay.blobs.cache.folder import CacheFolder
+from assay.blobs.cache.kept import BLOCK
 from assay.blobs.cache.store import CachedStore
 from assay.blobs.memory import MemoryStore
 from assay.errors import IntegrityError, InvalidInput, StorageError
@@ -55,7 +55,7 @@ def random_bytes(count: int, seed: int = 0) -> bytes:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read is kept before the reader goes on, so that a test can look."""
-    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", 0)
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 0)
 
 
 @pytest.fixture
@@ -94,18 +94,59 @@ def test_what_was_read_in_part_is_not_fetched_again_and_little_is_fetched_around
     assert sum(length for _, length in far.reads) == len(data) - 6 * _MIB
 
 
-def test_any_reads_in_any_order_give_the_bytes(tmp_path: Path) -> None:
-    data = random_bytes(3 * BLOCK + 1000)
+def settle(store: CachedStore) -> None:
+    """Wait until what was read is kept."""
+    store._keeper._pool.submit(bool).result()
+
+
+def test_a_long_read_fetches_what_was_asked_for_and_not_a_byte_more_and_its_neighbours_complete_its_blocks(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 64 * _MIB)
+    data = random_bytes(9 * _MIB + 17)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    low, high = 3 * _MIB + 5, 6 * _MIB + 7
+    assert store.open(digest).read(low, high - low) == data[low:high]
+    assert far.reads == [(low, high - low)]
+    settle(store)
+    assert [path.name for path in blocks(tmp_path)] == ["3.tail", "4", "5", "6.head"]
+
+    far.reads.clear()
+    again = cache_of(far, tmp_path)
+    assert again.open(digest).read(low, high - low) == data[low:high]
+    assert again.open(digest).read(low + 10, 3 * _MIB - 20) == data[low + 10 : low + 3 * _MIB - 10]
+    assert far.reads == []
+    assert again.open(digest).read(0, low) == data[:low]
+    assert again.open(digest).read(high, len(data)) == data[high:]
+    assert far.reads == [(0, low), (high, len(data) - high)]
+    settle(again)
+    assert [path.name for path in blocks(tmp_path)] == [str(number) for number in range(10)]
+    assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
+    assert len(far.reads) == 2
+
+
+@pytest.mark.parametrize("later", [0, 64 * _MIB])
+def test_any_reads_in_any_order_give_the_bytes_and_need_nothing_from_far_away_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", later)
+    data = random_bytes(5 * BLOCK + 1000)
     far = Counting()
     digest = far.add(data)
     number = iter(range(10**6))
 
     @settings(deadline=None, max_examples=40)
-    @given(st.lists(st.tuples(st.integers(0, len(data) + 10), st.integers(0, 2 * BLOCK)), max_size=5))
+    @given(st.lists(st.tuples(st.integers(0, len(data) + 10), st.integers(0, 4 * BLOCK)), max_size=5))
     def check(reads: list[tuple[int, int]]) -> None:
-        source = cache_of(far, tmp_path / str(next(number) % 4)).open(digest)
+        store = cache_of(far, tmp_path / str(next(number) % 4))
+        source = store.open(digest)
         for offset, length in reads:
             assert source.read(offset, length) == data[offset : offset + length]
+            settle(store)
+            far.reads.clear()
+            assert store.open(digest).read(offset, length) == data[offset : offset + length]
+            assert far.reads == []
 
     check()
 
@@ -124,21 +165,49 @@ def test_a_block_that_was_damaged_here_is_fetched_again(far: Counting, tmp_path:
     data = random_bytes(2 * _MIB)
     digest = far.add(data)
     cache_of(far, tmp_path).open(digest).read(0, len(data))
-    for path in blocks(tmp_path):
-        path.chmod(0o644)
-        body = bytearray(path.read_bytes())
-        if hurt == "flip":
-            body[len(body) // 2] ^= 1
-        path.write_bytes({"flip": body, "cut": body[:-1], "empty": b"", "grow": body + b"x"}[hurt])
+    damage(tmp_path, hurt)
     far.reads.clear()
     assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
     assert (len(far.reads) > 0) is (hurt != "grow")  # what is behind the checksum does not matter
 
 
+@pytest.mark.parametrize("hurt", ["flip", "cut", "empty", "grow", "move"])
+def test_a_part_of_a_block_that_was_damaged_here_is_fetched_again(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurt: str
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 64 * _MIB)
+    data = random_bytes(4 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    store.open(digest).read(_MIB // 2, 3 * _MIB)
+    settle(store)
+    if hurt == "move":
+        head, tail = (blocks(tmp_path)[index] for index in (-1, 0))
+        assert (head.name, tail.name) == ("3.head", "0.tail")
+        tail.rename(head)
+    else:
+        damage(tmp_path, hurt)
+    far.reads.clear()
+    again = cache_of(far, tmp_path)
+    assert again.open(digest).read(_MIB // 2, 3 * _MIB) == data[_MIB // 2 : 7 * _MIB // 2]
+    assert len(far.reads) > 0
+    settle(again)
+    assert again.open(digest).read(0, len(data)) == data
+
+
+def damage(folder: Path, hurt: str) -> None:
+    for path in blocks(folder):
+        path.chmod(0o644)
+        body = bytearray(path.read_bytes())
+        if hurt == "flip":
+            body[len(body) // 2] ^= 1
+        path.write_bytes({"flip": body, "cut": body[:-1], "empty": b"", "grow": body + b"x"}[hurt])
+
+
 def test_what_is_kept_later_is_what_was_read_whatever_the_reader_does_with_its_memory(
     far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", 6 * _MIB)
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 6 * _MIB)
     data = random_bytes(20 * _MIB + 5)
     digest = far.add(data)
     store = cache_of(far, tmp_path)
@@ -156,7 +225,7 @@ def test_what_is_kept_later_is_what_was_read_whatever_the_reader_does_with_its_m
 def test_a_read_that_fails_half_way_keeps_what_had_come(
     far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
 ) -> None:
-    monkeypatch.setattr("assay.blobs.cache.blocks.LATER", later)
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", later)
     data = random_bytes(40 * _MIB)
     store = cache_of(far, tmp_path)
     source = store.open(far.add(data))

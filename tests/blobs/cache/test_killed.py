@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rounds import kills
 
-from assay.blobs.cache.blocks import BLOCK, Kept
 from assay.blobs.cache.folder import CacheFolder
+from assay.blobs.cache.kept import BLOCK, Kept
 from assay.blobs.cache.store import CachedStore
 from assay.blobs.directory import DirectoryStore
 from assay.spec.digest import Digest
@@ -34,15 +34,18 @@ def test_killed_processes_leave_a_cache_that_gives_only_right_bytes(tmp_path: Pa
     assert int(done.stdout) >= ROUNDS
     found = [path for path in (cache / "blobs").rglob("*") if path.is_file()]
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in found)
-    folder = CacheFolder(cache, BOUND)
+    folder, seen = CacheFolder(cache, BOUND), set()
     for path in (cache / "blocks").rglob("*"):
         if path.is_file():
             digest = Digest("sha256", path.parent.name)
             kept = Kept(folder, path.parent.parent.name, digest, len(blobs[digest]))
-            number = int(path.name)
-            block = bytearray(kept.length(number))
-            assert kept.load(number, memoryview(block))
-            assert block == blobs[digest][number * BLOCK :][:BLOCK]
+            number, block = int(path.stem), bytearray(path.stat().st_size - 32)
+            start = kept.length(number) - len(block) if path.suffix == ".tail" else 0
+            seen.add(path.suffix)
+            assert kept.load(number, start, memoryview(block))
+            assert block == blobs[digest][number * BLOCK + start :][: len(block)]
+    assert "" in seen
+    assert seen & {".head", ".tail"}
     after = CachedStore(store, folder, "far")
     for digest, data in blobs.items():
         assert after.open(digest).read(0, len(data)) == data

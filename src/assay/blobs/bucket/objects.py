@@ -25,7 +25,8 @@ from assay.errors import AssayError, NotFound, StorageError
 from assay.ports.objects import Found
 
 _T = TypeVar("_T")
-_CHUNK = 1 << 20
+_CHUNK = 64 << 10
+"""Bytes of a body that are put into place at once: more would first be put together elsewhere."""
 _CALM = 30.0
 """Seconds without trouble after which requests go side by side again."""
 _LONGEST_REST = 8.0

@@ -2,7 +2,8 @@
 
     CACHE/
       blobs/sha256/<hex>             whole blobs, compared with their digest when they arrived; read-only
-      blocks/<place>/<hex>/<number>  parts of blobs that were read in part, each with a checksum behind it
+      blocks/<place>/<hex>/<number>  blocks of blobs that were read in part, each with a checksum behind it;
+                                     <number>.head and .tail: what a long read needed of its first and last one
       staging/                       being written (``assay.blobs.staging``); part-<hex> is the beginning of a blob
       lock                           flock: somebody makes room
 

@@ -85,9 +85,13 @@ class CacheFolder:
         """Where a whole blob lies, if it does."""
         return self.root / "blobs" / digest.algorithm / digest.hex
 
-    def block(self, place: str, digest: Digest, number: int) -> Path:
-        """Where a part of a blob lies, if it does."""
-        return self.root / "blocks" / place / digest.hex / str(number)
+    def block(self, place: str, digest: Digest, number: int, part: str = "") -> Path:
+        """Where a block of a blob lies, or a named part of one, if it does."""
+        return self.blocks(place, digest) / f"{number}{part}"
+
+    def blocks(self, place: str, digest: Digest) -> Path:
+        """Where all blocks of a blob lie."""
+        return self.root / "blocks" / place / digest.hex
 
     def pin(self, digest: Digest) -> Path | None:
         """The file of a whole blob, kept from being taken away while this process lives; None when it is not here."""

@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from assay.blobs.cache.blocks import CachedSource, Keeper, Kept
+from assay.blobs.cache.blocks import CachedSource
 from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
+from assay.blobs.cache.keeper import Keeper
+from assay.blobs.cache.kept import Kept
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
 from assay.ports.blobs import BlobStore, Leftover, Stored, Sweep
