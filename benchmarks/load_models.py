@@ -59,6 +59,8 @@ def encoder(size: str) -> Any:
                 found = layer(found)
             return found
 
+    for name in ("normal_", "uniform_", "xavier_uniform_", "kaiming_uniform_", "constant_"):
+        setattr(nn.init, name, lambda tensor, *_, **__: tensor)  # what that needs of torch takes seconds to import
     with torch.device("meta"):
         return Encoder().eval()
 

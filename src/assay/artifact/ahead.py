@@ -1,7 +1,8 @@
 """Bytes on their way while others are used: reading ahead into the page cache, and fetching what cannot be mapped.
 
 Measured on a cold 1.3 GB model: asking for eight megabytes after the other in a thread brings a map in at the disk's
-speed; faults alone reach half of it, one request for everything blocks whoever asks.
+speed; faults alone reach half of it, one request for everything blocks whoever asks. Asking for what is there already
+took 12 ms of processor time that the first forward wanted; looking takes one.
 """
 
 from __future__ import annotations
@@ -55,11 +56,24 @@ def _ask(descriptor: int, ranges: Sequence[Range]) -> None:
     try:
         for start, stop in ranges:
             for at in range(start, stop, STEP):
-                os.posix_fadvise(descriptor, at, min(STEP, stop - at), os.POSIX_FADV_WILLNEED)
+                length = min(STEP, stop - at)
+                if not _is_there(descriptor, at, length):
+                    os.posix_fadvise(descriptor, at, length, os.POSIX_FADV_WILLNEED)
     except OSError:
         return
     finally:
         os.close(descriptor)
+
+
+def _is_there(descriptor: int, start: int, length: int) -> bool:
+    """Whether the page cache has a stretch, as its first and middle byte tell."""
+    nowait, byte = getattr(os, "RWF_NOWAIT", None), bytearray(1)
+    if nowait is None:
+        return False
+    try:
+        return all(os.preadv(descriptor, [byte], at, nowait) for at in (start, start + length // 2))
+    except OSError:  # it would wait, or the file system cannot tell
+        return False
 
 
 def in_order(

@@ -141,8 +141,7 @@ def runs_of(pieces: Sequence[Piece], tree: Tree) -> list[Run]:
 def _together(path: str, pieces: Sequence[Piece]) -> Iterator[Run]:
     held: list[Piece] = []
     start = stop = 0
-    for piece in sorted(pieces, key=lambda one: one.place):
-        begin, end = piece.place
+    for (begin, end), piece in sorted(((one.place, one) for one in pieces), key=lambda placed: placed[0]):
         overlaps = begin < stop
         joins = begin - stop <= GAP and max(stop, end) - start <= RUN
         if held and not overlaps and not joins:

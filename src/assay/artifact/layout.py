@@ -58,10 +58,9 @@ def span(spec: TensorSpec) -> int:
     Raises:
         BadFormat: its strides cannot be.
     """
-    if spec.size == 0:
-        return 0
-    if spec.strides is None:
-        return spec.size
+    count = spec.size
+    if count == 0 or spec.strides is None:
+        return count
     if len(spec.strides) != len(spec.shape) or any(step < 0 for step in spec.strides):
         raise BadFormat(f"tensor {spec.name!r} has strides {spec.strides} for shape {spec.shape}")
     return 1 + sum((size - 1) * step for size, step in zip(spec.shape, spec.strides, strict=True))
