@@ -6,7 +6,8 @@ Each run lets everybody store and give back the family of ``fine_tunes.py`` (or,
 size and its noisy copy), in turns, each in a process of its own; medians are compared. --folder should be in memory.
 --disk names a folder on a disk, where restoring is measured against cp. "alone" is the floor: the same bytes read,
 hashed (SHA-256 and BLAKE3), and the new blocks encoded, by as many threads as there are processors, nothing else done:
-no decoding for comparison, no looking for bases, no checksums of what is stored, no writing. Restoring has one, too.
+no decoding for comparison, no looking for bases, no checksums of what is stored, no writing. That of restoring reads,
+decodes with every base, and hashes (BLAKE3).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pack_peers import Clock, Shelf, Spent, measure, missing, wanted
 
 from assay.packing import codec
 from assay.packing.codec import BLOCK
-from assay.packing.segments import Segment, read_table, table_size
+from assay.packing.segments import Block, Segment, read_table, table_size
 from assay.trees import Source
 
 PEERS = ("assay", "assay without C", "assay memory", "xet", "xet at once", "restic", "borg")
@@ -58,6 +59,7 @@ class Alone:
             zip((one.digest for one, _ in wanted(files)), (source for _, source in wanted(files)), strict=True)
         )
         self._raw: dict[bytes, Place] = {}
+        self._tables: dict[bytes, list[Block]] = {}
         self._jobs: list[tuple[Place, Segment, int, bool]] = []
         for blob in self._shelf.directory.blobs:
             at = 0
@@ -89,19 +91,27 @@ class Alone:
 
     def _get(self, job: tuple[Place, Segment, int, bool]) -> None:
         _, segment, number, _ = job
+        into = np.empty(min(BLOCK, segment.size - number * BLOCK), np.uint8)
+        self._decode(segment, number, into)
+        blake3(into.data).digest()
+
+    def _decode(self, segment: Segment, number: int, into: np.ndarray) -> None:
+        """A block, its bases before it: they are nowhere else."""
         found = self._shelf.find(segment.id)
         assert found is not None
         _, pack = found
-        size = table_size(segment.size)
-        block = read_table(segment, pack.read(segment.offset + segment.stored - size, size))[number]
+        if segment.id not in self._tables:
+            size = table_size(segment.size)
+            self._tables[segment.id] = read_table(segment, pack.read(segment.offset + segment.stored - size, size))
+        block = self._tables[segment.id][number]
         stored = memoryview(pack.read(segment.offset + block.offset, block.length))
-        into = np.empty(min(BLOCK, segment.size - number * BLOCK), np.uint8)
-        base = None
-        if codec.needs_base(stored):
+        leans = codec.needs_base(stored)
+        if leans:
             assert segment.base is not None
-            base = _read(*self._raw[segment.base], segment, number)
-        codec.decode(stored, segment.words, into, base=base)
-        blake3(into.data).digest()
+            base = self._shelf.find(segment.base)
+            assert base is not None
+            self._decode(base[0], number, into)
+        codec.decode(stored, segment.words, into, base=into if leans else None)
 
 
 def _read(source: Source, at: int, segment: Segment, number: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Bytes on their way while others are used: reading ahead into the page cache, and fetching what cannot be mapped.
 
 Measured on a cold 1.3 GB model: asking for eight megabytes after the other in a thread brings a map in at the disk's
-speed; faults alone reach half of it, one request for everything blocks whoever asks. Asking for what is there already
-took 12 ms of processor time that the first forward wanted; looking takes one.
+speed; faults alone reach half of it, one request for everything blocks whoever asks. Each waits for the one before:
+what is wanted now would else queue behind all that is wanted later (first forward after 1.10 s instead of 1.17 to
+1.37). Asking for what is there already took 12 ms of processor time that the first forward wanted; looking takes one.
 """
 
 from __future__ import annotations
@@ -53,12 +54,14 @@ def read_ahead(file: Path, ranges: Sequence[Range]) -> None:
 
 
 def _ask(descriptor: int, ranges: Sequence[Range]) -> None:
+    byte = bytearray(1)
     try:
         for start, stop in ranges:
             for at in range(start, stop, STEP):
                 length = min(STEP, stop - at)
                 if not _is_there(descriptor, at, length):
                     os.posix_fadvise(descriptor, at, length, os.POSIX_FADV_WILLNEED)
+                    os.preadv(descriptor, [byte], at + length - 1)
     except OSError:
         return
     finally:
