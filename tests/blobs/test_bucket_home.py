@@ -87,3 +87,25 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         open_bucket_home(MemoryObjects(), tmp_path / "file" / "state", create=True)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        b"[" * 200_000,
+        b'{"created":"2026-01-01T00:00:00Z","format":1e999,"id":"%s"}' % (b"0" * 32),
+        b'{"created":"0001-01-01T00:00:00+14:00","format":1,"id":"%s"}' % (b"0" * 32),
+        b'{"created":5,"format":1,"id":"%s"}' % (b"0" * 32),
+        b'{"created":"2026-01-01T00:00:00Z","format":1,"id":"\\ud800"}',
+        '{"created":"2026-01-01T00:00:00Z","format":1,"id":"é"}'.encode(),
+        b'{"created":"2026-01-01T00:00:00Z","format":1,"id":" a"}',
+        b'{"created":"2026-01-01T00:00:00Z","format":1,"id":"../../elsewhere"}',
+    ],
+)
+def test_a_marker_that_is_none_is_told_and_changes_nothing_here(tmp_path: Path, marker: bytes) -> None:
+    objects = MemoryObjects()
+    objects.put("assay.json", marker)
+    with pytest.raises(StorageError) as caught:
+        open_bucket_home(objects, tmp_path / "state")
+    assert caught.value.code == "home-damaged"
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ Rules are copied into the local folder whenever the registry is opened, so that 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ _OURS = frozenset(
     (MARKER, "writer.json", "journal", "blobs", "packs", "touched", "holds", "sweeps", "turns", "damaged", *RULES)
 )
 _ID_FILE = "registry-id"
+_ID = re.compile(r"\A[0-9a-f]{32}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,11 @@ def _read(objects: Objects) -> BucketHome | None:
     try:
         body = json.loads(objects.get(MARKER))
         created = datetime.fromisoformat(body["created"]).astimezone(UTC)
-        return BucketHome(str(body["id"]), int(body["format"]), created)
+        (name,) = _ID.findall(body["id"])  # it becomes a part of a folder's name
+        return BucketHome(name, int(body["format"]), created)
     except NotFound:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StorageError(
             f"{objects.place}/{MARKER} is damaged",
             code="home-damaged",

@@ -35,6 +35,7 @@ from assay.errors import InvalidInput
 SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9!_.*'()=@+-]{1,200}", re.ASCII)
+_WORD = re.compile(r"[!-~]+", re.ASCII)
 _METADATA = ("169.254.169.254", 80)
 _AMBIENT = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -96,6 +97,7 @@ def open_bucket(url: str, *, options: Options = DEFAULT, environ: Mapping[str, s
     env = os.environ if environ is None else environ
     address = Address.parse(url)
     settings = {**_profile(env), **_named(env)}
+    _check(settings)
     if not ("access_key_id" in settings or settings.get("skip_signature") or _is_ambient(env)):
         raise Failure(no_credentials=True).error(f"cannot open {address}", str(address))
     endpoint = settings.get("endpoint")
@@ -121,6 +123,37 @@ def open_bucket(url: str, *, options: Options = DEFAULT, environ: Mapping[str, s
     )
     objects.check()
     return objects
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse what the client library would panic at.
+
+    Raises:
+        InvalidInput: a setting cannot be used (code ``bad-settings``); keys are not repeated in what is said.
+    """
+    endpoint = settings.get("endpoint")
+    if endpoint is not None and not _is_server(endpoint):
+        raise InvalidInput(
+            f"{endpoint.rsplit('@', maxsplit=1)[-1]!r:.200} is not the address of a server",
+            code="bad-settings",
+            hint="AWS_ENDPOINT_URL is http:// or https://, a host and perhaps a port: http://localhost:9000",
+        )
+    for name in ("region", "access_key_id", "secret_access_key", "session_token"):
+        if not _WORD.fullmatch(settings.get(name, "x")):
+            raise InvalidInput(
+                f"the setting {name} has blanks or characters that no such setting has",
+                code="bad-settings",
+                hint=f"look at AWS_{name.upper()}, or at the files of profiles",
+            )
+
+
+def _is_server(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port  # raises when it is none
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and bool(_WORD.fullmatch(endpoint))
 
 
 def _named(env: Mapping[str, str]) -> dict[str, Any]:
