@@ -52,7 +52,7 @@ def work(far: Path, cache: Path, seed: int, until: float, bound: int) -> None:
             os._exit(1)
         if time.monotonic() > until:
             break
-    store._keeper._pool.shutdown()
+    store._hands.keeper._pool.shutdown()
     os._exit(0)
 
 

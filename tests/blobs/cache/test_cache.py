@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +32,7 @@ class Counting(MemoryStore):
         super().__init__()
         self.reads: list[tuple[int, int]] = []
         self.wrong = False
+        self.mark = ""
         self.broken_from: int | None = None
 
     def open(self, digest: Digest) -> CountingSource:
@@ -38,7 +41,7 @@ class Counting(MemoryStore):
 
 class CountingSource:
     def __init__(self, store: Counting, data: bytes) -> None:
-        self.store, self.data, self.size = store, data, len(data)
+        self.store, self.data, self.size, self.mark = store, data, len(data), store.mark
 
     def read(self, offset: int, length: int) -> bytes:
         if self.store.broken_from is not None and offset >= self.store.broken_from:
@@ -96,7 +99,7 @@ def test_what_was_read_in_part_is_not_fetched_again_and_little_is_fetched_around
 
 def settle(store: CachedStore) -> None:
     """Wait until what was read is kept."""
-    store._keeper._pool.submit(bool).result()
+    store._hands.keeper._pool.submit(bool).result()
 
 
 def test_a_long_read_fetches_what_was_asked_for_and_not_a_byte_more_and_its_neighbours_complete_its_blocks(
@@ -231,7 +234,7 @@ def test_what_is_kept_later_is_what_was_read_whatever_the_reader_does_with_its_m
     into = bytearray(len(data))
     read_into(store.open(digest), 0, memoryview(into))
     into[:] = bytes(len(into))
-    store._keeper._pool.shutdown()
+    store._hands.keeper._pool.shutdown()
     assert len(blocks(tmp_path)) == 21
     far.reads.clear()
     assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
@@ -250,7 +253,7 @@ def test_a_read_that_fails_half_way_keeps_what_had_come(
     far.broken_from = 3 * _MIB
     with pytest.raises(StorageError):
         source.read(0, 40 * _MIB)
-    store._keeper._pool.shutdown()
+    store._hands.keeper._pool.shutdown()
 
     far.reads.clear()
     assert cache_of(far, tmp_path).open(Digest.of(data)).read(0, 3 * _MIB) == data[: 3 * _MIB]
@@ -425,3 +428,103 @@ def test_settings_say_where_and_how_much(tmp_path: Path) -> None:
     for text in ("", "-1", "5 EB", "GB", "1e9"):
         with pytest.raises(InvalidInput, match="no size"):
             parse_size(text, "x")
+
+
+def test_blocks_of_a_damaged_copy_are_not_given_once_it_was_put_right(far: Counting, tmp_path: Path) -> None:
+    data = random_bytes(3 * _MIB)
+    digest = far.add(data)
+    far.wrong, far.mark = True, "of yesterday"
+    assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == bytes(len(data))
+    far.wrong, far.mark = False, "of today"
+    assert cache_of(far, tmp_path).open(digest).read(0, len(data)) == data
+
+
+def test_a_forked_child_reads_through_the_cache(far: Counting, tmp_path: Path) -> None:
+    data = random_bytes(12 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    for _ in range(2):
+        assert store.open(digest).read(0, 10 * _MIB) == data[: 10 * _MIB]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # threads that there are not are waited for without end
+        os._exit(0 if store.open(digest).read(0, len(data)) == data else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_while_room_is_made_nobody_begins_to_use_what_goes(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = cache_of(far, tmp_path)
+    path = store.fetch_file(far.add(random_bytes(2 * _MIB)))
+    release(store)
+    unlink, refused = Path.unlink, []
+
+    def look_and_unlink(file: Path, missing_ok: bool = False) -> None:
+        with file.open("rb") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(file)
+        unlink(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", look_and_unlink)
+    assert store.folder.make_room(0) == 2 * _MIB
+    assert refused == [path]
+
+
+def test_of_more_blobs_than_are_pinned_each_can_be_read_though_room_was_made(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.folder._PINS", 2)
+    data = [random_bytes(1000, seed) for seed in range(5)]
+    store = cache_of(far, tmp_path)
+    sources = [store.open(far.add(one)) for one in data]
+    assert store.folder.make_room(0) > 0
+    assert [source.read(0, 1000) for source in sources] == data
+
+
+def test_a_fetch_that_could_not_be_kept_leaves_a_beginning_that_can_be_gone_on_with(
+    far: Counting, tmp_path: Path
+) -> None:
+    data = random_bytes(2 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    store.folder.prepare()
+    (tmp_path / "cache" / "blobs").touch()
+    with pytest.raises(StorageError):
+        store.fetch_file(digest)
+    (beginning,) = (tmp_path / "cache" / "staging").glob("part-*")
+    assert beginning.stat().st_mode & 0o200
+    (tmp_path / "cache" / "blobs").unlink()
+    assert store.fetch_file(digest).read_bytes() == data
+
+
+def test_what_is_read_while_the_process_ends_is_given_and_kept(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 64 * _MIB)
+    data = random_bytes(2 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    store._hands.keeper._pool.shutdown()
+    assert store.open(digest).read(0, len(data)) == data
+    assert len(blocks(tmp_path)) == 2
+    assert store._hands.keeper.has_room(64 * _MIB)
+
+
+def test_parts_stay_where_the_disk_has_no_room_for_the_whole_block(
+    far: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.blobs.cache.keeper.LATER", 64 * _MIB)
+    data = random_bytes(6 * _MIB)
+    digest = far.add(data)
+    store = cache_of(far, tmp_path)
+    store.open(digest).read(0, 2 * _MIB + 5)
+    settle(store)
+    names = [path.name for path in blocks(tmp_path)]
+    assert names == ["0", "1", "2.head"]
+    monkeypatch.setattr(os, "writev", lambda *_: 0)
+    assert store.open(digest).read(2 * _MIB + 5, 3 * _MIB) == data[2 * _MIB + 5 : 5 * _MIB + 5]
+    settle(store)
+    assert [path.name for path in blocks(tmp_path)] == names

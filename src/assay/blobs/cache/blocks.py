@@ -7,11 +7,10 @@ nothing else, straight into place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
-from assay.blobs.cache.keeper import LATER, Brought, Keeper
+from assay.blobs.cache.keeper import Brought, Hands
 from assay.blobs.cache.kept import BLOCK, Kept
 from assay.blobs.far import RecentBlocks, wait_for_all
 from assay.errors import StorageError
@@ -35,16 +34,14 @@ class CachedSource:
     Args:
         kept: its blocks.
         far: where its bytes come from when a block is missing.
-        pool: who reads runs of blocks.
-        keeper: who keeps what was fetched.
+        hands: who reads, and who keeps what was fetched.
     """
 
-    def __init__(self, kept: Kept, far: Source, pool: Executor, keeper: Keeper) -> None:
+    def __init__(self, kept: Kept, far: Source, hands: Hands) -> None:
         self._kept = kept
         self._size = far.size
         self._far = far
-        self._pool = pool
-        self._keeper = keeper
+        self._hands = hands
         self._recent = RecentBlocks(_RECENT)
 
     @property
@@ -80,17 +77,17 @@ class CachedSource:
         count = max(0, min(len(into), self._size - offset))
         if not count:
             return 0
-        brought: list[Brought] = []
+        brought, keeper = list[Brought](), self._hands.keeper
         # A short wait is not made longer by what could as well be kept after it.
-        keep = brought.append if count <= LATER else partial(self._keeper.keep, self._kept)
+        keep = brought.append if count <= keeper.most else partial(keeper.keep, self._kept)
         # Who is faster than the disk fetches whole blocks: two halves of one are more work.
-        exactly = count > _LONG and self._keeper.has_room(count)
+        exactly = count > _LONG and keeper.has_room(count)
         reading = _Reading(self._kept, self._far, offset, into[:count], exactly=exactly, keep=keep)
         try:
             self._all(reading.fetch, list(reading.runs(self._missing(reading))))
         finally:
             for one in brought:
-                self._keeper.keep(self._kept, one)
+                keeper.keep(self._kept, one)
         return count
 
     def _missing(self, reading: _Reading) -> list[int]:
@@ -107,13 +104,13 @@ class CachedSource:
     def _all(self, do: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
         if len(items) <= 1:
             return [do(one) for one in items]
-        jobs = [self._pool.submit(do, one) for one in items]
+        jobs = [self._hands.pool.submit(do, one) for one in items]
         wait_for_all(jobs)
         return [job.result() for job in jobs]
 
     def _whole(self, number: int) -> bytes:
         block = bytearray(self._kept.length(number))
-        keep = partial(self._keeper.keep, self._kept)
+        keep = partial(self._hands.keeper.keep, self._kept)
         reading = _Reading(self._kept, self._far, number * BLOCK, memoryview(block), exactly=False, keep=keep)
         for run in reading.runs(reading.load([number])):
             reading.fetch(run)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -165,7 +165,9 @@ class CacheFolder:
             blobs += item.kind == "blob"
             blocks += item.kind == "block"
             unfinished += item.size if item.kind == "part" else 0
-            in_use += item.size if item.kind != "block" and _locked_by_others(item.path) else 0
+            if item.kind != "block":
+                with _unless_used(item.path) as unused:
+                    in_use += 0 if unused else item.size
         return CacheUse(total, blobs, blocks, unfinished, in_use)
 
     def _items(self) -> Iterator[_Item]:
@@ -187,12 +189,15 @@ class CacheFolder:
             if freed >= enough:
                 break
             with suppress(OSError):
-                if item.kind != "block" and _locked_by_others(item.path):
-                    continue
-                item.path.unlink()
-                freed += item.size
                 if item.kind == "block":
+                    item.path.unlink()
+                    freed += item.size
                     item.path.parent.rmdir()  # fails while others lie in it
+                    continue
+                with _unless_used(item.path) as unused:  # who pins it meanwhile waits, and sees that it went
+                    if unused:
+                        item.path.unlink()
+                        freed += item.size
         return freed
 
 
@@ -235,15 +240,20 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _locked_by_others(path: Path) -> bool:
+@contextmanager
+def _unless_used(path: Path) -> Iterator[bool]:
+    """Whether no living process uses a file; if so, none begins to until the end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
+        yield True
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unused = True
     except BlockingIOError:
-        return True
+        unused = False
+    try:
+        yield unused
     finally:
         os.close(descriptor)
-    return False

@@ -35,13 +35,15 @@ class Kept:
         place: where the blob comes from: places are not trusted with each other's blobs.
         digest: which blob.
         size: its length.
+        mark: what tells this copy of it there from another one: a damaged one may be put right.
     """
 
-    def __init__(self, folder: CacheFolder, place: str, digest: Digest, size: int) -> None:
+    def __init__(self, folder: CacheFolder, place: str, digest: Digest, size: int, *, mark: str = "") -> None:
         self._folder = folder
         self._place = place
         self._digest = digest
         self._size = size
+        self._mark = mark
 
     def length(self, number: int) -> int:
         """Bytes of a block."""
@@ -95,22 +97,23 @@ class Kept:
             if self.load(number, 0, rest):
                 start, parts = 0, [rest, data]
         if start == 0 and stop == length:
-            self._write(number, "", 0, parts)
-            for part in (_HEAD, _TAIL):
-                self._path(number, part).unlink(missing_ok=True)
+            if self._write(number, "", 0, parts):
+                for part in (_HEAD, _TAIL):
+                    self._path(number, part).unlink(missing_ok=True)
         elif start == 0 or stop == length:  # from the middle of a block, nothing is kept
             self._write(number, _TAIL if start else _HEAD, start, parts)
 
-    def _write(self, number: int, part: str, start: int, data: list[memoryview]) -> None:
+    def _write(self, number: int, part: str, start: int, data: list[memoryview]) -> bool:
         path, size = self._path(number, part), sum(len(one) for one in data)
         self._folder.prepare()
         with self._folder.staging.new() as staged:
             os.writev(staged.descriptor, [*data, self._sum(number, start, data)])
             if os.fstat(staged.descriptor).st_size != size + _SUM:
-                return  # a full disk
+                return False  # a full disk
             path.parent.mkdir(parents=True, exist_ok=True)
             staged.path.replace(path)
         self._folder.added(size)
+        return True
 
     def _load(self, number: int, part: str, start: int, into: memoryview) -> bool:
         path = self._path(number, part)
@@ -149,4 +152,4 @@ class Kept:
         sum_ = blake3()
         for one in data:
             sum_.update(one)
-        return sum_.update(f"{self._digest}/{number}{f'/{start}' if start else ''}".encode()).digest()
+        return sum_.update(f"{self._digest}/{number}/{start}/{self._mark}".encode()).digest()

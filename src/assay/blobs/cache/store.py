@@ -10,14 +10,14 @@ import hashlib
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from assay.blobs.cache.blocks import CachedSource
 from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
-from assay.blobs.cache.keeper import Keeper
+from assay.blobs.cache.keeper import Hands
 from assay.blobs.cache.kept import Kept
+from assay.blobs.packs.sources import RawSource
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
 from assay.ports.blobs import BlobStore, Leftover, Stored, Sweep
@@ -27,11 +27,9 @@ from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
 from assay.streams.bringing import bring
 from assay.trees import Source
-from assay.trees.window import FileSource
 
 _SMALL = 1 << 20
 """Blobs up to here are fetched whole when they are opened: what is read of them is then what their digest says."""
-_THREADS = 4
 _LOOK = 0.05
 
 
@@ -49,8 +47,7 @@ class CachedStore:
         self.folder = folder
         self._place_name = place
         self._place = hashlib.sha256(place.encode()).hexdigest()[:16]
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="assay-cache")
-        self._keeper = Keeper()
+        self._hands = Hands()
 
     def past(self) -> CachedStore:
         """The same store, but bytes come from far away: for who checks what lies there."""
@@ -68,15 +65,23 @@ class CachedStore:
             IntegrityError: it is small, and what the far store gives does not match its digest.
         """
         path = self.folder.pin(digest)
-        if path is not None:
-            return FileSource(path)
+        if path is not None and (source := self._file(path, digest)) is not None:
+            return source
         far = self.far.open(digest)
         if far.size <= _SMALL:
             try:
-                return FileSource(self._fetch(digest, far, SILENT))
+                return self._file(self._fetch(digest, far, SILENT), digest) or far
             except OSError:
                 return far  # a cache that cannot be written
-        return CachedSource(Kept(self.folder, self._place, digest, far.size), far, self._pool, self._keeper)
+        kept = Kept(self.folder, self._place, digest, far.size, mark=getattr(far, "mark", ""))
+        return CachedSource(kept, far, self._hands)
+
+    def _file(self, path: Path, digest: Digest) -> Source | None:
+        """A whole blob here; of thousands that are open, those that were pinned first may go before they are read."""
+        try:
+            return RawSource(path, lambda: self.open(digest))
+        except OSError:
+            return None
 
     def local_file(self, digest: Digest) -> Path | None:
         """The file in the cache that holds exactly these bytes, if it is there; nothing is fetched."""
@@ -180,11 +185,11 @@ class CachedStore:
                 hint="assay verify says what is damaged and where a good copy may be",
                 digest=str(digest),
             )
-        os.fchmod(staged.descriptor, 0o444)
         os.utime(staged.descriptor, ns=(time.time_ns(), WRITTEN))
         path = self.folder.blob(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.path.replace(path)
+        os.fchmod(staged.descriptor, 0o444)  # now that it cannot be left behind for the next fetch to go on with
 
 
 class CachedPackingStore(CachedStore):
