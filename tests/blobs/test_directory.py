@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 import time
@@ -208,6 +209,15 @@ def test_every_way_of_copying_gives_the_same_bytes_and_digest(
         assert store_copy(reading.fileno(), writing.fileno(), size) == (Digest.of(data), size)
     assert target.read_bytes() == data
     assert digest_file(target) == Digest.of(data)
+
+
+@pytest.mark.parametrize("size", [1000, 5 << 20])
+def test_a_copy_is_hashed_by_the_algorithm_that_is_asked_for(tmp_path: Path, size: int) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(LARGE[:size])
+    with source.open("rb") as reading, target.open("w+b") as writing:
+        digest, _ = store_copy(reading.fileno(), writing.fileno(), size, algorithm="sha512")
+    assert digest == Digest("sha512", hashlib.sha512(LARGE[:size]).hexdigest())
 
 
 def test_files_of_virtual_file_systems_that_claim_to_be_empty_are_read(store: DirectoryStore) -> None:

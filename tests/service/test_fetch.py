@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from store_faults import contents, damage
 
 from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
-from assay.service import fetch
+from assay.service import fetch, transfer
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
+from assay.spec.records import Version
+from assay.wiring.places import open_layout
 
 
 def test_what_is_pulled_is_byte_for_byte_what_was_pushed(push, registry: Registry, model: Path, tmp_path: Path) -> None:
@@ -195,6 +198,55 @@ def test_a_destination_below_a_file_is_named_as_what_it_is(
 
     with pytest.raises(StorageError, match="file is not a folder"):
         fetch.pull(registry, push(model).version, tmp_path / "file" / "out")
+
+
+@pytest.fixture
+def long_digests(registry: Registry, tmp_path: Path) -> tuple[Version, dict[str, bytes]]:
+    """An artifact of another tool that names everything by sha512, copied here; and its files."""
+    files = {"small.json": b'{"a": 1}', "large.bin": os.urandom(5 << 20)}
+    layout = tmp_path / "layout"
+    (layout / "blobs/sha512").mkdir(parents=True)
+
+    def put(media_type: str, data: bytes, **annotations: str) -> dict[str, object]:
+        name = hashlib.sha512(data).hexdigest()
+        (layout / "blobs/sha512" / name).write_bytes(data)
+        described = {"mediaType": media_type, "digest": f"sha512:{name}", "size": len(data)}
+        return {**described, "annotations": {f"org.opencontainers.image.{key}": on for key, on in annotations.items()}}
+
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [put("application/octet-stream", data, title=path) for path, data in files.items()],
+    }
+    tagged = put(str(manifest["mediaType"]), json.dumps(manifest).encode(), **{"ref.name": "v1"})
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [tagged]}))
+    copied = transfer.copy_in(registry, "foreign", *open_layout(layout), tag="v1").version
+    assert copied is not None
+    return copied, files
+
+
+def test_what_another_tool_named_by_sha512_is_pulled(
+    long_digests: tuple[Version, dict[str, bytes]], registry: Registry, tmp_path: Path
+) -> None:
+    version, files = long_digests
+
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == files
+
+
+def test_a_pull_of_what_was_named_by_sha512_goes_on_where_it_stopped(
+    long_digests: tuple[Version, dict[str, bytes]], registry: Registry, tmp_path: Path
+) -> None:
+    version, files = long_digests
+    staging = tmp_path / f".out.assay-pull-{version.manifest.hex[:12]}"
+    staging.mkdir()
+    (staging / "large.bin").write_bytes(files["large.bin"])
+
+    assert fetch.pull(registry, version, tmp_path / "out").resumed == len(files["large.bin"])
+    assert contents(tmp_path / "out") == files
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def _scratch(staging: Path, entry: Entry) -> Path:
 
 def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link: bool, progress: Progress) -> int:
     """Bring one entry into the staging folder; the bytes that were already there."""
-    if target.is_file() and target.stat().st_size == entry.size and digest_file(target) == entry.digest:
+    if _is_whole(target, entry):
         progress.advance(entry.size)
         scratch.unlink(missing_ok=True)
         return entry.size
@@ -239,6 +239,12 @@ def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link
     return resumed
 
 
+def _is_whole(file: Path, entry: Entry) -> bool:
+    if not file.is_file() or file.stat().st_size != entry.size:
+        return False
+    return digest_file(file, algorithm=entry.digest.algorithm) == entry.digest
+
+
 def _bring(blobs: BlobReader, entry: Entry, scratch: Path, progress: Progress) -> tuple[Digest, int, int]:
     """Bring an entry's bytes into a file, which may hold the beginning of them: digest, size, and what it held."""
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -248,7 +254,14 @@ def _bring(blobs: BlobReader, entry: Entry, scratch: Path, progress: Progress) -
         if stored is not None:
             with stored:
                 os.ftruncate(descriptor, 0)
-                digest, size = store_copy(stored.fileno(), made.fileno(), entry.size, durable=False, progress=progress)
+                digest, size = store_copy(
+                    stored.fileno(),
+                    made.fileno(),
+                    entry.size,
+                    algorithm=entry.digest.algorithm,
+                    durable=False,
+                    progress=progress,
+                )
             return digest, size, 0
         arrived = bring(
             blobs.open(entry.digest),

@@ -115,12 +115,21 @@ def clone(source: int, target: int) -> bool:
 
 
 def store_copy(
-    source: int, target: int, size: int, *, durable: bool = True, progress: Progress = SILENT
+    source: int,
+    target: int,
+    size: int,
+    *,
+    algorithm: str = "sha256",
+    durable: bool = True,
+    progress: Progress = SILENT,
 ) -> tuple[Digest, int]:
     """Bring the bytes of *source* into the empty file *target*; returns their digest and number.
 
     Args:
+        source: descriptor of the file to read.
+        target: descriptor of the file to write, open for reading, too.
         size: how many bytes are expected; only decides how the work is split.
+        algorithm: of the digest.
         durable: whether they are on the disk on return; else they are in the page cache, as after ``cp``.
         progress: hears of every byte once, when it is hashed.
 
@@ -129,17 +138,17 @@ def store_copy(
     """
     if size <= SMALL:
         length = _copy_small(source, target)
-        digest = digest_descriptor(target, progress=progress)
+        digest = digest_descriptor(target, algorithm=algorithm, progress=progress)
         if durable:
             os.fsync(target)
         return digest, length
     if clone(source, target):
-        digest = digest_descriptor(target, progress=progress)
+        digest = digest_descriptor(target, algorithm=algorithm, progress=progress)
         if durable:
             os.fsync(target)
         return digest, os.fstat(target).st_size
     with Output(target, direct=durable and size >= DIRECT, early=durable) as output:
-        stored = _store_blocks(source, output, progress)
+        stored = _store_blocks(source, output, algorithm, progress)
     if durable:
         os.fsync(target)
     return stored
@@ -152,11 +161,11 @@ def _copy_small(source: int, target: int) -> int:
     return offset
 
 
-def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Digest, int]:
+def _store_blocks(source: int, output: Output, algorithm: str, progress: Progress) -> tuple[Digest, int]:
     step, number = (STEP, BUFFERS) if output.direct else (BLOCK, CACHED_BUFFERS)
     buffers = [memoryview(mmap.mmap(-1, step, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) for _ in range(number)]
     busy: list[Future[None] | None] = [None] * number
-    hasher = hashlib.sha256()
+    hasher = hashlib.new(algorithm)
 
     def take(block: memoryview) -> None:
         hasher.update(block)
@@ -177,7 +186,7 @@ def _store_blocks(source: int, output: Output, progress: Progress) -> tuple[Dige
     for job in busy:
         if job is not None:
             job.result()
-    return Digest("sha256", hasher.hexdigest()), offset
+    return Digest(algorithm, hasher.hexdigest()), offset
 
 
 def _fill(source: int, buffer: memoryview, offset: int) -> int:
