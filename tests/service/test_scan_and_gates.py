@@ -217,6 +217,20 @@ def test_pull_can_ask_for_an_audit_and_then_writes_nothing_unsafe(
         assert "nothing was written" in caught.value.message
 
 
+def test_a_pull_from_python_asks_the_policies_and_then_writes_nothing_unsafe(push, odd: Path, home: Path) -> None:
+    push(odd, "m")
+    target = odd.parent / "out"
+
+    with pytest.raises(Refused) as chosen:
+        assay.pull("m", target, policy="strict", home=home)
+    (home / "policy.toml").write_text('extends = "strict"\n')
+    with pytest.raises(Refused) as ruled:
+        assay.pull("m", target, policy="audit-only", home=home)
+
+    assert (chosen.value.code, ruled.value.code) == ("not-safe", "not-safe")
+    assert not target.exists()
+
+
 def test_an_ignore_file_does_not_hide_anything_from_a_scan(tmp_path: Path, good: Path, odd: Path) -> None:
     (tmp_path / ".assayignore").write_text("odd.safetensors\n")
     rules = {item.finding.rule for item in assay.scan(tmp_path).decision.refused}

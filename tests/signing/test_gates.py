@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import assay
 from assay.artifact.collect import collect
 from assay.errors import Refused
 from assay.loaders.registry import choose_loader
@@ -89,3 +90,15 @@ def test_pull_asks_when_it_is_told_to(registry, version, guard) -> None:
     with pytest.raises(Refused) as caught:
         scan.admit(registry, version, guard(), Gate.PULL, memory=None, required=True)
     assert caught.value.code == "not-signed"
+
+
+def test_a_pull_from_python_asks_for_the_signatures_that_the_registry_wants(
+    registry, version, guard, tmp_path: Path
+) -> None:
+    guard("gates.pull = 'refuse'")
+
+    with pytest.raises(Refused) as caught:
+        assay.pull(version.reference, tmp_path / "out", home=registry.place)
+
+    assert caught.value.code == "not-signed"
+    assert not (tmp_path / "out").exists()

@@ -22,9 +22,11 @@ from assay.api.given import (
 )
 from assay.artifact.collect import collect, tree_of
 from assay.later import later
+from assay.policy.policy import Gate
 from assay.ports.progress import SILENT, Progress
 from assay.service import browse, fetch, loading, publish
 from assay.service.hub_cache import check_repo, lay_out
+from assay.service.scan import admit
 from assay.service.snapshots import snapshot
 from assay.settings import read_settings
 from assay.spec.inspection import Inspection
@@ -35,7 +37,7 @@ from assay.wiring.auditing import guard_of
 from assay.wiring.converting import safe_files
 from assay.wiring.examples import example_of
 from assay.wiring.looking import look, open_artifact
-from assay.wiring.places import SNAPSHOTS, open_registry
+from assay.wiring.places import AUDITS, SNAPSHOTS, open_registry
 
 if TYPE_CHECKING:
     from assay.artifact.reader import Artifact
@@ -125,16 +127,20 @@ def pull(
     *,
     only: str | Sequence[str] = (),
     link: bool = False,
+    policy: PathLike | None = None,
     home: PathLike | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Write an artifact's files, verified, into a new or empty folder.
+
+    What the policies ask of a pull holds here as on the command line; ``default`` asks nothing.
 
     Args:
         reference: ``NAME``, ``NAME:N`` or ``NAME:ALIAS``.
         folder: the destination.
         only: gitignore-style patterns of the files to write, or one such pattern; all when empty.
         link: read-only hard links to the store instead of copies.
+        policy: name of a built-in policy or the file of one; as the settings say when None.
         home: the registry's folder.
         progress: hears about bytes written.
 
@@ -142,10 +148,13 @@ def pull(
         The folder.
 
     Raises:
+        Refused: the policies do not let it through; nothing is written.
         NotFound, Conflict, IntegrityError, StorageError: as the message says; nothing appears at the destination.
     """
-    registry = registry_of(home)
+    settings = read_settings(home=home, policy=policy)
+    registry = open_registry(settings, warn=warn)
     version = version_of(registry, reference)
+    admit(registry, version, guard_of(settings, warn=warn), Gate.PULL, memory=registry.state / AUDITS)
     patterns = (only,) if isinstance(only, str) else only
     return fetch.pull(registry, version, Path(folder).expanduser(), only=patterns, link=link, progress=progress).folder
 
