@@ -141,7 +141,7 @@ class StorageError(CouldNot):
             doing: what failed, on what: the beginning of the message.
 
         Returns:
-            code ``store-full``, ``store-read-only`` or ``storage``, with a hint where there is one.
+            code ``store-full``, ``store-read-only``, ``too-many-files`` or ``storage``, with a hint where there is one.
         """
         code, hint = _MEANINGS.get(error.errno or 0, (None, None))
         return cls(f"{doing}: {(error.strerror or str(error)).lower()}", code=code, hint=hint, **details)
@@ -149,6 +149,7 @@ class StorageError(CouldNot):
 
 _FULL = ("store-full", "free some space, or choose another place with ASSAY_HOME, then run it again")
 _READ_ONLY = ("store-read-only", "use a place you may write to (ASSAY_HOME), or ask its owner for the right to write")
+_MANY = ("too-many-files", "allow this process more open files (ulimit -n 65536), then run it again")
 _MEANINGS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -156,6 +157,8 @@ _MEANINGS: dict[int, tuple[str, str]] = {
         "store-full",
         "the file system or a limit of this process (ulimit -f) does not allow files this large",
     ),
+    errno.EMFILE: _MANY,
+    errno.ENFILE: _MANY,
     errno.EROFS: _READ_ONLY,
     errno.EACCES: _READ_ONLY,
     errno.EPERM: _READ_ONLY,

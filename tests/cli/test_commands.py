@@ -535,3 +535,22 @@ def test_a_reindex_that_cannot_be_done_leaves_rows_and_journal_alone(run, model:
 
     assert (own_home / "journal.jsonl").read_bytes() == journal
     assert (own_home / "catalog.sqlite3").read_bytes()[:100] == rows[:100]
+
+
+def test_a_model_of_more_files_than_may_be_open_by_custom_is_read_and_more_than_may_be_at_all_is_told(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model").mkdir()
+    for number in range(600):
+        (tmp_path / "model" / f"{number}.json").write_text("{}")
+
+    def inspect(limits: str) -> subprocess.CompletedProcess[str]:
+        command = f"{limits} && exec {sys.executable} -m assay inspect --json {tmp_path}/model"
+        return subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+
+    assert inspect("ulimit -S -n 200").returncode == 0
+    told = inspect("ulimit -n 200")
+    assert told.returncode == 2
+    assert json.loads(told.stdout)["error"]["code"] == "too-many-files"
+    assert "ulimit -n" in told.stderr
+    assert "Traceback" not in told.stderr

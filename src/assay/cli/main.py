@@ -7,20 +7,24 @@ Exit status: 0 yes or done · 1 the answer is no · 2 it could not be done or de
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
+import resource
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem
 
 from assay.cli.text import coloured, visible
-from assay.errors import AssayError
+from assay.errors import AssayError, StorageError
 
 _USAGE, _SOFTWARE, _INTERRUPTED = 64, 70, 130
+_FILES = 1 << 16
 
 _COMMANDS = {
     "approve": ("promote", "Approve a version for an alias; promotions count it."),
@@ -118,6 +122,7 @@ def main(context: click.Context, home: str | None) -> None:
 def run() -> None:
     """The ``assay`` command."""
     _open_streams()
+    _allow_many_files()
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -145,14 +150,23 @@ def invoke(arguments: list[str]) -> int:
     except BrokenPipeError:
         _drop_output()  # whoever read it has seen enough
         return 0
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return _failed()
+        _explain(StorageError.of(error, "cannot open one more file"), as_json="--json" in arguments)
+        return StorageError.exit_status
     except MemoryError:
         click.echo("error: out of memory", err=True)
         return 2
     except Exception:  # noqa: BLE001 - a crash must never look like an answer
-        click.echo("error: assay failed by its own fault; the traceback below belongs in a bug report", err=True)
-        traceback.print_exc()
-        return _SOFTWARE
+        return _failed()
     return outcome if isinstance(outcome, int) else 0
+
+
+def _failed() -> int:
+    click.echo("error: assay failed by its own fault; the traceback below belongs in a bug report", err=True)
+    traceback.print_exc()
+    return _SOFTWARE
 
 
 def _mistyped(error: click.UsageError) -> Mistyped:
@@ -175,6 +189,15 @@ def _open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
+def _allow_many_files() -> None:
+    """Take the open files that this process may have: a model may lie in ten thousand, and 1,024 is the custom."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _drop_output() -> None:
