@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assay.artifact.collect import collect
-from assay.errors import Conflict, InvalidInput, NotFound, StorageError
+from assay.errors import Conflict, InvalidInput, NotFound, Refused, StorageError
 from assay.service import publish
 from assay.service.publish import Base, Claims
 from assay.service.registry import Registry
 from assay.settings import Settings
+from assay.spec.digest import Digest
 from assay.spec.reference import Reference
 from assay.wiring.auditing import guard_of
 
@@ -158,7 +161,7 @@ def test_a_file_that_changes_while_it_is_read_stores_no_version(push, registry: 
 
 
 def test_moving_takes_the_files_over_and_leaves_none_behind(push, registry: Registry, model: Path) -> None:
-    version = push(model, move=True).version
+    version = push(model, move=model).version
 
     assert [path for path in model.rglob("*") if path.is_file()] == []
     assert registry.manifest(version).size == version.size
@@ -174,9 +177,148 @@ def test_moving_loses_nothing_when_the_push_fails_late(
     monkeypatch.setattr(registry.catalog, "add_version", full)
 
     with pytest.raises(StorageError):
-        push(model, move=True)
+        push(model, move=model)
 
     assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+
+
+def during(monkeypatch: pytest.MonkeyPatch, registry: Registry, meddle: Callable[[], object]) -> None:
+    """Have something happen after the files were stored, before the version has its number."""
+    real = registry.catalog.add_version
+
+    def add_version(*given: Any, **named: Any) -> object:
+        meddle()
+        return real(*given, **named)
+
+    monkeypatch.setattr(registry.catalog, "add_version", add_version)
+
+
+def replace(file: Path, data: bytes) -> None:
+    (file.parent / "new").write_bytes(data)
+    (file.parent / "new").replace(file)
+
+
+def test_moving_leaves_what_was_saved_over_a_file_meanwhile_and_says_so(
+    registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer, said = model / "settings.json", []
+    during(monkeypatch, registry, lambda: replace(newer, b'{"threshold": 0.6}'))
+    guard = guard_of(Settings(Path(registry.place), "tester"), warn=said.append)
+
+    publish.push(registry, collect(model), "m", guard=guard, move=model)
+
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == {newer: b'{"threshold": 0.6}'}
+    assert len(said) == 1
+    assert str(newer) in said[0]
+
+
+def test_moving_leaves_a_file_that_was_written_to_and_damages_no_blob_by_that(
+    push, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_bytes(b"same")
+    blob = registry.blobs.local_file
+
+    def write_to_what_the_store_let_go() -> None:
+        for file in folder.iterdir():
+            stored = blob(Digest.of(b"same"))
+            if stored is not None and not stored.samefile(file):
+                file.chmod(0o644)
+                file.write_bytes(b"mine")
+
+    during(monkeypatch, registry, write_to_what_the_store_let_go)
+
+    push(folder, move=folder)
+
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"mine"]
+    assert (blob(Digest.of(b"same")) or Path()).read_bytes() == b"same"
+
+
+def test_what_a_move_leaves_shares_nothing_with_the_store(
+    push, registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = model / "README.md"
+    with log.open("ab") as writing:  # opened before the store took it over
+        during(monkeypatch, registry, lambda: writing.write(b"more") and writing.flush())
+        push(model, move=model)
+
+    assert log.read_bytes() == b"# A model\nmore"
+    assert (log.stat().st_nlink, log.stat().st_mode & 0o200) == (1, 0o200)
+
+
+def test_moving_takes_files_of_equal_bytes_and_links_within_the_folder(push, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (folder / name).write_bytes(b"same")
+    (folder / "link").symlink_to("a")
+    (folder / "linked").symlink_to("sub")
+
+    assert push(folder, move=folder).version.entries == 5
+    assert list(folder.iterdir()) == [folder / "sub"]
+    assert list((folder / "sub").iterdir()) == []
+
+
+def test_moving_a_snapshot_of_a_cache_removes_its_links_and_leaves_the_other_revisions_whole(
+    push, registry: Registry, tmp_path: Path
+) -> None:
+    cache = tmp_path / "models--org--name"
+    (cache / "blobs").mkdir(parents=True)
+    (cache / "blobs" / "aa").write_text('{"a": 1}')
+    for revision in ("one", "two"):
+        (cache / "snapshots" / revision).mkdir(parents=True)
+        (cache / "snapshots" / revision / "config.json").symlink_to("../../blobs/aa")
+
+    version = push(cache / "snapshots/one", move=cache / "snapshots/one").version
+
+    assert list((cache / "snapshots/one").iterdir()) == []
+    other = cache / "snapshots/two/config.json"
+    other.write_text('{"a": 2}')
+    (entry,) = registry.manifest(version).entries()
+    assert registry.blobs.open(entry.digest).read(0, entry.size) == b'{"a": 1}'
+
+
+def refuse_by_policy(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    (Path(registry.place) / "policy.toml").write_text('extends = "strict"\n')
+    return None
+
+
+def refuse_the_alias(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    return "champion"
+
+
+def fail_late(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    def full() -> None:
+        raise StorageError("the journal cannot be written", code="store-full")
+
+    during(monkeypatch, registry, full)
+    return None
+
+
+@pytest.mark.parametrize("shut", [refuse_by_policy, refuse_the_alias, fail_late])
+def test_what_a_refused_or_failed_move_leaves_is_as_it_was_and_shares_nothing_with_the_store(
+    push, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, data in {"a.pkl": b"cposix\nsystem\n.", "b.txt": b"same", "c.txt": b"same"}.items():
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o640)
+        os.utime(folder / name, ns=(7, 7))
+    alias = shut(registry, monkeypatch)
+
+    with pytest.raises((Refused, StorageError)):
+        push(folder, alias=alias, move=folder)
+
+    found = {path.name: path.stat() for path in folder.iterdir()}
+    assert {(oct(stat.st_mode), stat.st_nlink) for stat in found.values()} == {("0o100640", 1)}
+    assert found["a.pkl"].st_mtime_ns == 7
+    (folder / "a.pkl").write_bytes(b"other bytes")
+    stored = registry.blobs.local_file(Digest.of(b"cposix\nsystem\n."))
+    assert stored is not None
+    assert stored.read_bytes() == b"cposix\nsystem\n."
 
 
 def test_unknown_files_are_stored_and_honestly_called_unknown(push, tmp_path: Path) -> None:

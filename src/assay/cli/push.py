@@ -83,7 +83,8 @@ def push(
     claims = Claims(numbers_of(metrics), _values(params), bases_given(bases, relation), run, note)
     if example is not None:
         claims = replace(claims, example=read_example(local_path(example, "FILE")).to_json())
-    files = collect(local_path(path, "PATH"))
+    source = local_path(path, "PATH")
+    files = collect(source)
     strays = [folder for folder in _VCS if any(f"/{entry}".find(f"/{folder}") >= 0 for entry in files)]
     if strays:
         talk().print(
@@ -92,7 +93,16 @@ def push(
     guard = guard_of(settings_of(context, policy=policy), warn=warn)
     registry = registry_of(context, create=True)
     with safe_files(files, claims, told=tell_steps) if safe else nullcontext((files, claims)) as (chosen, said):
-        pushed = publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias, move=move, progress=Bar())
+        pushed = publish.push(
+            registry,
+            chosen,
+            name,
+            guard=guard,
+            claims=said,
+            alias=alias,
+            move=source if move else None,
+            progress=Bar(),
+        )
     made_small = pack_all(registry, [pushed.version.reference], progress=Bar())[1] if packed else None
     if as_json:
         print_json(_pushed_json(pushed))

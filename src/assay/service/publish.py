@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assay.errors import InvalidInput, Refused, StorageError
+from assay.errors import InvalidInput, Refused
 from assay.policy.deciding import Decision
 from assay.policy.policy import Gate, Handling
 from assay.ports.progress import SILENT, Progress
-from assay.service import promote
+from assay.service import promote, taking
 from assay.service.evidence import Looked
 from assay.service.examine import inspect
 from assay.service.gate import Guard, audit_predicate, refusal
 from assay.service.registry import Registry, holding
+from assay.spec.digest import Digest
 from assay.spec.inspection import Inspection, run_json
 from assay.spec.json import Json
 from assay.spec.lineage import Relation, Source
@@ -110,7 +111,7 @@ def push(
     guard: Guard,
     claims: Claims = Claims(),
     alias: str | None = None,
-    move: bool = False,
+    move: Path | None = None,
     progress: Progress = SILENT,
 ) -> Pushed:
     """Store *files* as one artifact and number it as a version of *name*.
@@ -122,7 +123,10 @@ def push(
         guard: what to understand the files with, and the policies.
         claims: what to say about it.
         alias: a movable name to point at the version.
-        move: take the files over by link where that can be, and remove the originals once the version has its number.
+        move: the path that the files were collected from, to take them over: by hard link where that can be. The
+            originals there are removed once the version has its number; symbolic links there, never what they point
+            to. What was changed or replaced meanwhile is left, and ``guard.warn`` hears of it. When the push fails or
+            is refused, all stays as it was.
         progress: hears about bytes stored.
 
     Raises:
@@ -134,10 +138,34 @@ def push(
         Conflict: a file changed while it was read, or the alias was moved by somebody else meanwhile.
         StorageError: the store is full or read-only; nothing is visible.
     """
+    originals = [] if move is None else taking.originals_of(move, files)
+    try:
+        pushed = _push(registry, files, name, guard, claims, alias, originals, progress)
+    except BaseException:
+        _give_back(originals, guard, progress)
+        raise
+    if originals:
+        stored = {entry.path: entry.digest for entry in registry.manifest(pushed.version).entries()}
+        if left := taking.remove(originals, registry.blobs, stored):
+            guard.warn(f"changed or replaced since stored, therefore left: {_listed([one.path for one in left])}")
+            _give_back(left, guard, progress)
+    return pushed
+
+
+def _push(
+    registry: Registry,
+    files: Mapping[str, Path],
+    name: str,
+    guard: Guard,
+    claims: Claims,
+    alias: str | None,
+    originals: Sequence[taking.Original],
+    progress: Progress,
+) -> Pushed:
     check_name(name)
     wish = None if alias is None else _wish(registry, guard, name, alias)
     bases = [base_predicate(registry, base) for base in claims.bases]
-    entries = _store(registry, files, move=move, progress=progress)
+    entries = _store(registry, files, originals, progress)
     manifest, config = build(entries)
     registry.blobs.add(config)
     registry.blobs.add(manifest.data)
@@ -149,7 +177,7 @@ def push(
         guard.admit(Gate.PUSH, decision, name)
     given = name
     if handling is Handling.QUARANTINE:
-        name, alias, move = check_name(f"{QUARANTINE}/{name}"), None, False
+        name, alias = check_name(f"{QUARANTINE}/{name}"), None
     said = [*_said(inspection, claims, bases), ("audit", audit_predicate(report, decision))]
     attached = _attach(registry, manifest, said)
     version, new = registry.catalog.add_version(
@@ -164,8 +192,6 @@ def push(
         looked = Looked(tree, inspection, decision)
         planned = promote.plan(registry, version, alias, guard=guard, request=wish, looked=looked)
         promote.carry_out(registry, planned, instead=kept)
-    if move:
-        _remove(files)
     return Pushed(version, new, inspection, attached, alias, decision)
 
 
@@ -189,13 +215,22 @@ def _quarantined(name: str, version: Version, decision: Decision) -> Refused:
     )
 
 
-def _store(registry: Registry, files: Mapping[str, Path], *, move: bool, progress: Progress) -> list[Entry]:
+def _store(
+    registry: Registry, files: Mapping[str, Path], originals: Sequence[taking.Original], progress: Progress
+) -> list[Entry]:
+    """Store the files; those of originals that are no links may be taken over."""
+    own = {one.entry for one in originals if not one.link}
+    stored: dict[str, tuple[Digest, int]] = {}
     progress.start("storing", sum(_size(file) for file in files.values()))
     try:
-        stored = registry.blobs.add_files(list(files.values()), link=move, progress=progress)
+        for link in (False, True):  # what is taken over comes last: a copy of the same bytes would replace it
+            some = {entry: file for entry, file in files.items() if (entry in own) is link}
+            if some:
+                kept = registry.blobs.add_files(list(some.values()), link=link, progress=progress)
+                stored.update(zip(some, kept, strict=True))
     finally:
         progress.finish()
-    return [Entry(entry, digest, size) for entry, (digest, size) in zip(files, stored, strict=True)]
+    return [Entry(entry, *stored[entry]) for entry in files]
 
 
 def _size(file: Path) -> int:
@@ -205,13 +240,14 @@ def _size(file: Path) -> int:
         return 0  # it went since it was listed; storing it says so
 
 
-def _remove(files: Mapping[str, Path]) -> None:
-    """Remove what was taken over, now that it has a name in the registry."""
-    for file in dict.fromkeys(files.values()):
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError.of(error, f"{file} is stored, but the original cannot be removed") from error
+def _give_back(originals: Sequence[taking.Original], guard: Guard, progress: Progress) -> None:
+    if failed := taking.part(originals, progress=progress):
+        guard.warn(f"may still share their bytes with the store, copy them before writing to them: {_listed(failed)}")
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return f"{', '.join(map(str, paths[:5]))}{more}"
 
 
 def base_predicate(registry: Registry, base: Base) -> Mapping[str, Json]:
