@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -114,6 +115,14 @@ HOSTILE: dict[str, Any] = {
     "rotated words of one byte": changed("segments", 2, "rotate", to=True),
     "a name that is no text": changed("segments", 0, "name", to=["a"]),
     "a tensor without a dtype": changed("segments", 0, "name", to="a"),
+    "a name that no text in UTF-8 can be": {
+        **PACK.directory,
+        "segments": [{**SEGMENT[0], "name": "\ud800", "dtype": "float32"}, *SEGMENT[1:]],
+    },
+    "a dtype that no text in UTF-8 can be": {
+        **PACK.directory,
+        "segments": [{**SEGMENT[0], "name": "a", "dtype": "a\udcffb"}, *SEGMENT[1:]],
+    },
     "a sample that is no base64": {
         **PACK.directory,
         "segments": [{**SEGMENT[0], "name": "a", "dtype": "float32", "sample": "*"}, *SEGMENT[1:]],
@@ -207,6 +216,39 @@ def test_a_directory_that_readers_would_refuse_is_not_written(monkeypatch: pytes
     monkeypatch.setattr(directory, "MAX_DIRECTORY", 500)
     with pytest.raises(LimitExceeded):
         encode(found)
+
+
+def test_names_that_no_text_can_be_are_written_escaped() -> None:
+    found = read(PACK.data)
+    own = found.segments[0].id
+    stored = encode(Directory(found.segments, found.blobs, {own: Hint("a\udcffb", "\ud800", b"12")}))
+    assert decode(stored, blake3(stored).digest()).hints == {own: Hint("a\\udcffb", "\\ud800", b"12")}
+
+
+@pytest.mark.parametrize(("value", "count"), [(b"[]", 2_000_000), (b"[],[]", 300_000), (b'{"":0}', 400_000)])
+def test_a_directory_of_far_more_than_is_stored_of_it_is_refused_before_anything_is_made_of_it(
+    value: bytes, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = repacked(PACK, b'{"segments":[],"blobs":[],"x":[' + b",".join([value] * count) + b"]}")
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail(f"{len(text)} bytes are parsed"))
+    with pytest.raises(BadFormat, match=r"too (large|many)"):
+        read(data)
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["the same part", "the same parts elsewhere"])
+def test_a_directory_that_says_the_same_again_and_again_can_be_read(far: bool) -> None:
+    """A large file of nulls is many times one segment; what many files share may lie in another pack."""
+    held = read(PACK.data)
+    if far:
+        parts = tuple(blake3(b"%d" % number).digest() for number in range(1000))
+        blobs = [PackedBlob(Digest.of(b"%d" % number), 1 << 30, parts) for number in range(150)]
+    else:
+        blobs = [PackedBlob(Digest.of(b"0"), 700_000 * held.segments[2].size, (held.segments[2].id,) * 700_000)]
+    wanted = Directory(held.segments, tuple(blobs))
+    stored = encode(wanted)
+    assert decode(stored, blake3(stored).digest()) == wanted
+    assert len(stored) < 300_000
+    assert stored == encode(wanted)
 
 
 def test_a_directory_that_does_not_say_its_size_is_refused() -> None:

@@ -35,6 +35,10 @@ MAGIC = b"ASSAYPK" + bytes([FORMAT])
 FOOTER = struct.Struct("<QQ32s8x8s")
 MAX_DIRECTORY = 256 << 20
 """Bytes of a directory, as JSON, that are written and read."""
+FREE_TEXT, MORE_TEXT = 4 << 20, 64
+"""Bytes of a directory, as JSON, that are read whatever is stored of it, and for each stored byte."""
+FREE_VALUES, MORE_VALUES = 500_000, 8
+"""Likewise its values, counted from its punctuation before anything is made of them."""
 MAX_BYTES = 1 << 48
 """Bytes of a blob, or of a segment."""
 MAX_BASES = 8
@@ -48,6 +52,9 @@ _PLANE_HEAD = 5
 class Hint:
     """What helps to find a base for a later tensor.
 
+    Formats of others allow names that are no text (lone surrogates); here these are escaped, so that a directory and an
+    index can hold them.
+
     Args:
         name: the tensor's name.
         dtype: of its elements.
@@ -57,6 +64,10 @@ class Hint:
     name: str
     dtype: str
     sample: bytes = b""
+
+    def __post_init__(self) -> None:
+        for part in ("name", "dtype"):
+            object.__setattr__(self, part, _storable(getattr(self, part)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +103,24 @@ class Directory:
 def encode(directory: Directory) -> bytes:
     """The directory as it is stored.
 
+    One that says the same again and again is stored in fewer bytes than readers believe it; it is filled up.
+
     Raises:
         LimitExceeded: it is larger than a reader accepts; the pack must hold less.
     """
+    body = _body(directory)
+    text = canonical(body)
+    stored = _compressed(text)
+    lacking = _lacking(text, len(stored))
+    if lacking:
+        body["filling"] = base64.b64encode(blake3(text).digest(length=lacking)).decode()
+        stored = _compressed(canonical(body))
+    return stored
+
+
+def _body(directory: Directory) -> dict[str, Any]:
     places = {segment.id: number for number, segment in enumerate(directory.segments)}
-    body = {
+    return {
         "segments": [_segment(segment, directory.hints.get(segment.id)) for segment in directory.segments],
         "blobs": [
             {
@@ -107,12 +131,25 @@ def encode(directory: Directory) -> bytes:
             for blob in directory.blobs
         ],
     }
-    text = canonical(body)
+
+
+def _compressed(text: bytes) -> bytes:
     if len(text) > MAX_DIRECTORY:
         raise LimitExceeded(
             f"the directory of a pack would have {len(text):,} bytes, at most {MAX_DIRECTORY:,} are read"
         )
     return zstandard.ZstdCompressor(level=3).compress(text)
+
+
+def _lacking(text: bytes, stored: int) -> int:
+    """Bytes to store beside a text, as base64 in it, before readers take so large a one; 0 where they do."""
+    wanted = max(-(-(len(text) - FREE_TEXT) // MORE_TEXT), -(-(_values(text) - FREE_VALUES) // MORE_VALUES))
+    return 0 if wanted <= stored else wanted + wanted // 16 + 64  # these are part of the text themselves
+
+
+def _values(text: bytes) -> int:
+    """At least as many values as a JSON text has, but for one."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def fitted(segments: Iterable[Segment]) -> tuple[Segment, ...]:
@@ -176,10 +213,7 @@ def decode(stored: bytes, digest: bytes, *, end: int | None = None) -> Directory
     if blake3(stored).digest() != digest:
         raise IntegrityError("the directory of a pack does not match its digest")
     try:
-        if not 0 <= zstandard.frame_content_size(stored) <= MAX_DIRECTORY:
-            raise BadFormat("the directory of a pack is too large, or does not say how large it is")
-        text = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
-        found = _directory(json.loads(text))
+        found = _directory(json.loads(_decompressed(stored)))
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
         raise BadFormat(f"the directory of a pack cannot be read: {error!s:.200}") from error
     last = found.segments[-1] if found.segments else None
@@ -187,6 +221,17 @@ def decode(stored: bytes, digest: bytes, *, end: int | None = None) -> Directory
     if end is not None and at != end:
         raise BadFormat(f"the segments of a pack end at {at}, its directory begins at {end}")
     return found
+
+
+def _decompressed(stored: bytes) -> bytes:
+    """The text of a directory, which is not much more than what is stored of it, nor are its values."""
+    most = min(MAX_DIRECTORY, FREE_TEXT + MORE_TEXT * len(stored))
+    if not 0 <= zstandard.frame_content_size(stored) <= most:
+        raise BadFormat("the directory of a pack is too large, or does not say how large it is")
+    text = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
+    if _values(text) > FREE_VALUES + MORE_VALUES * len(stored):
+        raise BadFormat(f"the directory of a pack has {len(stored):,} bytes, and too many values for those")
+    return text
 
 
 def _segment(segment: Segment, hint: Hint | None) -> dict[str, Any]:
@@ -280,7 +325,18 @@ def _hint(one: dict[str, Any]) -> Hint:
     found = base64.b64decode(sample, validate=True)
     if len(found) > MAX_SAMPLE:
         raise ValueError(f"a sample has {len(found)} bytes, at most {MAX_SAMPLE} are read")
+    if _storable(name) != name or _storable(dtype) != dtype:
+        raise ValueError("name or dtype of a tensor are no text in UTF-8")
     return Hint(name, dtype, found)
+
+
+def _storable(text: str) -> str:
+    r"""A text without lone surrogates, which neither JSON in UTF-8 nor an index can hold.
+
+    >>> _storable("a\udcffb")
+    'a\\udcffb'
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _blob(body: dict[str, Any], segments: Sequence[Segment]) -> PackedBlob:
