@@ -18,6 +18,7 @@ from assay.blobs.bucket.opening import open_bucket
 from assay.blobs.bucket.packed import PackedBucket
 from assay.blobs.bucket.reading import BucketSource
 from assay.blobs.bucket.store import BucketStore
+from assay.blobs.bucket.turns import Turn
 from assay.blobs.cache.folder import CacheFolder
 from assay.blobs.cache.store import CachedExchangingStore
 from assay.blobs.packs import exchange
@@ -102,15 +103,21 @@ def sent(tmp_path: Path, source: PackedStore) -> Source:
 
 
 def lapsed_once_it_was_sent(store: PackedBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The turn counts when sending begins, and does not when it ends."""
-    checks: list[None] = []
+    """The turn counts when sending begins, and does not when it ends; the next one does."""
+    send, check, sent = BucketObjects.put_parts, Turn.check, [False]
 
-    def check() -> None:
-        checks.append(None)
-        if len(checks) == 2:
+    def sending(objects: BucketObjects, *arguments: Any) -> None:
+        send(objects, *arguments)
+        sent[0] = True
+
+    def checking(turn: Turn) -> None:
+        if sent[0]:
+            monkeypatch.setattr(Turn, "check", check)
             raise StorageError("this machine stood still", code="turn-lapsed")
+        check(turn)
 
-    monkeypatch.setattr(store._folder._turn, "check", check)
+    monkeypatch.setattr(BucketObjects, "put_parts", sending)
+    monkeypatch.setattr(Turn, "check", checking)
 
 
 def test_a_pack_that_was_sent_when_the_turn_was_lost_counts_for_nobody_and_is_compacted_away(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 
 import pytest
 from bucket_builders import bucket_in_memory
+from net_builders import FarObjects, Net, fail_once, stand_still
+from obstore.store import MemoryStore
 
 from assay.blobs.bucket import guarding
 from assay.blobs.bucket.objects import BucketObjects
@@ -76,7 +79,42 @@ def test_a_sweep_whose_mark_was_not_written_for_long_deletes_nothing(
     digest = store.add(b"weights")
     with store.sweep() as sweep:
         assert sweep.idle(digest)
-        monkeypatch.setattr(guarding, "SWEEP_LEASE", timedelta(seconds=-1))
+        stand_still(monkeypatch)
+        with pytest.raises(StorageError) as caught:
+            sweep.delete(digest)
+    assert caught.value.code == "sweep-lapsed"
+    assert store.size(digest) == 7
+
+
+def test_a_sweep_whose_mark_lapsed_deletes_nothing_also_when_the_network_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guarding, "SWEEP_LEASE", timedelta(seconds=0.4))
+    monkeypatch.setattr(guarding, "BEAT", 0.02)
+    monkeypatch.setattr(guarding, "_LOOK", 0.02)
+    far, net = MemoryStore(), Net()
+    here, there = BucketStore(FarObjects(far, net)), BucketStore(BucketObjects(far))
+    digest = here.add(b"weights")
+    with here.sweep() as sweep:
+        assert sweep.idle(digest)
+        net.is_down = True
+        with there.hold():  # begins when the mark of the sweep no longer counts
+            assert there.renew(digest) == 7
+            net.is_down = False
+            time.sleep(0.1)
+            with pytest.raises(StorageError) as caught:
+                sweep.delete(digest)
+            assert caught.value.code == "sweep-lapsed"
+            assert there.size(digest) == 7
+
+
+def test_a_deletion_is_not_tried_again_once_the_sweep_lapsed(
+    objects: BucketObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BucketStore(objects)
+    digest = store.add(b"weights")
+    with store.sweep() as sweep:
+        fail_once(monkeypatch, "delete", lambda: stand_still(monkeypatch))
         with pytest.raises(StorageError) as caught:
             sweep.delete(digest)
     assert caught.value.code == "sweep-lapsed"

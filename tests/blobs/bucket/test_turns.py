@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bucket_builders import bucket_in_memory
+from net_builders import FarObjects, Net, fail_once, stand_still
+from obstore.store import MemoryStore
 from packing_much import FILES, MINE, THEIRS, wanted
 
 from assay.blobs.bucket import turns
+from assay.blobs.bucket.guarding import Watch
+from assay.blobs.bucket.leases import Lease
 from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.bucket.packed import PackedBucket
-from assay.blobs.bucket.store import BucketStore
+from assay.blobs.bucket.store import BucketStore, BucketSweep
 from assay.blobs.bucket.turns import Turn
 from assay.errors import StorageError
 from assay.testing.packs import read
@@ -88,6 +94,82 @@ def test_a_machine_that_stood_still_changes_no_packs(
             change()
         assert caught.value.code == "turn-lapsed"
     assert [one.key for one in objects.list("packs/")] == before
+
+
+def test_a_turn_that_another_machine_took_over_does_not_count_again_when_the_network_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "LEASE", timedelta(seconds=0.4))
+    monkeypatch.setattr(turns, "BEAT", 0.02)
+    far, net = MemoryStore(), Net()
+    here, there = turn(FarObjects(far, net), tmp_path / "here"), turn(BucketObjects(far), tmp_path / "there")
+    with here.taken():
+        here.check()
+        net.is_down = True
+        with there.taken():  # begins when the mark of the other one no longer counts
+            net.is_down = False
+            time.sleep(0.1)
+            there.check()
+            with pytest.raises(StorageError) as caught:
+                here.check()
+            assert caught.value.code == "turn-lapsed"
+            assert len(list(BucketObjects(far).list("turns/"))) == 1
+
+
+@pytest.mark.parametrize("request_", ["delete", "put"])
+def test_a_change_of_packs_is_not_tried_again_once_the_turn_lapsed(
+    objects: BucketObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: str
+) -> None:
+    here, _ = machines(objects, tmp_path)
+    folder = here._folder
+    (name, *_) = folder.names()
+    before = [one.key for one in objects.list("packs/")]
+    with folder.turn():
+        fail_once(monkeypatch, request_, lambda: stand_still(monkeypatch))
+        with pytest.raises(StorageError) as caught:
+            folder.remove(name) if request_ == "delete" else folder.note(name, "blob", [str(MINE[0])])
+    assert caught.value.code == "turn-lapsed"
+    assert [one.key for one in objects.list("packs/")] == before
+
+
+def test_what_a_sweep_gave_free_stays_in_packs_when_the_sweep_lapsed(
+    objects: BucketObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines(objects, tmp_path)
+
+    def lapsed(watch: Watch) -> None:
+        raise StorageError("this machine stood still", code="sweep-lapsed")
+
+    def collect() -> None:
+        with here.sweep() as sweep:
+            assert sweep.idle(MINE[0])
+            assert sweep.delete(MINE[0])
+            monkeypatch.setattr(Watch, "check", lapsed)
+
+    with pytest.raises(StorageError, match="stood still"):
+        collect()
+    assert read(there, MINE[0]) == FILES[MINE[0]]
+
+
+def test_a_raw_copy_stays_when_the_turn_lapsed_in_which_it_was_packed(
+    objects: BucketObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    store = PackedBucket(BucketStore(objects), tmp_path / "here")
+    digest = store.add(FILES[MINE[0]])
+    idle = BucketSweep.idle
+
+    def idle_then_lapsed(*arguments: Any) -> bool:
+        found = idle(*arguments)
+        monkeypatch.setattr(store._folder._turn, "_lease", lapsed)
+        return found
+
+    lapsed = Lease(objects, "turns/lapsed", timedelta(0), turns._lapsed)
+    monkeypatch.setattr(BucketSweep, "idle", idle_then_lapsed)
+    with pytest.raises(StorageError) as caught:
+        store.pack(wanted(MINE[0]))
+    assert caught.value.code == "turn-lapsed"
+    assert store.is_raw(digest)
 
 
 def test_what_another_machine_deleted_stays_deleted_when_both_strike_out_of_one_pack(

@@ -7,7 +7,8 @@
 Whoever holds writes that first and then looks for sweeps; whoever sweeps writes that first and then looks for holds.
 Buckets are strongly consistent, so of two that meet at least one sees the other: the holder waits for the sweep to end,
 the sweep spares what was added since the oldest hold began. All times are the server's: the clocks of the machines do
-not matter. A process that dies leaves its mark behind, which counts for ``LEASE`` more.
+not matter. A process that dies leaves its mark behind, which counts for ``LEASE`` more. A sweep whose mark lapsed
+(``leases``) deletes nothing more.
 
 What this does not cover: who adds blobs without a hold, in another process than the sweep, is protected by the sweep's
 grace period only; so is a machine that is suspended for longer than ``LEASE`` in the middle of an upload. A push that
@@ -25,6 +26,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from threading import Condition, Event, Thread
 
+from assay.blobs.bucket.leases import Lease, held
 from assay.blobs.bucket.objects import BucketObjects
 from assay.errors import StorageError
 from assay.ports.blobs import Leftover
@@ -79,40 +81,21 @@ class Watch:
     """A sweep's right to delete, as long as its mark counts.
 
     Args:
-        objects: the bucket.
-        key: of its mark.
+        lease: its mark.
         since: when the oldest living hold began; None: there is none.
     """
 
-    def __init__(self, objects: BucketObjects, key: str, since: datetime | None) -> None:
-        self._objects = objects
-        self._key = key
-        self._written = time.monotonic()
-        self.ended = Event()
+    def __init__(self, lease: Lease, since: datetime | None) -> None:
+        self._lease = lease
         self.since = since
-
-    def beat(self) -> None:
-        """Write the mark again and again, until the sweep ended."""
-        while not self.ended.wait(BEAT):
-            with suppress(StorageError):  # the next one may succeed; ``check`` says when none did
-                began = time.monotonic()
-                self._objects.put(self._key, b"")
-                self._written = began
-                if self.ended.is_set():
-                    self._objects.delete(self._key)
 
     def check(self) -> None:
         """Whether the mark still counts.
 
         Raises:
-            StorageError: it may not (code ``sweep-lapsed``).
+            StorageError: it may not (code ``sweep-lapsed``), and will not again.
         """
-        if time.monotonic() - self._written > SWEEP_LEASE.total_seconds() / 2:
-            raise StorageError(
-                "this machine stood still while garbage was deleted; nothing more is",
-                code="sweep-lapsed",
-                hint="run it again",
-            )
+        self._lease.check()
 
 
 @contextmanager
@@ -143,20 +126,11 @@ def sweep(objects: BucketObjects) -> Iterator[Watch]:
         StorageError: the bucket cannot be written.
     """
     key = f"{_SWEEPS}{secrets.token_hex(8)}"
-    objects.put(key, b"")
-    watch = None
-    try:
+    with held(objects, key, SWEEP_LEASE, BEAT, _lapsed) as lease:
         mark = objects.head(key)
         now = mark.modified if mark else datetime.now().astimezone()
         living = [start for start, last in _holds(objects).values() if now - last < LEASE]
-        watch = Watch(objects, key, min(living, default=None))
-        Thread(target=watch.beat, name="assay-sweep", daemon=True).start()
-        yield watch
-    finally:
-        if watch is not None:
-            watch.ended.set()
-        with suppress(StorageError):
-            objects.delete(key)
+        yield Watch(lease, min(living, default=None))
 
 
 def dead(objects: BucketObjects, *, clear: bool) -> list[Leftover]:
@@ -173,6 +147,14 @@ def dead(objects: BucketObjects, *, clear: bool) -> list[Leftover]:
             if clear:
                 objects.delete(one.key)
     return found
+
+
+def _lapsed() -> StorageError:
+    return StorageError(
+        "this machine stood still while garbage was deleted; nothing more is",
+        code="sweep-lapsed",
+        hint="run it again",
+    )
 
 
 def _holds(objects: BucketObjects) -> dict[str, tuple[datetime, datetime]]:

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from copy import copy
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ _CHUNK = 64 << 10
 _CALM = 30.0
 """Seconds without trouble after which requests go side by side again."""
 _LONGEST_REST = 8.0
+_BRIEF = 1 << 20
+"""Bytes that are sent well within ``Options.stall``."""
 _RAISED = (BaseError, OSError)
 """What the library raises: its own errors, and ``FileNotFoundError`` and its kin."""
 
@@ -58,7 +61,8 @@ class BucketObjects:
         self._troubled = -_CALM
         self._alone = Lock()
         self._reading = reading
-        self._writing = reading if writing is None else writing
+        self._writing = self._changing = reading if writing is None else writing
+        self._checks: tuple[Callable[[], None], ...] = ()
         self._place = place
         self.options = options
 
@@ -66,6 +70,17 @@ class BucketObjects:
     def place(self) -> str:
         """What to call it, for people."""
         return self._place
+
+    def guarded(self, check: Callable[[], None]) -> BucketObjects:
+        """The same objects, for who may change them only as long as *check* does not raise.
+
+        It is called right before each try of a request. A try that gets no answer is given up after ``Options.stall``,
+        unless it sends much: so none is under way for long after what it relied on ended.
+        """
+        found = copy(self)
+        found._checks = (*self._checks, check)  # noqa: SLF001 - its own
+        found._changing = self._reading  # noqa: SLF001 - its own
+        return found
 
     def head(self, key: str) -> Found | None:
         """What is known of an object without its bytes; None when it is not there."""
@@ -114,7 +129,8 @@ class BucketObjects:
 
     def put(self, key: str, data: bytes) -> None:
         """Write a small object, whatever is there."""
-        self._try(f"write {key}", lambda: obstore.put(self._writing, key, data, use_multipart=False))
+        store = self._changing if len(data) <= _BRIEF else self._writing
+        self._try(f"write {key}", lambda: obstore.put(store, key, data, use_multipart=False))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one; whether what is there now is *data*."""
@@ -191,7 +207,7 @@ class BucketObjects:
         """Remove objects; those that are not there are no error."""
         for key in keys:
             with suppress(NotFound):
-                self._try(f"remove {key}", lambda key=key: obstore.delete(self._writing, key))  # type: ignore[misc]
+                self._try(f"remove {key}", lambda key=key: obstore.delete(self._changing, key))  # type: ignore[misc]
 
     def _pages(self, prefix: str, after: str) -> Iterator[Found]:
         pages = obstore.list(self._reading, prefix or None, offset=after or None)
@@ -210,6 +226,8 @@ class BucketObjects:
     def _try(self, doing: str, call: Callable[[], _T]) -> _T:
         failed, since = 0, time.monotonic()
         while True:
+            for check in self._checks:
+                check()
             try:
                 return call()
             except AssayError:

@@ -135,8 +135,9 @@ class PackedBucket(OverPacks, Exchanging):
             finally:
                 # Somebody elsewhere may rely since on what was given free; what is raw went at once.
                 gone = [digest for digest, seen in sweep.deleted.items() if self._raw.touched(digest) == seen]
-                for digest in delete_blobs(self._folder, gone):
-                    self._raw.forget_touched(digest)
+                with self._folder.only_while(raw.check):
+                    for digest in delete_blobs(self._folder, gone):
+                        raw.forget_touched(digest)
 
     def leftovers(self, *, clear: bool = False) -> Sequence[Leftover]:
         """What dead writers left."""

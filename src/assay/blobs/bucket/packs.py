@@ -75,6 +75,7 @@ class BucketPackFolder(PackFolder):
         self._used, self._looked = False, -_LOOK
         self.folder.mkdir(parents=True, exist_ok=True)
         self._turn = Turn(objects, self.folder, self._begin)
+        self._own = objects.guarded(self.check)
         self.index = _Index(self, staging)
 
     def is_used(self) -> bool:
@@ -91,6 +92,24 @@ class BucketPackFolder(PackFolder):
     def turn(self) -> AbstractContextManager[None]:
         """Nobody else changes packs meanwhile, on whichever machine; the index says what they are when it begins."""
         return self._turn.taken()
+
+    def check(self) -> None:
+        """Whether the turn still counts.
+
+        Raises:
+            StorageError: it may not (code ``turn-lapsed``), and will not again.
+        """
+        self._turn.check()
+
+    @contextmanager
+    def only_while(self, check: Callable[[], None]) -> Iterator[None]:
+        """Within a turn: packs change meanwhile only as long as *check* does not raise, either."""
+        before = self._own
+        self._own = before.guarded(check)
+        try:
+            yield
+        finally:
+            self._own = before
 
     @contextmanager
     def packing(self) -> Iterator[None]:
@@ -128,13 +147,13 @@ class BucketPackFolder(PackFolder):
 
     def names(self) -> dict[str, tuple[int, int]]:
         """Packs that count, oldest first, each with its bytes and those of its ``.gone`` object."""
-        packs, took = self._listed()
+        packs, took = self._found_all()
         if self._seen - packs.keys():
             # What took the place of one that went may have appeared behind where the list was by then.
-            packs, took = self._listed()
+            packs, took = self._found_all()
         self._seen = set(packs)
         for name in self._sources.keys() - packs.keys():
-            del self._sources[name]
+            self._sources.pop(name, None)  # another thread may have been first
         ordered = sorted(packs, key=lambda name: (packs[name].modified.astimezone(UTC), name))
         return {
             name: (packs[name].size, took[name].size if name in took else 0)
@@ -142,7 +161,7 @@ class BucketPackFolder(PackFolder):
             if name not in took or not self._moved_to(name, took[name].etag) & packs.keys()
         }
 
-    def _listed(self) -> tuple[dict[str, Found], dict[str, Found]]:
+    def _found_all(self) -> tuple[dict[str, Found], dict[str, Found]]:
         """Objects of packs, and those that say what was taken out of them, by the packs' names."""
         packs: dict[str, Found] = {}
         took: dict[str, Found] = {}
@@ -171,17 +190,15 @@ class BucketPackFolder(PackFolder):
 
     def note(self, name: str, kind: Kind, what: Collection[str]) -> None:
         """Add to what was taken out of a pack."""
-        self._turn.check()
-        self._objects.put(_gone(name), self._noted(name) + gone.lines(name, kind, what))
+        self._own.put(_gone(name), self._noted(name) + gone.lines(name, kind, what))
 
     def appear(self, staged: Path, name: str, without: Collection[str]) -> None:
         """Send a finished pack; within a change of the index. See ``PackFolder.appear``."""
-        self._turn.check()
-        before = self._objects.head(_pack(name)) is not None
+        before = self._own.head(_pack(name)) is not None
         said = gone.lines(name, "blob", without) if without else b""
         if not before:
             self._say(name, said)
-        self._objects.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
+        self._own.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
         if before:
             self._say_anew(name, said)
         self._sources.pop(name, None)
@@ -194,13 +211,11 @@ class BucketPackFolder(PackFolder):
 
         There is no other copy of its blobs here, so it must not count where what it relies on may be gone.
         """
-        self._turn.check()
-        before = self._objects.head(_pack(name)) is not None
+        before = self._own.head(_pack(name)) is not None
         if not before:
             self._say(name, gone.lines(name, "moved", [name]))
-        self._objects.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
+        self._own.put_parts(_pack(name), lambda: _parts(staged), staged.stat().st_size)
         self._sources.pop(name, None)
-        self._turn.check()
         if before:
             self._say_anew(name, b"")
         else:
@@ -211,10 +226,9 @@ class BucketPackFolder(PackFolder):
 
     def remove(self, name: str) -> int:
         """Remove a pack that nothing needs; its bytes."""
-        self._turn.check()
-        found = self._objects.head(_pack(name))
-        self._objects.delete(_pack(name))
-        self._objects.delete(_gone(name))  # after what it says does not count
+        found = self._own.head(_pack(name))
+        self._own.delete(_pack(name))
+        self._own.delete(_gone(name))  # after what it says does not count
         self._sources.pop(name, None)
         return 0 if found is None else found.size
 
@@ -229,9 +243,9 @@ class BucketPackFolder(PackFolder):
 
     def _say(self, name: str, said: bytes) -> None:
         if said:
-            self._objects.put(_gone(name), said)
+            self._own.put(_gone(name), said)
         else:
-            self._objects.delete(_gone(name))
+            self._own.delete(_gone(name))
 
     def _say_anew(self, name: str, said: bytes) -> None:
         """Make void what was said of a pack."""
@@ -330,6 +344,7 @@ class _Raw:
     def sweep(self) -> Iterator[BucketSweep]:
         """The right to remove raw copies, while packs stay what they are; turns come first, as everywhere."""
         with self._folder.turn(), self._store.sweep() as sweep:
+            sweep.only_while(self._folder.check)
             yield sweep
 
 

@@ -246,10 +246,6 @@ class BucketStore:
         mark = self.objects.head(_touched(digest))
         return None if mark is None else _at_latest(mark)
 
-    def forget_touched(self, digest: Digest) -> None:
-        """Remove what says that a blob was renewed: the blob went."""
-        self.objects.delete(_touched(digest))
-
     def all_touched(self) -> Iterator[tuple[Digest, datetime]]:
         """``touched`` of every blob that was renewed."""
         for one in self.objects.list(_TOUCHED):
@@ -273,8 +269,20 @@ class BucketSweep:
 
     def __init__(self, store: BucketStore, watch: guarding.Watch) -> None:
         self._store = store
-        self._objects = store.objects
+        self._objects = store.objects.guarded(watch.check)
         self._watch = watch
+
+    def check(self) -> None:
+        """Whether the mark still counts.
+
+        Raises:
+            StorageError: it may not (code ``sweep-lapsed``), and will not again.
+        """
+        self._watch.check()
+
+    def only_while(self, check: Callable[[], None]) -> None:
+        """Delete only as long as *check* does not raise, either."""
+        self._objects = self._objects.guarded(check)
 
     def idle(self, digest: Digest, before: datetime | None = None) -> bool:
         """Whether a blob is here that nobody under way has added."""
@@ -290,12 +298,15 @@ class BucketSweep:
 
     def delete(self, digest: Digest) -> int:
         """Remove a blob; its bytes, or 0 when it was not here."""
-        self._watch.check()
         found = self._objects.head(_key(digest))
         if found is None:
             return 0
         self._objects.delete(_key(digest), _touched(digest))
         return found.size
+
+    def forget_touched(self, digest: Digest) -> None:
+        """Remove what says that a blob was renewed: the blob went."""
+        self._objects.delete(_touched(digest))
 
 
 def _key(digest: Digest) -> str:

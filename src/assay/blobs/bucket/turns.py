@@ -8,8 +8,10 @@ at least one sees the other, and never both go on. Times are the server's; the m
 ``LEASE`` more, except on its own machine: there a lock of the local folder tells that it is gone, and ``<where>`` says
 which lock that is.
 
-What this does not cover: a machine that is suspended for longer than ``LEASE`` between looking at its mark and the
-request that follows at once.
+A turn that lapsed (``leases``) is lost: whoever has it changes nothing more.
+
+What this does not cover: a machine that is suspended for longer than half of ``LEASE`` between looking at its mark and
+the request that follows at once.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from threading import Event, Lock, RLock, Thread
+from threading import RLock
 
 from assay.blobs.bucket.guarding import BEAT
+from assay.blobs.bucket.leases import Lease, held
 from assay.blobs.bucket.objects import BucketObjects
 from assay.blobs.packs.keeping import locked
 from assay.errors import StorageError
@@ -52,7 +55,7 @@ class Turn:
         self._objects, self._folder, self._began = objects, folder, began
         self._thread = RLock()
         self._deep = 0
-        self._written = 0.0
+        self._lease: Lease | None = None
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -80,37 +83,20 @@ class Turn:
             StorageError: it may not, another machine may have begun (code ``turn-lapsed``).
         """
         assert self._deep, "packs are changed in turns"
-        if time.monotonic() - self._written > LEASE.total_seconds() / 2:
-            raise StorageError(
-                "this machine stood still while it changed packs, and another one may have begun; nothing was removed",
-                code="turn-lapsed",
-                hint="run it again",
-            )
+        assert self._lease is not None
+        self._lease.check()
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
-        where = _where(self._folder)
-        key = f"{_TURNS}{where}-{secrets.token_hex(8)}"
-        ended, writing = Event(), Lock()
-        try:
-            self._wait(key, where)
-            Thread(target=self._beat, args=(key, ended, writing), name="assay-turn", daemon=True).start()
-            yield
-        finally:
-            ended.set()
-            with suppress(StorageError):  # it then counts a little longer
-                if writing.acquire(timeout=BEAT):  # else a sign of life is on its way; its thread removes it
-                    self._objects.delete(key)
-
-    def _wait(self, key: str, where: str) -> None:
-        """Until no other mark counts."""
-        rest = _REST
+        """Once no other mark counts, with the own one."""
+        where, rest = _where(self._folder), _REST
         while True:
-            self._written = time.monotonic()
-            self._objects.put(key, b"")
-            if self._is_alone(key, where):
-                return
-            self._objects.delete(key)
+            key = f"{_TURNS}{where}-{secrets.token_hex(8)}"
+            with held(self._objects, key, LEASE, BEAT, _lapsed) as lease:
+                if self._is_alone(key, where):
+                    self._lease = lease
+                    yield
+                    return
             time.sleep(rest * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             rest = min(2 * rest, _LONGEST_REST)
 
@@ -125,16 +111,13 @@ class Turn:
         self._objects.delete(*dead)
         return True
 
-    def _beat(self, key: str, ended: Event, writing: Lock) -> None:
-        while not ended.wait(BEAT):
-            with writing, suppress(StorageError):  # the next one may succeed; ``check`` says when none did
-                if ended.is_set():
-                    return
-                began = time.monotonic()
-                self._objects.put(key, b"")
-                self._written = began
-                if ended.is_set():
-                    self._objects.delete(key)
+
+def _lapsed() -> StorageError:
+    return StorageError(
+        "this machine stood still while it changed packs, and another one may have begun; nothing was removed",
+        code="turn-lapsed",
+        hint="run it again",
+    )
 
 
 def _is_dead(mark: Found, own: Found) -> bool:
