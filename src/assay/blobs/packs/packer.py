@@ -2,19 +2,22 @@
 
 Order, so that a blob is readable from one place or the other whenever the process dies: write in ``staging/``, flush,
 read back and compare, rename into ``packs/``, flush the folder, commit the index, then remove raw copies alone with the
-store. Whatever the new pack relies on in older ones is compared as well before a raw copy goes.
+store. Whatever the new pack relies on in older ones is decoded and compared with its id as well before a raw copy goes:
+their checksums say only that they are as somebody wrote them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.checking import Sound, read_back
+from assay.blobs.packs.comparing import find_wrong
 from assay.blobs.packs.damage import discard_blob, discard_segments
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
@@ -23,6 +26,7 @@ from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY
 from assay.errors import AssayError, IntegrityError, StorageError
 from assay.packing.reading import Decoder, PackedSource
+from assay.packing.segments import Segment
 from assay.packing.writing import Written, write_pack
 from assay.ports.packs import Effort, PackedBlobs, ToPack
 from assay.ports.progress import SILENT, Progress
@@ -103,7 +107,7 @@ class Packer:
 
         It is written anew without raw copies that others removed while they were read, who packed or deleted them; as
         often as there are such, and a few times more, since one may be back before it is looked for. Likewise a few
-        times without segments in older packs that turned out to be damaged.
+        times without segments in older packs that turned out to be damaged, or not what they are called.
         """
         failed = 0
         while failed < _TRIES:
@@ -111,7 +115,8 @@ class Packer:
                 with self._folder.packing():
                     return self._write_one(batch, effort, progress)
             except _Unsound as error:
-                discard_segments(self._folder, error.found)  # they are stored anew the next time
+                discard_segments(self._folder, error.damaged)  # they are stored anew the next time
+                _discard_wrong(self._folder, error.wrong)
                 failed += 1
             except StorageError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
@@ -166,7 +171,10 @@ class Packer:
         return found
 
     def _check_reused(self, written: Written, stock: Stockroom) -> None:
-        """Compare what the new pack relies on in older ones.
+        """Decode what the new pack relies on in older ones, and compare it.
+
+        Nothing says of a pack here who wrote it, and an older copy of what is packed now is about to be the only one.
+        It costs a decoding, in several threads, of what is packed and was there already, and of the bases.
 
         Raises:
             _Unsound: some of it is damaged.
@@ -174,10 +182,12 @@ class Packer:
         own = {segment.id for segment in written.directory.segments}
         named = {part for blob in written.directory.blobs for part in blob.parts}
         named |= {segment.base for segment in written.directory.segments if segment.base is not None}
-        sound = Sound(stock)
-        unsound = [part for part in named - own if not sound.is_sound(part)]
-        if unsound:
-            raise _Unsound(sound)
+        wrong = find_wrong(stock, named - own)
+        if wrong is not None:
+            damaged = Sound(stock)
+            for part in named - own:
+                damaged.is_sound(part)
+            raise _Unsound(damaged, wrong)
 
     def _times(self, digests: Sequence[Digest]) -> dict[Digest, int]:
         """When raw blobs were last added, in nanoseconds; those that are gone are left out."""
@@ -234,6 +244,26 @@ class Packer:
 class _Unsound(Exception):
     """What a new pack would rely on is damaged."""
 
-    def __init__(self, found: Sound) -> None:
+    def __init__(self, damaged: Sound, wrong: Collection[Segment]) -> None:
         super().__init__()
-        self.found = found
+        self.damaged, self.wrong = damaged, wrong
+
+
+def _discard_wrong(folder: PackFolder, wrong: Collection[Segment]) -> None:
+    """Strike segments that do not give their ids out of the packs that they are read from, durably.
+
+    What leans on them is found to be damaged the next time, unless another pack has the base.
+    """
+
+    def strike(index: PackIndex) -> None:
+        packs: defaultdict[str, list[bytes]] = defaultdict(list)
+        for segment in wrong:
+            found = index.segment(segment.id)
+            if found is not None and found.segment == segment:  # else another copy is read by now
+                packs[found.pack].append(segment.id)
+        for pack, ids in packs.items():
+            folder.strike(index, pack, "bad", ids)
+        folder.index.mend(index)
+
+    if wrong:
+        folder.index.write(strike)

@@ -1,0 +1,80 @@
+"""Whether segments give their ids: decoded, block by block, through whatever they are differences to.
+
+A checksum tells whether stored bytes are those that somebody wrote; only this tells whether they are what they are
+called. What others wrote is believed no earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from assay.errors import AssayError, StorageError
+from assay.packing.reading import MAX_DEPTH, Decoder, PackedSource, Shelf
+from assay.packing.segments import Segment
+
+AT_ONCE = 24 << 20
+"""Bytes that are decoded at once to be compared: where bases are far away, many requests are under way."""
+
+
+def compare(decoder: Decoder, segments: Sequence[Segment]) -> None:
+    """Decode segments, and compare every block of them; memory does not grow with them.
+
+    Args:
+        decoder: gives blocks.
+        segments: which; those that lie together are read together when they follow each other.
+
+    Raises:
+        IntegrityError: one does not give its id, or it or a base of it is not there (code ``segment-missing``).
+        BadFormat: one is damaged in a way that shows in its form.
+        StorageError: the place failed.
+    """
+    source = PackedSource(decoder, [(one.id, one.size) for one in segments])
+    room, at = memoryview(bytearray(min(AT_ONCE, source.size))), 0
+    while count := source.read_into(at, room):
+        at += count
+
+
+def find_wrong(shelf: Shelf, wanted: Collection[bytes]) -> list[Segment] | None:
+    """Compare segments that lie in packs; None where all of them give their ids.
+
+    Args:
+        shelf: where they are found.
+        wanted: their ids.
+
+    Returns:
+        Those of them and of their bases that do not give their ids by what is stored of themselves. None of them where
+        it is only that one is not there.
+
+    Raises:
+        StorageError: the place failed.
+    """
+    places = [found for one in wanted if (found := shelf.find(one)) is not None]
+    ordered = [held for held, pack in sorted(places, key=lambda one: (id(one[1]), one[0].offset))]
+    decoder = Decoder(shelf)
+    if len(places) == len(wanted) and _are_right(decoder, ordered):
+        return None
+    lowest = [_lowest(shelf, decoder, one) for one in ordered if not _are_right(decoder, [one])]
+    return list({one.id: one for one in lowest if one is not None}.values())
+
+
+def _lowest(shelf: Shelf, decoder: Decoder, segment: Segment) -> Segment | None:
+    """The lowest one that is wrong, of a wrong segment and its bases; None where a base is not there."""
+    chain = [segment]
+    while chain[-1].base is not None:
+        found = shelf.find(chain[-1].base)
+        if found is None or len(chain) > MAX_DEPTH:
+            return None
+        chain.append(found[0])
+    while len(chain) > 1 and _are_right(decoder, chain[-1:]):
+        chain.pop()
+    return chain[-1]
+
+
+def _are_right(decoder: Decoder, segments: Sequence[Segment]) -> bool:
+    try:
+        compare(decoder, segments)
+    except StorageError:
+        raise
+    except AssayError:
+        return False
+    return True
