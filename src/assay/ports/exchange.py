@@ -54,7 +54,8 @@ class SegmentExchange(Protocol):
     def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
         """Keep a pack that another store hands over: every segment and every blob is compared before one counts.
 
-        What came of it when it breaks off is gone on with the next time.
+        They are decoded and compared with their ids, also segments that no blob of the pack needs. What came of it when
+        it breaks off is gone on with the next time.
 
         Args:
             pack: its bytes.
@@ -62,7 +63,7 @@ class SegmentExchange(Protocol):
 
         Raises:
             IntegrityError: it is damaged, or a base that it relies on is not here, or damaged; nothing of it is kept.
-            BadFormat: it is no pack; nothing of it is kept.
+            BadFormat: it is no pack, or a segment is not deeper than its base here; nothing of it is kept.
             StorageError: it cannot be read or written.
         """
         ...

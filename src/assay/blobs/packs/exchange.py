@@ -2,8 +2,8 @@
 
 What is handed over is put together while it is read: stored bytes from whatever packs they lie in here, in an order in
 which bases come first and neighbours stay together, then a directory. What is taken in is a pack like any other, that
-somebody else wrote: nothing of it is believed before checksums, and the digest of each blob decoded from it and from
-what is here, agree.
+somebody else wrote: nothing of it is believed before checksums agree, and each segment, listed by a blob or not, and
+each blob, decoded from it and from what is here, gives its id.
 
 Not here: where packs are (``folder``, ``assay.blobs.bucket.packs``), and what keeps a sweep from what was taken in just
 now (``Landing``).
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from itertools import accumulate
@@ -22,11 +22,12 @@ from typing import Protocol
 
 from assay.blobs.directory import DirectoryStore
 from assay.blobs.packs.checking import read_back
+from assay.blobs.packs.comparing import AT_ONCE, compare
 from assay.blobs.packs.folder import PackFolder
 from assay.blobs.packs.index import PackIndex
 from assay.blobs.packs.stock import Stockroom
 from assay.blobs.staging import READ_ONLY, Staged, Staging
-from assay.errors import AssayError, IntegrityError, NotFound, StorageError
+from assay.errors import AssayError, BadFormat, IntegrityError, NotFound, StorageError
 from assay.packing import directory
 from assay.packing.directory import FOOTER, MAGIC, Directory, PackedBlob, read_footer
 from assay.packing.reading import Decoder, PackedSource, Shelf
@@ -38,9 +39,6 @@ from assay.streams.bringing import bring
 from assay.streams.copying import digest_source
 from assay.trees import Source, read_into
 from assay.trees.window import FileSource, MemorySource
-
-_AT_ONCE = 24 << 20
-"""Bytes of a blob that are decoded at once to be compared: where bases are far away, many requests are under way."""
 
 
 class Landing(Protocol):
@@ -189,27 +187,52 @@ class Exchange:
             raise StorageError.of(error, f"cannot keep a pack in {self._folder.folder}") from error
 
     def _checked(self, pack: Source, name: str) -> Directory:
-        """What a pack lists, every byte of it compared, and every blob decoded and compared with its digest."""
+        """What a pack lists, each of its segments and blobs decoded and compared with its id.
+
+        Packs that are here rely on segments by their ids: one that nothing in this pack needs, and a base of what is
+        stored plain all the same, are as good as any other once the pack is here.
+        """
         held = read_back(pack, name)
+        self._check_bases(held)
         decoder = Decoder(_Both(held, pack, self._stock))
         sizes = {segment.id: segment.size for segment in held.segments}
         for blob in held.blobs:
-            try:
-                parts = [(one, sizes.get(one) or self._held(one)[0].size) for one in blob.parts]
-                packed = PackedSource(decoder, parts)
-                found = digest_source(packed, algorithm=blob.digest.algorithm, step=_AT_ONCE)
-            except NotFound as error:
-                raise IntegrityError(
-                    f"what blob {blob.digest.short} relies on in the pack that was handed over is not here",
-                    code="segment-missing",
-                    digest=str(blob.digest),
-                ) from error
-            if found != blob.digest:
-                raise IntegrityError(
-                    f"blob {blob.digest.short} does not match its digest in the pack that was handed over",
-                    digest=str(blob.digest),
-                )
+            self._check_blob(blob, sizes, decoder)
+        done = {part for blob in held.blobs for part in blob.parts}  # these were decoded with their blobs
+        compare(decoder, [segment for segment in held.segments if segment.id not in done])
         return held
+
+    def _check_bases(self, held: Directory) -> None:
+        """Refuse bases that are neither in the pack nor here, and those here that are not less deep.
+
+        So no segment is ever its own base, and a chain of bases has at most as many as its highest depth says,
+        whichever copies of them are read (``PackIndex.take_in_segments``).
+        """
+        own = {segment.id for segment in held.segments}
+        for segment in held.segments:
+            if segment.base is None or segment.base in own:
+                continue
+            try:
+                base, _ = self._held(segment.base)
+            except NotFound as error:
+                raise _missing(f"segment {segment.id.hex()[:12]}") from error
+            if base.size != segment.size or base.depth >= segment.depth:
+                raise BadFormat(
+                    f"segment {segment.id.hex()[:12]} of the pack that was handed over has {segment.size} bytes at "
+                    f"depth {segment.depth}, its base here {base.size} at depth {base.depth}"
+                )
+
+    def _check_blob(self, blob: PackedBlob, sizes: Mapping[bytes, int], decoder: Decoder) -> None:
+        try:
+            parts = [(one, sizes.get(one) or self._held(one)[0].size) for one in blob.parts]
+        except NotFound as error:
+            raise _missing(f"blob {blob.digest.short}", digest=str(blob.digest)) from error
+        packed = PackedSource(decoder, parts)
+        if digest_source(packed, algorithm=blob.digest.algorithm, step=AT_ONCE) != blob.digest:
+            raise IntegrityError(
+                f"blob {blob.digest.short} does not match its digest in the pack that was handed over",
+                digest=str(blob.digest),
+            )
 
     def _commit(self, staged: Staged, name: str, size: int, held: Directory) -> None:
         with self._landing.appearing([blob.digest for blob in held.blobs]) as now:
@@ -236,6 +259,12 @@ class Exchange:
         return PackedBlob(
             digest, sum(size for _, size in listed), tuple(self._held(reference)[0].id for reference, _ in listed)
         )
+
+
+def _missing(what: str, **details: str) -> IntegrityError:
+    return IntegrityError(
+        f"what {what} relies on in the pack that was handed over is not here", code="segment-missing", **details
+    )
 
 
 def _places(index: PackIndex, segments: Collection[bytes]) -> dict[bytes, str]:

@@ -49,11 +49,11 @@ class Exchanging(ABC):
         return self._exchange().hand_over(blobs, segments)
 
     def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
-        """Keep a pack that another store hands over, once every blob in it was compared.
+        """Keep a pack that another store hands over, once every segment and every blob in it was compared.
 
         Raises:
             IntegrityError: it is damaged, or what it relies on is; nothing of it is kept.
-            BadFormat: it is no pack; nothing of it is kept.
+            BadFormat: it is no pack, or a segment is not deeper than its base here; nothing of it is kept.
             StorageError: it cannot be read or written.
         """
         self._exchange().take_in(pack, progress=progress)

@@ -6,7 +6,7 @@ Nothing here knows of files: what changes the index was found out by the caller 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from assay.blobs.packs.gone import Gone
 from assay.blobs.packs.lookups import BlobRow, Lookups
@@ -30,7 +30,14 @@ _PAGE = 1000
 class PackIndex(Lookups):
     """The index, for those who change it as well."""
 
-    def take_in_segments(self, name: str, size: int, directory: Directory, gone: Gone) -> None:
+    def take_in_segments(
+        self,
+        name: str,
+        size: int,
+        directory: Directory,
+        gone: Gone,
+        is_right: Callable[[Segment], bool] = lambda _: True,
+    ) -> None:
         """Take a pack in: its segments; its blobs come after the segments of every other pack that is new.
 
         Of a segment that several packs hold the least deep one counts, whatever the order in which packs are taken in:
@@ -41,6 +48,8 @@ class PackIndex(Lookups):
             size: its bytes.
             directory: what it holds.
             gone: what does not count of it any more.
+            is_right: whether a segment of it gives its id; asked before it takes the place of one that is there: who
+                did not compare the pack before does so then. A directory says what it likes.
         """
         self.run("INSERT OR IGNORE INTO packs(name, size) VALUES (?, ?)", name, size)
         pack, spare = self._number(name), 0
@@ -50,7 +59,7 @@ class PackIndex(Lookups):
             if segment.id in new or self._put_segment(segment, pack):
                 continue
             found = self.segment(segment.id)
-            if found is not None and segment.depth < found.segment.depth:
+            if found is not None and segment.depth < found.segment.depth and is_right(segment):
                 self.move(segment, name)
             else:
                 spare += segment.stored
