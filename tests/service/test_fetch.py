@@ -285,3 +285,169 @@ def test_a_pull_by_links_leaves_no_beginnings(half, registry: Registry, tmp_path
     fetch.pull(registry, version, tmp_path / "out", link=True)
 
     assert contents(tmp_path / "out") == {"large.bin": data}
+
+
+def staging_of(version: Version, folder: Path) -> Path:
+    """Where a pull to a new folder gathers the files."""
+    return folder.parent / f".{folder.name}.assay-pull-{version.manifest.hex[:12]}"
+
+
+def test_a_plain_pull_after_an_interrupted_pull_by_links_shares_nothing_with_the_store(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    staging = staging_of(version, tmp_path / "out")
+    staging.mkdir()
+    stored = registry.blobs.local_file(Digest.of((model / "README.md").read_bytes()))
+    assert stored is not None
+    os.link(stored, staging / "README.md")
+
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert contents(tmp_path / "out") == contents(model)
+    assert {path.stat().st_nlink for path in (tmp_path / "out").rglob("*") if path.is_file()} == {1}
+
+
+def test_a_pull_by_links_after_an_interrupted_plain_one_gives_links_only(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    staging = staging_of(version, tmp_path / "out")
+    staging.mkdir()
+    (staging / "README.md").write_bytes((model / "README.md").read_bytes())
+
+    assert fetch.pull(registry, version, tmp_path / "out", link=True).linked
+    assert {path.stat().st_nlink for path in (tmp_path / "out").rglob("*") if path.is_file()} == {2}
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A folder that a link leads to, and nobody may clear."""
+    (tmp_path / "precious" / "sub").mkdir(parents=True)
+    (tmp_path / "precious" / "mine.txt").write_text("mine")
+    (tmp_path / "precious" / "sub" / "empty.bin").write_text("mine")
+    return tmp_path / "precious"
+
+
+def test_a_link_in_the_place_of_the_staging_folder_is_refused_and_not_followed(
+    push, registry: Registry, model: Path, tmp_path: Path, precious: Path
+) -> None:
+    version = push(model).version
+    staging_of(version, tmp_path / "out").symlink_to(precious)
+    before = contents(precious)
+
+    with pytest.raises(StorageError, match="no folder of yours") as caught:
+        fetch.pull(registry, version, tmp_path / "out")
+
+    assert caught.value.code == "destination-not-writable"
+    assert contents(precious) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_in_the_staging_folder_are_not_followed(
+    push, registry: Registry, model: Path, tmp_path: Path, precious: Path
+) -> None:
+    version = push(model).version
+    staging = staging_of(version, tmp_path / "out")
+    staging.mkdir()
+    (staging / "extra").symlink_to(precious / "sub")
+    (staging / "README.md").symlink_to(model / "README.md")
+    before = contents(precious)
+
+    fetch.pull(registry, version, tmp_path / "out")
+
+    assert contents(precious) == before
+    assert contents(tmp_path / "out") == contents(model)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()] == []
+
+
+def test_a_staging_folder_of_somebody_else_is_refused(
+    push, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+    staging_of(version, tmp_path / "out").mkdir()
+    somebody = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: somebody)
+
+    with pytest.raises(StorageError, match="no folder of yours"):
+        fetch.pull(registry, version, tmp_path / "out")
+
+
+def test_what_an_interrupted_pull_of_other_files_left_is_not_in_the_destination(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    (staging_of(version, tmp_path / "out") / "extra").mkdir(parents=True)
+
+    fetch.pull(registry, version, tmp_path / "out", only=("*.md",))
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
+
+
+def test_an_empty_folder_in_which_somebody_stands_is_filled_not_replaced(
+    push, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(model).version
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    standing = Path.cwd().stat()
+
+    fetch.pull(registry, version, Path())
+
+    assert os.path.samestat(standing, (tmp_path / "out").stat())
+    assert contents(Path()) == contents(model)
+
+
+def test_a_pull_into_an_empty_folder_goes_on_where_it_stopped(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    last = (model / "settings.json").read_bytes()
+    damaged = damage(registry, last)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IntegrityError):
+        fetch.pull(registry, version, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f".assay-pull-{version.manifest.hex[:12]}"]
+    damaged.write_bytes(last)
+
+    assert fetch.pull(registry, version, tmp_path / "out").resumed > 0
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_what_is_put_into_the_folder_while_it_is_pulled_to_stays_alone_there(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    (tmp_path / "out").mkdir()
+    stranger = tmp_path / "out" / "settings.json"
+
+    class Meddler:
+        def start(self, what: str, total: int) -> None: ...
+
+        def advance(self, count: int) -> None:
+            stranger.write_bytes(b"mine")
+
+        def finish(self) -> None: ...
+
+    with pytest.raises(Conflict, match="put there meanwhile"):
+        fetch.pull(registry, version, tmp_path / "out", progress=Meddler())
+    assert {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")} == {"settings.json"}
+    assert stranger.read_bytes() == b"mine"
+    stranger.unlink()
+
+    assert fetch.pull(registry, version, tmp_path / "out").resumed == version.size
+    assert contents(tmp_path / "out") == contents(model)
+
+
+def test_a_folder_that_a_killed_pull_began_to_fill_is_refused_with_the_way_out(
+    push, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    version = push(model).version
+    (tmp_path / "out" / f".assay-pull-{version.manifest.hex[:12]}").mkdir(parents=True)
+    (tmp_path / "out" / "README.md").write_bytes(b"# A model\n")
+
+    with pytest.raises(Conflict) as caught:
+        fetch.pull(registry, version, tmp_path / "out")
+
+    assert caught.value.code == "destination-not-empty"
+    assert "an interrupted pull left .assay-pull-" in (caught.value.hint or "")

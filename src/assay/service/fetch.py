@@ -1,34 +1,30 @@
 """Pull: an artifact's files, verified, into a folder.
 
-Files are written to a staging folder beside the destination, each hashed as it is written; the whole is renamed into
-place when every byte matched. An interrupted pull leaves the staging folder, and the next pull of the same artifact to
-the same place goes on from there, within a large file too, after hashing what it finds. Unsafe names never reach the
-disk: ``Manifest.entries`` refuses them. What was pulled is not flushed: after a power cut it may be incomplete, as
-after ``cp``, and the store still has it.
-
-    PARENT/
-      DEST/                                 appears complete or not at all
-      .DEST.assay-pull-<12 hex digits>/     staging; one writer, by lock
+Files are written to a staging folder, each hashed as it is written; only when every byte matched do they go to the
+destination (``assay.service.landing`` says what holds there). An interrupted pull leaves the staging folder, and the
+next pull of the same artifact to the same place goes on from there, within a large file too, after hashing what it
+finds. Unsafe names never reach the disk: ``Manifest.entries`` refuses them. What was pulled is not flushed: after a
+power cut it may be incomplete, as after ``cp``, and the store still has it.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from assay.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageError
+from assay.errors import IntegrityError, InvalidInput, NotFound
 from assay.later import later
 from assay.ports.blobs import BlobReader
 from assay.ports.progress import SILENT, Progress
+from assay.service import landing
 from assay.service.registry import Registry
 from assay.spec.digest import Digest
 from assay.spec.manifest import Entry
@@ -75,7 +71,7 @@ def pull(
     link: bool = False,
     progress: Progress = SILENT,
 ) -> Pulled:
-    """Write the files of *version* into *folder*, which must be new or empty.
+    """Write the files of *version* into *folder*, which must be new, or empty but for an interrupted pull of the same.
 
     Args:
         registry: where from.
@@ -90,25 +86,27 @@ def pull(
         Conflict: the destination is not empty (``destination-not-empty``), or another pull writes there
             (``pull-in-progress``).
         NotFound: blobs are missing (``blob-missing``), or no entry matches *only* (``no-match``); nothing is written.
-        IntegrityError: stored bytes do not match their digest; nothing appears at the destination.
+        IntegrityError: stored bytes do not match their digest; no file appears at the destination.
         InvalidInput: a pattern cannot be read (``invalid-pattern``), or hostile or unreadable file names in the
             manifest; nothing is written.
-        StorageError: the disk is full or not writable; what was written stays for the next try.
+        StorageError: the disk is full or not writable, or somebody else's folder or a link is where the files would be
+            gathered; what was written stays for the next try.
     """
     entries = _chosen(registry.manifest(version).entries(), only, version)
     registry.check_present(version, entries)
-    folder = _whole(folder)
-    _check_destination(folder)
-    staging = folder.parent / f".{folder.name}.assay-pull-{version.manifest.hex[:12]}"
+    folder = landing.whole_path(folder)
+    staging = landing.staging_of(folder, version)
+    landing.check_free(folder, staging)
     progress.start("pulling", sum(entry.size for entry in entries))
     try:
-        with _staged(staging):
+        with landing.staged(staging):
+            landing.check_free(folder, staging)  # again: another pull may have filled it
             _clear_strangers(staging, entries)
             linked = link and all(registry.blobs.local_file(entry.digest) is not None for entry in entries)
             resumed = _write_all(registry.blobs, staging, entries, link=link, progress=progress)
-            _appear(staging, folder)
+            landing.appear(staging, folder)
     except OSError as error:
-        raise _failed(folder, error) from error
+        raise landing.failure(folder, error) from error
     finally:
         progress.finish()
     return Pulled(version, folder, len(entries), sum(entry.size for entry in entries), resumed, linked)
@@ -135,56 +133,23 @@ def _chosen(entries: Sequence[Entry], only: Sequence[str], version: Version) -> 
     return found
 
 
-def _whole(folder: Path) -> Path:
-    try:
-        return folder.absolute()
-    except FileNotFoundError as error:
-        raise StorageError(
-            f"cannot write {folder}: the current folder was removed",
-            code="destination-not-writable",
-            hint="go to a folder that exists, or name the destination with its whole path",
-        ) from error
-
-
-def _check_destination(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise Conflict(
-            f"{folder} exists and is not a folder; nothing was written",
-            code="destination-not-empty",
-            hint="name a new folder",
-        )
-    if folder.is_dir() and any(folder.iterdir()):
-        raise Conflict(
-            f"{folder} is not empty; nothing was written",
-            code="destination-not-empty",
-            hint="name a new or empty folder",
-        )
-
-
-@contextmanager
-def _staged(staging: Path) -> Iterator[None]:
-    """The staging folder, locked; it stays when something goes wrong, for the next try."""
-    staging.parent.mkdir(parents=True, exist_ok=True)
-    staging.mkdir(exist_ok=True)
-    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"another pull is writing to {staging}", code="pull-in-progress", hint="wait for it, then try again"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _clear_strangers(staging: Path, entries: Sequence[Entry]) -> None:
-    """Remove what this pull will not write: leftovers of a pull with other patterns, half-written files of those."""
-    wanted = {entry.path for entry in entries} | {_scratch(staging, entry).name for entry in entries}
-    for found in [*staging.rglob("*")]:
-        if not found.is_dir() and found.relative_to(staging).as_posix() not in wanted:
-            found.unlink()
+    """Remove what this pull will not write, and what it must not go on with.
+
+    That is what a pull with other patterns left, links of both kinds and other people's files. A hard link may be one
+    to the store, made by a pull by links: whoever gets it as a copy damages the store by writing to it.
+    """
+    wanted = {staging / entry.path for entry in entries} | {_scratch(staging, entry) for entry in entries}
+    owner = staging.lstat().st_uid
+    for above, folders, files in os.walk(staging, topdown=False):
+        for found in (Path(above, name) for name in (*folders, *files)):
+            status = found.lstat()
+            own = status.st_uid == owner
+            if stat.S_ISDIR(status.st_mode):
+                with suppress(OSError) if own else nullcontext():
+                    found.rmdir()  # which only removes it when it is empty
+            elif found not in wanted or not own or not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                found.unlink()
 
 
 def _write_all(blobs: BlobReader, staging: Path, entries: Sequence[Entry], *, link: bool, progress: Progress) -> int:
@@ -214,15 +179,15 @@ def _scratch(staging: Path, entry: Entry) -> Path:
 
 def _write(blobs: BlobReader, entry: Entry, target: Path, scratch: Path, *, link: bool, progress: Progress) -> int:
     """Bring one entry into the staging folder; the bytes that were already there."""
+    file = blobs.local_file(entry.digest) if link else None
+    if file is not None and _link(file, target):
+        progress.advance(entry.size)
+        scratch.unlink(missing_ok=True)
+        return 0
     if _is_whole(target, entry):
         progress.advance(entry.size)
         scratch.unlink(missing_ok=True)
         return entry.size
-    file = blobs.local_file(entry.digest)
-    if link and file is not None and _link(file, target):
-        progress.advance(entry.size)
-        scratch.unlink(missing_ok=True)
-        return 0
     digest, size, resumed = _bring(blobs, entry, scratch, progress)
     if digest != entry.digest and resumed:  # what was left here may be what is damaged
         scratch.unlink()
@@ -296,37 +261,3 @@ def _link(file: Path, target: Path) -> bool:
             ) from error
         raise
     return True
-
-
-def _appear(staging: Path, folder: Path) -> None:
-    if folder.is_dir():
-        folder.rmdir()
-    staging.rename(folder)
-
-
-def _failed(folder: Path, error: OSError) -> StorageError:
-    if error.errno == errno.EFBIG:
-        return StorageError(
-            f"cannot write {folder}: a file of it is larger than is allowed there; nothing appeared",
-            code="destination-full",
-            hint="the file system or a limit of this process (ulimit -f) does not allow files this large",
-        )
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        free = shutil.disk_usage(folder.parent).free if folder.parent.is_dir() else 0
-        return StorageError(
-            f"no space left to write {folder} ({free:,} bytes free); what was written so far is kept beside it",
-            code="destination-full",
-            hint="make room and pull again: it goes on from there",
-        )
-    blocked = next((above for above in folder.parents if above.exists()), None)
-    if blocked is not None and not blocked.is_dir():
-        return StorageError(
-            f"cannot write {folder}: {blocked} is not a folder",
-            code="destination-not-writable",
-            hint="name a folder below an existing one",
-        )
-    return StorageError(
-        f"cannot write {folder}: {(error.strerror or str(error)).lower()}",
-        code="destination-not-writable",
-        hint="name a folder that you may write to",
-    )
