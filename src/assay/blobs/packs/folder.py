@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from assay.blobs.packs.index import PackIndex
 
 _PACK = re.compile(r"([0-9a-f]{64})\.pack", re.ASCII)
+_READABLE = 0o444
 _OPEN = 64
 """Packs that are kept open."""
 _UNSETTLED = 50_000_000
@@ -53,7 +55,10 @@ class PackFolder:
 
     def is_used(self) -> bool:
         """Whether anything was ever packed here."""
-        return self.folder.is_dir()
+        try:
+            return self.folder.is_dir()
+        except OSError as error:
+            raise StorageError.of(error, f"cannot look for packs in {self.folder}") from error
 
     def make(self) -> None:
         """Make the folder, durably."""
@@ -75,7 +80,8 @@ class PackFolder:
             try:
                 found = self.pack_file(name).stat()
                 known = self._open.get(name)
-                if known is not None and known.number == found.st_ino:  # else a damaged one was replaced
+                # Else a damaged one was replaced, or one that was on its way here is more by now.
+                if known is not None and (known.number, known.size) == (found.st_ino, found.st_size):
                     self._open.move_to_end(name)
                     return known
                 opened = PackFile(self.pack_file(name))
@@ -89,21 +95,33 @@ class PackFolder:
             return opened
 
     def names(self) -> dict[str, tuple[int, int]]:
-        """Packs that count, oldest first, each with its bytes and those of its ``.gone`` file."""
-        packs: dict[str, os.stat_result] = {}
-        took: dict[str, int] = {}
-        with suppress(FileNotFoundError), os.scandir(self.folder) as found:
-            for entry in found:
-                with suppress(FileNotFoundError):
-                    if entry.name.endswith(".gone"):
-                        took[entry.name[:-5]] = entry.stat().st_size
-                    elif match := _PACK.fullmatch(entry.name):
-                        packs[match[1]] = entry.stat()
+        """Packs that count, oldest first, each with its bytes and those of its ``.gone`` file.
+
+        Raises:
+            StorageError: they cannot be listed.
+        """
+        packs, took = self._files()
         ordered = sorted(packs, key=lambda name: (packs[name].st_mtime_ns, name))
         sizes = {name: (packs[name].st_size, took.get(name, 0)) for name in ordered}
         return {
             name: size for name, size in sizes.items() if not size[1] or not self._moved(name, size[1]) & packs.keys()
         }
+
+    def _files(self) -> tuple[dict[str, os.stat_result], dict[str, int]]:
+        """Files of packs, and the bytes that say what was taken out of them, by the packs' names."""
+        packs: dict[str, os.stat_result] = {}
+        took: dict[str, int] = {}
+        try:
+            with suppress(FileNotFoundError), os.scandir(self.folder) as found:
+                for entry in found:
+                    with suppress(FileNotFoundError):
+                        if entry.name.endswith(".gone"):
+                            took[entry.name[:-5]] = entry.stat().st_size
+                        elif match := _PACK.fullmatch(entry.name):
+                            packs[match[1]] = entry.stat()
+        except OSError as error:
+            raise StorageError.of(error, f"cannot list packs in {self.folder}") from error
+        return packs, took
 
     def _moved(self, name: str, length: int) -> frozenset[str]:
         known = self._read.get(name)
@@ -118,14 +136,22 @@ class PackFolder:
             changed = self.folder.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise StorageError.of(error, f"cannot list packs in {self.folder}") from error
         return changed if time.time_ns() - changed > _UNSETTLED else 0
 
     def gone(self, name: str) -> Gone:
-        """What was taken out of a pack."""
+        """What was taken out of a pack.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
         try:
             return gone.parse(name, self._gone_file(name).read_bytes())
         except FileNotFoundError:
             return Gone()
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read what was taken out of pack {name[:12]}") from error
 
     def strike(self, index: PackIndex, name: str, kind: Kind, what: Collection[Digest] | Collection[bytes]) -> None:
         """Say durably that blobs or segments do not count in a pack any more; within a change of the index."""
@@ -140,12 +166,21 @@ class PackFolder:
         fresh = not file.exists()
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
+            self._let_read(descriptor, name)
             write_all(descriptor, gone.lines(name, kind, what))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if fresh:
             self.flush()
+
+    def _let_read(self, descriptor: int, name: str) -> None:
+        """Whoever may read a pack may read what was taken out of it, under whatever umask that is written."""
+        with suppress(OSError):  # the pack comes later, or the file is somebody else's
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            wanted = mode | (self.pack_file(name).stat().st_mode & _READABLE)
+            if wanted != mode:
+                os.fchmod(descriptor, wanted)
 
     def appear(self, staged: Path, name: str, without: Collection[str]) -> None:
         """Let a finished pack appear, durably; within a change of the index.
@@ -166,6 +201,7 @@ class PackFolder:
         self.flush()
         if before:
             with self._staging.new(mode=0o666) as fresh:
+                self._let_read(fresh.descriptor, name)
                 write_all(fresh.descriptor, gone.lines(name, "blob", without) if without else b"")
                 os.fsync(fresh.descriptor)
                 fresh.path.replace(self._gone_file(name))
@@ -185,8 +221,8 @@ class PackFolder:
 
     def superseded(self) -> list[str]:
         """Packs that a compaction replaced, and that it did not come to remove."""
-        found = {path.stem for path in self.folder.glob("*.pack")}
-        return sorted(found - self.names().keys())
+        packs, _ = self._files()
+        return sorted(packs.keys() - self.names().keys())
 
     def _gone_file(self, name: str) -> Path:
         return self.folder / f"{name}.gone"
