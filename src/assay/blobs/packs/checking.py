@@ -82,8 +82,11 @@ class Sound:
 
 def check_packs(folder: PackFolder, *, progress: Progress = SILENT) -> Iterator[PackFault]:
     """Compare every stored byte of every pack; what is wrong, and which blobs are hit by it."""
+    known = folder.index.read(lambda index: index.packs())
     for name in folder.names():
         fault = _check_pack(folder, name, progress)
+        if fault is None and name in known and known[name].fault:  # nothing in it is found, whatever its bytes are
+            fault = PackFault(name, known[name].fault, ())
         if fault is not None:
             yield fault
     lost = folder.index.read(lambda index: index.lost())

@@ -10,6 +10,7 @@ be asked twice.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import sqlite3
 import time
@@ -44,6 +45,8 @@ _CORRUPT = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
 _inherited: list[PackIndex] = []
 """Connections of the process that this one was forked from: closing one would undo what that one is changing."""
 _REPLACED = sqlite3.SQLITE_READONLY_DBMOVED
+_AGAIN = 1.0
+"""Seconds after which packs that could not be read are looked at again: one may be on its way here just now."""
 
 
 class Place(Protocol):
@@ -85,6 +88,7 @@ class IndexKeeper:
         self._index: PackIndex | None = None
         self._identity: Identity | None = None
         self._listed = 0
+        self._again = math.inf
 
     def read(self, question: Callable[[PackIndex], T]) -> T:
         """Ask the index; it is made again when that is needed. All of the answer is from one state of it.
@@ -109,6 +113,8 @@ class IndexKeeper:
                 if attempt == 2 or usable:
                     raise _failed(error) from error
                 self._replace(index)
+            except OSError as error:
+                raise self._unusable(error) from error
         raise AssertionError("unreachable")
 
     def write(self, change: Callable[[PackIndex], T]) -> T:
@@ -164,11 +170,17 @@ class IndexKeeper:
 
     def _current(self) -> PackIndex:
         with self._lock:
-            now = self._identity_now()
-            if self._index is not None and now == self._identity:
-                return self._index
-            self._drop()
-            return self._make(None) if now is None else self._load(now)
+            try:
+                now = self._identity_now()
+                if self._index is not None and now == self._identity:
+                    return self._index
+                self._drop()
+                return self._make(None) if now is None else self._load(now)
+            except OSError as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StorageError:
+        return StorageError.of(error, f"cannot read the index of packs in {self._file.parent}")
 
     def _identity_now(self) -> Identity | None:
         try:
@@ -257,10 +269,13 @@ class IndexKeeper:
 
     def _catch_up(self, index: PackIndex, *, force: bool) -> bool:
         seen = self._place.stamp()
-        if not force and seen and seen == self._listed:
+        if not force and seen and seen == self._listed and time.monotonic() < self._again:
             return False
         there, known = self._place.names(), index.packs()
+        faulty = {name: row for name, row in known.items() if row.fault and name in there}
         same = there.keys() == known.keys() and all(known[name].gone == size[1] for name, size in there.items())
+        same = same and all(row.size == there[name][0] for name, row in faulty.items())
+        same = same and not (force and any(self._is_readable(name) for name in faulty))
         if not same and index.in_memory:
             with index.change():
                 self._take_in(index)
@@ -269,34 +284,58 @@ class IndexKeeper:
         elif not same:
             with self._index_lock(fcntl.LOCK_SH), index.change():
                 self._take_in(index)
-        self._listed = seen
+        self._listed, self._again = seen, time.monotonic() + _AGAIN if faulty or not same else math.inf
         return not same
 
+    def _is_readable(self, name: str) -> bool:
+        try:
+            read_directory(self._place.open_pack(name), name)
+        except StorageError:
+            raise
+        except AssayError:
+            return False
+        return True
+
     def _take_in(self, index: PackIndex) -> None:
-        """Bring rows in step with packs; new ones first, so that what moved is there before the old place goes."""
+        """Bring rows in step with packs; new ones first, so that what moved is there before the old place goes.
+
+        Packs that could not be read are tried again: they may have been on their way here, or been put right.
+        """
         there, known, new = self._place.names(), index.packs(), []
         for name, (size, _) in there.items():
-            if name in known:
+            if name in known and not known[name].fault:
                 self.take_struck(index, name)
                 continue
-            try:
-                held = read_directory(self._place.open_pack(name), name)
-            except NotFound:
-                continue
-            except AssayError as error:
-                index.take_in_faulty(name, size, error.message)
-                continue
-            index.take_in_segments(name, size, held, self._place.gone(name))
-            new.append(name)
+            with self._noting_faults(index, name, size):
+                held, took = read_directory(self._place.open_pack(name), name), self._place.gone(name)
+                index.drop_pack(name)
+                index.take_in_segments(name, size, held, took)
+                new.append(name)
         for name in new:  # blobs are made of segments in any pack: these come first
-            try:
+            with self._noting_faults(index, name, there[name][0]):
                 held = read_directory(self._place.open_pack(name), name)
                 index.take_in_blobs(name, held, self._place.gone(name), time.time_ns())
-            except NotFound:  # removed since by a compaction
-                index.drop_pack(name)
         for name in known.keys() - there.keys():
             index.drop_pack(name)
         self.mend(index)
+
+    @contextmanager
+    def _noting_faults(self, index: PackIndex, name: str, size: int) -> Iterator[None]:
+        """What is wrong with a single pack is written down in its row: the others are used all the same.
+
+        A place that failed is no fault of the pack: nothing is written down, so that it is tried again.
+        """
+        try:
+            yield
+        except StorageError:
+            raise
+        except NotFound:  # removed since by a compaction
+            index.drop_pack(name)
+        except (AssayError, ValueError, OverflowError) as error:
+            fault = str(error).encode("utf-8", "backslashreplace").decode()
+            index.drop_pack(name)
+            index.take_in_faulty(name, size, fault or type(error).__name__)
+            self.take_struck(index, name)
 
     def mend(self, index: PackIndex) -> None:
         """Read from another pack what lies nowhere, or is the difference to that, if it lies there, too."""
