@@ -56,9 +56,12 @@ class PackedBucket(OverPacks, Exchanging):
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
         size = self._raw.size(digest)
-        if size is None and (row := self.row(digest)) is not None:
-            return row.size
-        return size
+        if size is not None:
+            return size
+        row = self.row(digest)
+        if row is None and self._folder.look():
+            row = self._known(digest)
+        return None if row is None else row.size
 
     def open(self, digest: Digest) -> Source:
         """The blob's bytes, readable at any offset; those of a packed one are compared with digests of its blocks.
@@ -66,7 +69,7 @@ class PackedBucket(OverPacks, Exchanging):
         Raises:
             NotFound: it is not here (code ``blob-missing``).
         """
-        return _Lasting(lambda: self._open(digest), self._look_again)
+        return _Lasting(lambda: self._open(digest), self._folder.look)
 
     def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
         """None: nothing lies in a file."""
@@ -74,14 +77,13 @@ class PackedBucket(OverPacks, Exchanging):
 
     def inventory(self) -> Iterator[Stored]:
         """Every blob with its size and when it was last added."""
-        if not self._folder.is_used():
-            yield from self._raw.inventory()
-            return
-        self._folder.index.refresh()
-        raw, touched = set(), dict(self._raw.all_touched())
+        raw = set()
         for stored in self._raw.inventory():
             raw.add(stored.digest)
             yield stored
+        if not self._folder.look():  # raw ones came first: what was packed meanwhile is not missed
+            return
+        touched = dict(self._raw.all_touched())
         for row in self._rows():
             if row.digest not in raw:
                 added = moment(row.added)
@@ -93,7 +95,10 @@ class PackedBucket(OverPacks, Exchanging):
 
     def renew(self, digest: Digest) -> int | None:
         """Count a blob as added now: its length, or None when it is not here."""
-        return self._raw.renew(digest)
+        size = self._raw.renew(digest)
+        if size is None and self._folder.look() and self._known(digest) is not None:
+            return self._raw.renew(digest)
+        return size
 
     def add(self, data: bytes) -> Digest:
         """Keep small bytes."""
@@ -112,14 +117,14 @@ class PackedBucket(OverPacks, Exchanging):
     def delete(self, digest: Digest) -> bool:
         """Remove a blob, raw and packed; whether it was here."""
         raw = self._raw.delete(digest)  # at once: who packs it now finds it gone
-        self._look_again()
+        self._folder.look()
         return bool(delete_blobs(self._folder, [digest])) or raw
 
     def set_aside(self, digest: Digest) -> Path | None:
         """Take a damaged blob out of use; a packed copy that is good stays."""
         was_raw = self.is_raw(digest)
         self._raw.set_aside(digest)
-        self._look_again()
+        self._folder.look()
         if self._folder.is_used() and not (was_raw and self._is_good(digest)):
             discard_blob(self._folder, digest)
         return None
@@ -208,21 +213,16 @@ class PackedBucket(OverPacks, Exchanging):
 
     def open_packed(self, digest: Digest) -> Source | None:
         """The packed copy's bytes; None when no pack holds it."""
-        if not self._folder.is_used():
-            return None
-        parts = self._folder.index.read(lambda index: index.parts(digest))
-        if parts is None:
-            self._folder.index.refresh()
-            parts = self._folder.index.read(lambda index: index.parts(digest))
+        parts = self._parts(digest) if self._folder.is_used() else None
+        if parts is None and self._folder.look():
+            parts = self._parts(digest)
         if parts is None:
             return None
         index = self._folder.index
         return PackedSource(Decoder(Stockroom(index.read, self._folder.open_pack, index.refresh)), parts)
 
-    def _look_again(self) -> None:
-        """Somebody, perhaps on another machine, changed packs."""
-        if self._folder.is_used():
-            self._folder.index.refresh()
+    def _parts(self, digest: Digest) -> Sequence[tuple[bytes, int]] | None:
+        return self._folder.index.read(lambda index: index.parts(digest))
 
 
 class PackedBucketSweep:
@@ -261,7 +261,7 @@ class PackedBucketSweep:
 class _Lasting:
     """A source that is opened again when what it reads from went: a blob was packed, a pack was compacted."""
 
-    def __init__(self, opening: Callable[[], Source], look: Callable[[], None]) -> None:
+    def __init__(self, opening: Callable[[], Source], look: Callable[[], object]) -> None:
         self._opening, self._look = opening, look
         self._source = opening()
 

@@ -85,6 +85,14 @@ class BucketPackFolder(PackFolder):
             self._used = next(self._objects.list(_FOLDER), None) is not None
         return self._used
 
+    def look(self) -> bool:
+        """Look at what is packed here now, where others may just have begun to; whether anything is."""
+        self._looked = -_LOOK
+        if not self.is_used():
+            return False
+        self.index.refresh()
+        return True
+
     def make(self) -> None:
         """Something will be packed."""
         self._used = True
@@ -124,9 +132,7 @@ class BucketPackFolder(PackFolder):
             yield
 
     def _begin(self) -> None:
-        self._looked = -_LOOK
-        if self.is_used():
-            self.index.refresh()
+        self.look()
 
     def open_pack(self, name: str) -> Source:
         """A pack's bytes.
