@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packs import Hand, Pack, by_hand
 
+from assay.blobs.packs.store import PackedStore
 from assay.errors import BadFormat, IntegrityError, StorageError
-from assay.packing import directory, reading
+from assay.packing import codec, directory, reading
 from assay.packing.codec import BLOCK, OPAQUE, Words
 from assay.packing.reading import Decoder, PackedSource
 from assay.packing.segments import Segment, read_table, segment_id, write_table
+from assay.ports.packs import Stretch, ToPack
 from assay.trees import Source
 from assay.trees.window import FileSource, MemorySource
 
@@ -151,6 +153,19 @@ def test_what_was_decoded_a_moment_ago_is_not_decoded_again(pack: Pack, raws: li
         assert source.read(at, 64 << 10) == raws[1][at : at + (64 << 10)]
     assert len(watched.asked) == 2
     assert held.finds == 1
+
+
+def test_what_a_store_decoded_a_moment_ago_it_does_not_decode_again(
+    tmp_path: Path, raws: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PackedStore(tmp_path)
+    digest = store.add(raws[1])
+    store.pack([ToPack(digest, [Stretch(0, len(raws[1]), "tensor", "float32")])])
+    decoded, source, decode = list[int](), store.open(digest), codec.decode
+    monkeypatch.setattr(codec, "decode", lambda *args, **options: (decoded.append(1), decode(*args, **options)))
+    for at in range(0, BLOCK, 64 << 10):
+        assert source.read(at, 64 << 10) == raws[1][at : at + (64 << 10)]
+    assert len(decoded) == 1
 
 
 def test_memory_for_what_was_decoded_and_for_tables_is_bounded(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ class Decoder:
         if whole is not target:
             target[:] = whole[left - start : right - start]
             with self._lock:
-                self._recent[run.segment.id, number] = whole
+                self._recent[wanted.segment, number] = whole  # as it was asked for: by its id or a reference
                 while len(self._recent) > _KEPT_BLOCKS:
                     self._recent.popitem(last=False)
 
