@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from assay.errors import BadFormat, LimitExceeded
+
+_sharing = threading.Lock()
+"""Of all files together: it is held for less than it takes to make a lock for each."""
+
+
+def _begin_anew() -> None:
+    """What a thread of the parent held when it forked nobody gives back in the child."""
+    global _sharing  # noqa: PLW0603 - the one place where it changes
+    _sharing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Source(Protocol):
@@ -245,9 +258,18 @@ class FileSource:
             self._descriptor = None
 
     def _opened(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
-        return self._descriptor
+        descriptor = self._descriptor
+        return descriptor if descriptor is not None else self._share(os.open(self.file, os.O_RDONLY | os.O_CLOEXEC))
+
+    def _share(self, opened: int) -> int:
+        """The descriptor that counts from now on: another thread may have opened the file at the same time."""
+        with _sharing:
+            if self._descriptor is None:
+                self._descriptor = opened
+            found = self._descriptor
+        if found != opened:
+            os.close(opened)
+        return found
 
     def __del__(self) -> None:
         self.close()
