@@ -41,10 +41,11 @@ PACK = 1 << 30
 
 def dead_bytes(index: PackIndex, *, bases: bool = False) -> dict[str, int]:
     """Per pack, bytes that no blob needs, not even as a base; with *bases* also those that only serve as one."""
-    packs, needed = index.packs(), dict[bytes, bool]()
+    packs, unused = index.packs(), index.unused()
+    needed = set[bytes]() if bases else _needed(index, {segment for segment, _, _ in unused})
     found = dict.fromkeys(packs, 0)
-    for segment, stored, pack in index.unused():
-        if bases or not _is_needed(index, segment, needed):
+    for segment, stored, pack in unused:
+        if segment not in needed:
             found[pack] += stored
     return {
         name: row.size if not row.blobs and dead == row.kept and not row.fault else dead + row.spare
@@ -52,16 +53,21 @@ def dead_bytes(index: PackIndex, *, bases: bool = False) -> dict[str, int]:
     }
 
 
-def _is_needed(index: PackIndex, segment: bytes, known: dict[bytes, bool]) -> bool:
-    """Whether something that a blob is made of is a difference to this segment, however far."""
-    if segment not in known:
-        known[segment] = False
-        for leaning in index.leaning(segment):
-            found = index.segment(leaning)
-            if found is not None and (found.uses > 0 or _is_needed(index, leaning, known)):
-                known[segment] = True
-                break
-    return known[segment]
+def _needed(index: PackIndex, unused: set[bytes]) -> set[bytes]:
+    """Those that something which a blob is made of is the difference to, however far.
+
+    Bases may go on from pack to pack without end, whatever each pack says of its own.
+    """
+    found = set[bytes]()
+    new = [one for one in unused if not unused.issuperset(index.leaning(one))]
+    while new:
+        segment = new.pop()
+        found.add(segment)
+        held = index.segment(segment)
+        base = None if held is None else held.segment.base
+        if base is not None and base in unused and base not in found:
+            new.append(base)
+    return found
 
 
 @dataclass(slots=True)
@@ -71,14 +77,14 @@ class _Survey:
     Args:
         copied: needed as they are, each with the pack that holds it.
         anew: needed, but differences to what goes; lowest first. They may lie in other packs.
-        gone: ids of what goes.
+        gone: ids of what goes, each with the one of these packs that it goes for: its own, or that of a base of it.
         blobs: that the packs list.
         hints: of what stays.
     """
 
     copied: list[tuple[Segment, str]] = field(default_factory=list)
     anew: list[tuple[Segment, str]] = field(default_factory=list)
-    gone: set[bytes] = field(default_factory=set)
+    gone: dict[bytes, str] = field(default_factory=dict)
     blobs: dict[Digest, PackedBlob] = field(default_factory=dict)
     hints: dict[bytes, Hint] = field(default_factory=dict)
 
@@ -114,7 +120,24 @@ class Compactor:
         return [one for one in chosen if one[0] not in tried]
 
     def _compact(self, names: Sequence[str], *, careful: bool, progress: Progress) -> int:
-        """Write some packs anew, as one; the bytes that came back."""
+        """Write some packs anew, as one; the bytes that came back.
+
+        Args:
+            names: of the packs.
+            careful: leave out those that damage keeps from being written anew without loss.
+            progress: hears of stored bytes.
+        """
+        left = names
+        while left:
+            try:
+                return self._write_anew(left, careful=careful, progress=progress)
+            except _Damaged as error:
+                names, left = left, [name for name in left if name not in error.packs]
+                if len(left) == len(names):
+                    break
+        return 0
+
+    def _write_anew(self, names: Sequence[str], *, careful: bool, progress: Progress) -> int:
         held = {}
         for name in names:
             try:
@@ -129,8 +152,7 @@ class Compactor:
             writer = _Writer(staged.descriptor, self._folder, stock, progress)
             damaged = writer.write(survey)
             if careful and damaged:
-                left = [name for name in held if name not in damaged]
-                return self._compact(left, careful=careful, progress=progress) if left else 0
+                raise _Damaged(damaged)
             new = writer.finish(survey) if survey.blobs or writer.segments else None
             if new is not None and new.name in held:
                 return 0  # nothing of it can be left out
@@ -158,6 +180,14 @@ class Compactor:
 
             self._folder.index.write(commit)
         return sum(self._folder.remove(old) for old in held) - (new.size if new is not None else 0)
+
+
+class _Damaged(Exception):
+    """Some packs cannot be written anew without loss."""
+
+    def __init__(self, packs: set[str]) -> None:
+        super().__init__()
+        self.packs = packs
 
 
 def _chosen(index: PackIndex, least: float) -> list[tuple[str, int]]:
@@ -195,7 +225,7 @@ def _survey(index: PackIndex, held: dict[str, Directory]) -> _Survey:
                 if segment.id in one.hints:
                     survey.hints[segment.id] = one.hints[segment.id]
             else:
-                survey.gone.add(segment.id)
+                survey.gone[segment.id] = name
         survey.blobs.update({blob.digest: blob for blob in one.blobs if name in index.listing(blob.digest)})
     anew = _spread(index, survey.gone)
     survey.copied = [one for one in needed if one[0].id not in anew]
@@ -207,18 +237,19 @@ def _survey(index: PackIndex, held: dict[str, Directory]) -> _Survey:
     return survey
 
 
-def _spread(index: PackIndex, gone: set[bytes]) -> dict[bytes, tuple[Segment, str]]:
+def _spread(index: PackIndex, gone: dict[bytes, str]) -> dict[bytes, tuple[Segment, str]]:
     """What must be stored otherwise when *gone* goes; unneeded differences to it go with it."""
     anew, new = {}, list(gone)
     while new:
-        for leaning in index.leaning(new.pop()):
+        base = new.pop()
+        for leaning in index.leaning(base):
             found = index.segment(leaning)
             if found is None or leaning in gone:
                 continue
             if found.uses:
                 anew[leaning] = found.segment, found.pack
             else:
-                gone.add(leaning)
+                gone[leaning] = gone[base]
                 new.append(leaning)
     return anew
 
@@ -258,7 +289,7 @@ class _Writer:
         self.segments: dict[bytes, Segment] = {}
 
     def write(self, survey: _Survey) -> set[str]:
-        """Write segments; the packs of those that are damaged, which are left out."""
+        """Write segments; those that are damaged are left out. The packs that are written anew without them."""
         damaged = set()
         for segment, pack in survey.copied:
             if not self._copy(segment, self._folder.open_pack(pack)):
@@ -269,8 +300,8 @@ class _Writer:
                 self._anew(rebaser, segment)
             except StorageError:
                 raise
-            except AssayError:
-                damaged.add(pack)
+            except AssayError:  # it stays as it is when what it is a difference to stays; it may lie in any pack
+                damaged.add(survey.gone.get(segment.base or b"", pack))
         return damaged
 
     def finish(self, survey: _Survey) -> _Finished:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Rebaser:
         gone: ids of segments that cannot be bases.
     """
 
-    def __init__(self, shelf: Shelf, gone: set[bytes]) -> None:
+    def __init__(self, shelf: Shelf, gone: Container[bytes]) -> None:
         self._shelf, self._gone = shelf, gone
         self._written: dict[tuple[bytes | None, int, Words], list[Segment]] = {}
 

@@ -46,7 +46,7 @@ class Stockroom:
     ) -> None:
         self._ask, self._open, self._again = ask, open_pack, again
         self._order, self._places, self._ahead = list[bytes](), dict[bytes, int](), 1
-        self._known: dict[bytes, tuple[Segment, Source]] = {}
+        self._known: dict[bytes, Found] = {}  # by the names of packs: how many are open is for the folder to say
         self._near: dict[Digest, list[Tensor]] = {}
 
     def find(self, segment: bytes) -> tuple[Segment, Source] | None:
@@ -55,22 +55,15 @@ class Stockroom:
         Raises:
             StorageError: the place failed.
         """
-        known = self._known.get(segment)
-        if known is not None:
-            return known
         for _ in range(_TRIES):
-            found = self._look_up(segment)
-            if segment not in found:
+            found = self._known.get(segment) or self._look_up(segment).get(segment)
+            if found is None:
                 return None
             try:
-                packs = {one.pack: self._open(one.pack) for one in found.values()}
+                return found.segment, self._open(found.pack)
             except NotFound:
-                self._again()  # compacted since it was looked up: it lies elsewhere now
-                continue
-            if len(self._known) + len(found) > REMEMBERED:
-                self._known = {}
-            self._known.update({one: (there.segment, packs[there.pack]) for one, there in found.items()})
-            return found[segment].segment, packs[found[segment].pack]
+                self._known = {}  # compacted since it was looked up: it and others lie elsewhere now
+                self._again()
         return None
 
     def expect(self, parts: Sequence[tuple[bytes, int]]) -> None:
@@ -81,11 +74,16 @@ class Stockroom:
     def _look_up(self, segment: bytes) -> dict[bytes, Found]:
         place = self._places.get(segment)
         if place is None:
-            found = self._ask(lambda index: index.segment(segment))
-            return {} if found is None else {segment: found}
-        several = self._order[place : place + self._ahead]
-        self._ahead = min(2 * self._ahead, _AHEAD)
-        return self._ask(lambda index: index.segments(several))
+            one = self._ask(lambda index: index.segment(segment))
+            found = {} if one is None else {segment: one}
+        else:
+            several = self._order[place : place + self._ahead]
+            self._ahead = min(2 * self._ahead, _AHEAD)
+            found = self._ask(lambda index: index.segments(several))
+        if len(self._known) + len(found) > REMEMBERED:
+            self._known = {}
+        self._known.update(found)
+        return found
 
     def _tensors(self, digest: Digest) -> list[Tensor]:
         return self._ask(lambda index: index.tensors(digest))
