@@ -9,9 +9,11 @@ Not here: blobs (``store``), addresses and keys (``opening``).
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from threading import Lock
@@ -35,6 +37,38 @@ _BRIEF = 1 << 20
 """Bytes that are sent well within ``Options.stall``."""
 _RAISED = (BaseError, OSError)
 """What the library raises: its own errors, and ``FileNotFoundError`` and its kin."""
+_user: list[int] = []
+"""The process in which the client library was first used; its threads are there and in no forked child."""
+
+
+def check_process() -> None:
+    """Whether buckets can be used in this process; else the client library would wait forever.
+
+    Raises:
+        StorageError: its parent used one before it was forked (code ``bucket-forked``).
+    """
+    if not _user:
+        _user.append(os.getpid())
+    if _user[0] != os.getpid():
+        raise StorageError(
+            "a bucket cannot be used in a process that was forked after its parent used one; nothing was asked of it",
+            code="bucket-forked",
+            hint="start processes by spawn or forkserver (a DataLoader: multiprocessing_context='spawn'), "
+            "or fork before a bucket is first used",
+        )
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads that use a bucket; in a forked child, where there are none, that is said."""
+
+    def submit(self, call: Callable[..., _T], /, *arguments: Any, **named: Any) -> Future[_T]:
+        """Run a call in one of them.
+
+        Raises:
+            StorageError: this is a forked child (code ``bucket-forked``).
+        """
+        check_process()
+        return super().submit(call, *arguments, **named)
 
 
 class BucketObjects:
@@ -108,6 +142,7 @@ class BucketObjects:
             NotFound: it is not there (code ``object-missing``).
             StorageError: the place failed, or the object ends before.
         """
+        check_process()
         done = failed = 0
         since = time.monotonic()
         while done < len(into):
@@ -181,6 +216,7 @@ class BucketObjects:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Found]:
         """Objects whose keys begin with *prefix*, in the order of their keys, from behind *after*."""
+        check_process()
         failed, since = 0, time.monotonic()
         while True:
             try:
@@ -224,6 +260,7 @@ class BucketObjects:
             yield
 
     def _try(self, doing: str, call: Callable[[], _T]) -> _T:
+        check_process()
         failed, since = 0, time.monotonic()
         while True:
             for check in self._checks:

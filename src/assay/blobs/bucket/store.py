@@ -22,7 +22,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from assay.blobs.bucket import guarding
-from assay.blobs.bucket.objects import BucketObjects
+from assay.blobs.bucket.objects import BucketObjects, Workers
 from assay.blobs.bucket.reading import BucketSource
 from assay.blobs.bucket.uploading import Upload, read_whole
 from assay.blobs.sources import Stamp, open_source
@@ -53,7 +53,7 @@ class BucketStore:
     def __init__(self, objects: BucketObjects) -> None:
         self.objects = objects
         self._turns = guarding.Turns()
-        self.pool = ThreadPoolExecutor(objects.options.parallel, thread_name_prefix="assay-bucket")
+        self.pool = Workers(objects.options.parallel, thread_name_prefix="assay-bucket")
 
     def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, or None when it is not here."""
