@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from model_files import safetensors
 from assay.artifact.ahead import in_order
 from assay.artifact.collect import tree_of
 from assay.artifact.reader import Artifact
-from assay.errors import BadFormat, InvalidInput, NotFound
+from assay.errors import BadFormat, InvalidInput, NotFound, StorageError
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.tensor import Extent, TensorSpec
 from assay.trees import Source, Tree
+from assay.wiring.looking import _afresh, open_artifact
 
 
 class Far:
@@ -315,3 +318,53 @@ def test_a_local_model_takes_no_memory_of_its_own(tmp_path: Path) -> None:
     )
 
     assert int(done.stdout) < size // 8
+
+
+@pytest.mark.parametrize("rows", [slice(3, None, -1), slice(0, 4, 0), slice("a", None), 3])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_rows_that_are_none_are_refused_however_the_tensor_is_stored(rows: slice, save: Any, tmp_path: Path) -> None:
+    save(tmp_path / "w.npz", w=np.arange(12).reshape(4, 3))
+
+    with open_artifact(None, str(tmp_path / "w.npz")) as art, pytest.raises(InvalidInput) as caught:
+        art.tensors.load(rows=rows)
+
+    assert caught.value.code == "bad-rows"
+
+
+def test_rows_of_a_tensor_that_is_decoded_are_those_asked_for(tmp_path: Path) -> None:
+    whole = np.arange(12).reshape(4, 3)
+    np.savez_compressed(tmp_path / "w.npz", w=whole, scalar=np.array(7))
+
+    with open_artifact(None, str(tmp_path / "w.npz")) as art:
+        found = art.tensors.load(rows=slice(1, 4, 2))
+        (piece,) = (one for run in art.tensors.runs("w", rows=slice(1, 4, 2)) for one in run.pieces)
+
+    assert found["w"].tolist() == whole[1:4:2].tolist()
+    assert found["scalar"].tolist() == 7
+    assert piece.spec.shape == (2, 3)
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_file_that_became_shorter_while_it_was_open_is_told(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "w.npz"
+    np.savez(file, w=np.arange(100))
+    art = open_artifact(None, str(file))
+    os.truncate(file, length)
+
+    for read in (lambda: art.tensors["w"][0], art.tensors.load, lambda: art.tensors.load(writable=True)):
+        with pytest.raises(StorageError) as caught:
+            read()
+        assert caught.value.code == "unreadable"
+
+
+def test_each_tensor_that_is_decoded_has_the_whole_budget(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "w.npz", w=np.random.default_rng(1).normal(size=(100, 100)))
+
+    with open_artifact(None, str(tmp_path / "w.npz")) as art:
+        art.tree.budget.used = art.tree.budget.limit  # describing it took all
+        first = art.tensors["w"].numpy()
+        _afresh(art.tree).budget.used = art.tree.budget.limit  # as did the reads before
+        again = art.tensors.load()["w"]
+        third = art.tensors["w"].numpy()
+
+    assert first.tolist() == again.tolist() == third.tolist()

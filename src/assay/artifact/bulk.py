@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.artifact.ahead import in_order, read_ahead
-from assay.artifact.layout import Array, check_extent, cut, numpy_dtype, shaped, span
+from assay.artifact.layout import Array, check_extent, check_rows, cut, numpy_dtype, shaped, span
 from assay.artifact.ranges import fill
 from assay.errors import NotFound, StorageError
 from assay.spec.description import Description
@@ -48,6 +48,7 @@ class Piece:
         spec: shape and extent of what is wanted.
         dtype: of its elements.
         rows: rows that are still to be taken once it was decoded; None where the extent says it all.
+        whole: what is decoded for that, where it is more than is wanted.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Piece:
     spec: TensorSpec
     dtype: np.dtype[np.generic]
     rows: slice | None = None
+    whole: TensorSpec | None = None
+
+    @property
+    def stored(self) -> TensorSpec:
+        """What has to be brought into memory."""
+        return self.whole or self.spec
 
     @property
     def place(self) -> tuple[int, int]:
@@ -93,6 +100,7 @@ def chosen(specs: Specs, only: str | Sequence[str], rows: slice | None) -> list[
         NotFound: a pattern names none (code ``tensor-not-found``).
         InvalidInput: one is not a plain array (code ``not-plain``), or *rows* go backwards (code ``bad-rows``).
     """
+    check_rows(rows)
     patterns = (only,) if isinstance(only, str) else tuple(only)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in specs):
@@ -104,7 +112,11 @@ def chosen(specs: Specs, only: str | Sequence[str], rows: slice | None) -> list[
         dtype = numpy_dtype(spec)
         if spec.extent is None:
             plain = TensorSpec(spec.name, spec.dtype, spec.shape)
-            found.append(Piece(name, description, plain, numpy_dtype(plain), rows if spec.shape else None))
+            dtype = numpy_dtype(plain)
+            if rows is None or not spec.shape:
+                found.append(Piece(name, description, plain, dtype))
+            else:
+                found.append(Piece(name, description, cut(plain, dtype, rows), dtype, rows, plain))
         else:
             found.append(Piece(name, description, spec if rows is None else cut(spec, dtype, rows), dtype))
     return found
@@ -130,7 +142,7 @@ def runs_of(pieces: Sequence[Piece], tree: Tree) -> list[Run]:
     runs: list[Run] = []
     for piece in pieces:
         if piece.spec.extent is None:
-            size = piece.spec.size * piece.dtype.itemsize
+            size = piece.stored.size * piece.dtype.itemsize
             runs.append(Run("", 0, size, (piece,)))
             continue
         check_extent(piece.spec, piece.spec.extent, tree.source(piece.spec.extent.path), piece.dtype)
@@ -197,7 +209,7 @@ class Bringing:
     def _pieces(self, run: Run, data: NDArray[np.uint8] | bytes) -> Iterator[tuple[Piece, Array]]:
         for piece in run.pieces:
             start = piece.place[0] - run.start if run.path else 0
-            array = shaped(data, start, piece.spec, piece.dtype)
+            array = shaped(data, start, piece.stored, piece.dtype)
             if piece.rows is not None:
                 array = array[piece.rows]
             if not array.flags.writeable and self._writable:
@@ -209,7 +221,7 @@ class Bringing:
     def _fetch(self, run: Run) -> NDArray[np.uint8] | bytes:
         if not run.path:
             piece = run.pieces[0]
-            return self._decode(self._tree, piece.found, piece.spec)
+            return self._decode(self._tree, piece.found, piece.stored)
         data = np.empty(run.nbytes, np.uint8)
         fill(self._tree.source(run.path), run.start, data, run.path)
         return data
@@ -229,11 +241,27 @@ def _copy_on_write(source: FileSource) -> mmap.mmap | None:
     """A private map; None when the file has gone and the source reads from elsewhere."""
     try:
         with source.file.open("rb") as handle:
-            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot map {source.file}: {error}", code="unreadable") from error
+    return check_length(mapped, source, str(source.file))
+
+
+def check_length(mapped: mmap.mmap, source: Source, path: str) -> mmap.mmap:
+    """See that a map reaches as far as its file did when it was looked at.
+
+    Raises:
+        StorageError: it has become shorter (code ``unreadable``).
+    """
+    if len(mapped) < source.size:
+        raise StorageError(
+            f"{path} became shorter while it was open: {source.size:,} bytes before, {len(mapped):,} now",
+            code="unreadable",
+            path=path,
+        )
+    return mapped
 
 
 def _merged(runs: Iterable[Run]) -> list[tuple[int, int]]:

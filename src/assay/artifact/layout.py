@@ -15,6 +15,8 @@ from assay.trees import Source
 
 Array = NDArray[np.generic]
 
+_ROWS = "rows=slice(START, STOP)"
+
 
 def numpy_dtype(spec: TensorSpec) -> np.dtype[np.generic]:
     """The numpy dtype that views a tensor's elements, byte order included.
@@ -90,19 +92,32 @@ def shaped(
     return np.lib.stride_tricks.as_strided(flat, spec.shape, distances, writeable=flat.flags.writeable)
 
 
-def cut(spec: TensorSpec, dtype: np.dtype[np.generic], rows: slice) -> TensorSpec:
-    """The same tensor with rows of its first dimension only; scalars, and what has no extent, as they are.
+def check_rows(rows: slice | None) -> None:
+    """See that rows are numbers, and go forwards.
 
     Raises:
-        InvalidInput: the rows go backwards (code ``bad-rows``).
+        InvalidInput: they do not (code ``bad-rows``).
     """
-    if not spec.shape or spec.extent is None:
+    try:
+        forwards = rows is None or rows.indices(1)[2] > 0
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidInput(f"no rows: {rows!r:.60} ({error})", code="bad-rows", hint=_ROWS) from error
+    if not forwards:
+        raise InvalidInput("rows are taken forwards", code="bad-rows", hint=_ROWS)
+
+
+def cut(spec: TensorSpec, dtype: np.dtype[np.generic], rows: slice) -> TensorSpec:
+    """The same tensor with rows of its first dimension only, which go forwards; scalars as they are.
+
+    Where there is no extent, only the shape is cut.
+    """
+    if not spec.shape:
         return spec
     first, stop, step = rows.indices(spec.shape[0])
-    if step < 0:
-        raise InvalidInput("rows are taken forwards", code="bad-rows", hint="rows=slice(START, STOP)")
     count, distances = len(range(first, stop, step)), steps(spec)
     shape = (count, *spec.shape[1:])
+    if spec.extent is None:
+        return replace(spec, shape=shape)
     start = spec.extent.offset + (first * distances[0] * dtype.itemsize if count else 0)
     if step > 1 or spec.strides is not None:
         shorter = replace(spec, shape=shape, strides=(distances[0] * step, *distances[1:]))

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from assay.artifact.bulk import Bringing, Decode
+from assay.artifact.bulk import Bringing, Decode, check_length
 from assay.artifact.elements import ArrayElements, Elements, RangeElements, check_whole, releasing
 from assay.artifact.layout import Array, check_extent, numpy_dtype, shaped
 from assay.artifact.ranges import Index, indexed
@@ -163,9 +163,10 @@ class Artifact:
     def _map(self, path: str, source: FileSource) -> mmap.mmap:
         if path not in self._maps:
             try:
-                self._maps[path] = source.map()
+                mapped = source.map()
             except (OSError, ValueError) as error:
                 raise StorageError(f"cannot map {path}: {error}", code="unreadable", path=path) from error
+            self._maps[path] = check_length(mapped, source, path)
         return self._maps[path]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 else:
     reader = later("assay.artifact.reader")
     formats = later("assay.formats.registry")
+
+_DECODING = "decoding"
+"""Under which a tree remembers what decodes its tensors."""
 
 
 def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
@@ -77,14 +81,27 @@ def tree_of_version(registry: Registry, version: Version) -> tuple[Tree, Manifes
 def decode(tree: Tree, found: Description, spec: TensorSpec) -> bytes:
     """Read a tensor without an extent through the format that described it.
 
+    Each call has a budget of its own: that of *tree* is for describing it, and who reads all tensors, or some again
+    and again, reads more.
+
     Raises:
         NotFound: that format cannot give single tensors (code ``tensor-not-readable``).
     """
     for form in formats.all_formats():
         if form.name == found.format and isinstance(form, TensorReader):
-            return form.tensor(tree, spec)
+            return form.tensor(_afresh(tree), spec)
     raise NotFound(
         f"tensor {spec.name!r} does not lie plainly in the file, and {found.format} cannot decode single tensors",
         code="tensor-not-readable",
         hint="assay.load builds the framework's own object",
     )
+
+
+def _afresh(tree: Tree) -> Tree:
+    """The same files with a whole budget; each thread has its own, and what it found out about archives stays."""
+    own = tree.remember(_DECODING, threading.local)
+    if not hasattr(own, "tree"):
+        own.tree = Tree({path: tree.source(path) for path in tree.paths})
+    found: Tree = own.tree
+    found.budget.used = 0
+    return found
