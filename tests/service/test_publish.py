@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -246,6 +247,23 @@ def test_what_a_move_leaves_shares_nothing_with_the_store(
 
     assert log.read_bytes() == b"# A model\nmore"
     assert (log.stat().st_nlink, log.stat().st_mode & 0o200) == (1, 0o200)
+
+
+def test_an_original_that_cannot_be_removed_shares_nothing_with_the_store(
+    push, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, real = model / "settings.json", Path.unlink
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if path == kept:
+            raise PermissionError(errno.EPERM, "Operation not permitted")  # as in an immutable folder
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(StorageError, match="the original cannot be removed"):
+        push(model, move=model)
+
+    assert (kept.read_text(), kept.stat().st_nlink) == ('{"threshold": 0.5}', 1)
 
 
 def test_moving_takes_files_of_equal_bytes_and_links_within_the_folder(push, tmp_path: Path) -> None:

@@ -141,14 +141,13 @@ def push(
     originals = [] if move is None else taking.originals_of(move, files)
     try:
         pushed = _push(registry, files, name, guard, claims, alias, originals, progress)
+        left = _remove(registry, pushed.version, originals) if originals else []
     except BaseException:
         _give_back(originals, guard, progress)
         raise
-    if originals:
-        stored = {entry.path: entry.digest for entry in registry.manifest(pushed.version).entries()}
-        if left := taking.remove(originals, registry.blobs, stored):
-            guard.warn(f"changed or replaced since stored, therefore left: {_listed([one.path for one in left])}")
-            _give_back(left, guard, progress)
+    if left:
+        guard.warn(f"changed or replaced since stored, therefore left: {_listed([one.path for one in left])}")
+        _give_back(left, guard, progress)
     return pushed
 
 
@@ -238,6 +237,11 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0  # it went since it was listed; storing it says so
+
+
+def _remove(registry: Registry, version: Version, originals: Sequence[taking.Original]) -> Sequence[taking.Original]:
+    stored = {entry.path: entry.digest for entry in registry.manifest(version).entries()}
+    return taking.remove(originals, registry.blobs, stored)
 
 
 def _give_back(originals: Sequence[taking.Original], guard: Guard, progress: Progress) -> None:
