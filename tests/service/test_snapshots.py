@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import shutil
@@ -14,10 +16,11 @@ import pytest
 
 import assay
 from assay.blobs.memory import MemoryStore
-from assay.errors import IntegrityError, NotFound
+from assay.errors import IntegrityError, NotFound, StorageError
 from assay.ports.packs import Packing, ToPack
+from assay.service import loading
 from assay.service.registry import Registry
-from assay.service.snapshots import drop_snapshot, snapshot
+from assay.service.snapshots import drop_snapshot, scratch, snapshot
 from assay.settings import read_settings
 from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
@@ -167,3 +170,66 @@ def test_a_model_that_was_packed_loads_and_its_tensors_too(packed: Any, tmp_path
     np.testing.assert_array_equal(loaded["w"][100:110, 5], rows)
     np.testing.assert_array_equal(loaded["w"], whole["w"])
     assert assay.load_tensors("m", home=home, framework="numpy", rows=slice(2))["w"].shape == (2, 1000)
+
+
+class Model:
+    """Reads its file when it is used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_a_model_in_a_temporary_folder_keeps_it_as_long_as_it_lives(
+    packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushed: bool
+) -> None:
+    monkeypatch.setattr(loading, "build", lambda folder, *given, **named: Model(folder))
+    monkeypatch.setattr("assay.service.snapshots._make", lambda *given: False)  # no place for a shared snapshot
+    (tmp_path / "model" / ".assayignore").write_text("notes.txt\n")
+
+    model: Any = assay.load("m", home=tmp_path / "home") if pushed else assay.load(tmp_path / "model")
+
+    folder = model.folder
+    assert (folder / "weights.npz").read_bytes() == (tmp_path / "model" / "weights.npz").read_bytes()
+    del model
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_what_cannot_be_watched_keeps_no_folder(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "build", lambda folder, *given, **named: {"folder": folder})
+    (tmp_path / "model" / ".assayignore").write_text("notes.txt\n")
+
+    found: Any = assay.load(tmp_path / "model")
+
+    assert not found["folder"].exists()
+
+
+def test_a_process_that_was_forked_leaves_the_folder_to_the_one_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scratch("files") as folder:
+        pass
+    assert not folder.exists()
+
+    with scratch("files") as folder:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert folder.exists()
+    folder.rmdir()
+
+
+def test_a_full_disk_while_files_are_laid_out_is_told(
+    packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, manifest = packed
+
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("assay.service.snapshots.write_all", full)
+
+    with (
+        pytest.raises(StorageError, match="cannot lay out") as caught,
+        snapshot(registry.blobs, manifest, tmp_path / "s"),
+    ):
+        pass
+
+    assert caught.value.code == "store-full"

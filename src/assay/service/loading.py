@@ -5,18 +5,18 @@ The folder is a snapshot (``assay.service.snapshots``).
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from assay.errors import AssayError, CouldNot, InvalidInput, NotFound, Refused
+from assay.errors import AssayError, CouldNot, InvalidInput, NotFound, Refused, StorageError
 from assay.policy.policy import Gate
 from assay.ports.loaders import DeviceLoader, Loader, PartLoader
 from assay.service.examine import inspect
 from assay.service.gate import Guard
 from assay.service.registry import Registry
-from assay.service.snapshots import holds_more, snapshot
+from assay.service.snapshots import holds_more, keep_for, scratch, snapshot
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Manifest
@@ -72,8 +72,11 @@ def load(
         MissingDependency: the framework is not installed.
     """
     manifest, inspection = judged(registry, version, guard=guard, yanked=yanked)
-    with snapshot(registry.blobs, manifest, snapshots) as folder:
-        return build(folder, inspection, choose=choose, what=version.reference, part=part, device=device)
+    with ExitStack() as opened:
+        folder = opened.enter_context(snapshot(registry.blobs, manifest, snapshots))
+        made = build(folder, inspection, choose=choose, what=version.reference, part=part, device=device)
+        keep_for(opened, made)
+        return made
 
 
 def judged(registry: Registry, version: Version, *, guard: Guard, yanked: bool = False) -> tuple[Manifest, Inspection]:
@@ -146,16 +149,25 @@ def load_files(
     guard.admit(Gate.LOAD, decision, what)
     if not holds_more(folder, set(tree.paths)):
         return build(folder, inspection, choose=choose, what=what, part=part, device=device)
-    with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
-        for entry in tree.paths:
-            source = tree.source(entry)
-            target = Path(scratch) / entry
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(source, FileSource):
-                target.symlink_to(source.file.absolute())
-            else:
-                target.write_bytes(source.read(0, source.size))
-        return build(Path(scratch), inspection, choose=choose, what=what, part=part, device=device)
+    with ExitStack() as opened:
+        shown = opened.enter_context(scratch(f"the files of {what}"))
+        try:
+            _show(tree, shown)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot lay out the files of {what} in {shown.parent}") from error
+        made = build(shown, inspection, choose=choose, what=what, part=part, device=device)
+        keep_for(opened, made)
+        return made
+
+
+def _show(tree: Tree, folder: Path) -> None:
+    for entry in tree.paths:
+        source, target = tree.source(entry), folder / entry
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, FileSource):
+            target.symlink_to(source.file.absolute())
+        else:
+            target.write_bytes(source.read(0, source.size))
 
 
 def _permitting(inspection: Inspection, guard: Guard) -> Inspection:

@@ -14,9 +14,10 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from assay.errors import AssayError, IntegrityError, NotFound, StorageError
@@ -43,15 +44,56 @@ def snapshot(blobs: BlobReader, manifest: Manifest, snapshots: Path) -> Iterator
     Raises:
         NotFound: blobs are missing.
         IntegrityError: what was brought from a pack or from far away is not what the manifest says.
+        StorageError: nowhere is room for what must be brought.
     """
     folder = _place(snapshots, manifest.digest)
     entries = manifest.entries()
     if not _current(blobs, folder, entries) and not _make(blobs, folder, entries):
-        with tempfile.TemporaryDirectory(prefix="assay-") as scratch:
-            _lay_out(blobs, entries, Path(scratch), os.symlink)
-            yield Path(scratch)
+        with scratch(f"the files of {manifest.digest.short}") as made:
+            try:
+                _lay_out(blobs, entries, made, os.symlink)
+            except OSError as error:
+                raise _not_laid_out(error, f"the files of {manifest.digest.short}") from error
+            yield made
         return
     yield folder
+
+
+@contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """A temporary folder; a process that was forked meanwhile leaves it to the one that made it.
+
+    Args:
+        what: that goes in, for the message.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder, maker = Path(tempfile.mkdtemp(prefix="assay-")), os.getpid()
+    except OSError as error:
+        raise _not_laid_out(error, what) from error
+    try:
+        yield folder
+    finally:
+        if os.getpid() == maker:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_for(opened: ExitStack, user: object) -> None:
+    """Close *opened* only when *user* has gone, or the process ends: frameworks read on after they have loaded.
+
+    What cannot be watched (a dictionary, a list) is held to have read all it needs.
+    """
+    held = opened.pop_all()
+    try:
+        weakref.finalize(user, held.close)
+    except TypeError:
+        held.close()
+
+
+def _not_laid_out(error: OSError, what: str) -> StorageError:
+    return StorageError.of(error, f"cannot lay out {what} in {tempfile.gettempdir()}")
 
 
 def drop_snapshot(snapshots: Path, artifact: Digest) -> None:
