@@ -214,7 +214,7 @@ def test_a_stream_gives_the_tensors_in_the_order_they_lie_in(tmp_path: Path) -> 
 def test_a_device_that_torch_cannot_use_is_named(tmp_path: Path) -> None:
     library.save_file({"w": torch.ones(3)}, tmp_path / "m.safetensors")
 
-    for device in ("nonsense", "xpu:7"):
+    for device in ("nonsense", "xpu:7", "hpu", "mps"):
         with pytest.raises(InvalidInput) as caught:
             assay.load_tensors(tmp_path / "m.safetensors", device=device)
         assert caught.value.code == "no-device"
@@ -228,6 +228,14 @@ def test_the_meta_device_gets_shapes_and_nothing_is_read(tmp_path: Path) -> None
     assert (found.device.type, found.shape, found.dtype) == ("meta", (3, 2), torch.bfloat16)
 
 
+def test_the_meta_device_gets_the_shape_of_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "packed.npz", w=np.ones((3, 2)))
+    np.savez(tmp_path / "plain.npz", w=np.ones((3, 2)))
+
+    for name in ("packed.npz", "plain.npz"):
+        assert assay.load_tensors(tmp_path / name, device="meta", rows=slice(0, 1))["w"].shape == (1, 2)
+
+
 def test_whole_models_go_to_a_device_where_their_framework_has_some(tmp_path: Path) -> None:
     library.save_file({"w": torch.ones(3)}, tmp_path / "m.safetensors")
     torch.save({"w": torch.ones(3)}, tmp_path / "m.pt")
@@ -239,8 +247,8 @@ def test_whole_models_go_to_a_device_where_their_framework_has_some(tmp_path: Pa
         with pytest.raises(InvalidInput) as caught:
             assay.load(tmp_path / name, device="nonsense")
         assert caught.value.code == "no-device"
-    meta: Any = assay.load(tmp_path / "m.pt", device="meta")
-    assert meta["w"].device.type == "meta"
+        meta: Any = assay.load(tmp_path / name, device="meta")
+        assert (meta["w"].device.type, meta["w"].shape) == ("meta", (3,))
     with pytest.raises(InvalidInput, match="npz model, which is loaded onto no device"):
         assay.load(tmp_path / "m.npz", device="cpu")
 

@@ -17,7 +17,7 @@ def device_of(torch: Any, device: object) -> Any:
     try:
         found = torch.device("cpu" if device is None else device)
         torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (RuntimeError, TypeError, AssertionError, ImportError, AttributeError, ValueError) as error:
         raise InvalidInput(
             f"torch cannot use the device {device!s:.60} ({reason(error)})",
             code="no-device",

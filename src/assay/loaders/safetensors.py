@@ -53,13 +53,17 @@ class SafetensorsLoader:
     def _load(self, folder: Path, description: Description, framework: str, device: str) -> object:
         library = need("safetensors", extra="torch", what="load safetensors")
         found: dict[str, Any] = {}
+        # The library cannot load onto "meta"; its tensors on the CPU are views of a map, of which nothing is read.
+        meta = device.partition(":")[0] == "meta"
+        read_to = "cpu" if meta else device
         for path in description.paths:
             if path.endswith(".json"):
                 continue
             try:
-                with library.safe_open(str(file_of(folder, path)), framework=framework, device=device) as tensors:
+                with library.safe_open(str(file_of(folder, path)), framework=framework, device=read_to) as tensors:
                     for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                        found[name] = tensors.get_tensor(name)
+                        tensor = tensors.get_tensor(name)
+                        found[name] = tensor.to(device) if meta else tensor
                     metadata = tensors.metadata() or {}
             except Exception as error:
                 raise BadFormat(f"safetensors cannot read {path} ({reason(error)})", path=path) from error
