@@ -173,6 +173,17 @@ def test_what_is_plain_and_names_a_base_that_is_not_what_it_is_called_may_be_rel
     assert read(store, digest) == FILE
 
 
+def test_a_pack_that_was_laid_here_takes_the_place_of_no_other_with_what_is_not_what_it_is_called(
+    store: PackedStore, lay: Lay
+) -> None:
+    tune = weights(1, tune=1)
+    digests = [pack(store, FILE)]
+    digests.append(pack(store, tune, *digests))
+    lay(*told(Told(tune[HEAD : HEAD + SIZE], truth=GARBAGE), Told(OTHER), blobs=[OTHER]))
+    store.compact(least=0.0)
+    assert [read(store, digest) for digest in digests] == [FILE, tune]
+
+
 def test_a_copy_that_is_not_right_takes_the_place_of_no_other() -> None:
     index = PackIndex(None)
     base = Segment(id_of(TENSOR), SIZE, FLOATS, None, 0, 8, 100, bytes(8))

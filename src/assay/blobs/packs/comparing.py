@@ -6,11 +6,12 @@ called. What others wrote is believed no earlier.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from assay.errors import AssayError, StorageError
 from assay.packing.reading import MAX_DEPTH, Decoder, PackedSource, Shelf
 from assay.packing.segments import Segment
+from assay.trees import Source
 
 AT_ONCE = 24 << 20
 """Bytes that are decoded at once to be compared: where bases are far away, many requests are under way."""
@@ -55,6 +56,34 @@ def find_wrong(shelf: Shelf, wanted: Collection[bytes]) -> list[Segment] | None:
         return None
     lowest = [_lowest(shelf, decoder, one) for one in ordered if not _are_right(decoder, [one])]
     return list({one.id: one for one in lowest if one is not None}.values())
+
+
+def is_right(segment: Segment, pack: Source, find: Callable[[bytes], tuple[Segment, Source] | None]) -> bool:
+    """Whether a segment of a pack gives its id, through the bases that are found for it.
+
+    *find* is asked in this thread alone: it may look into an index that this one is changing.
+
+    Raises:
+        StorageError: the place failed.
+    """
+    chain, last = {segment.id: (segment, pack)}, segment
+    while last.base is not None and last.base not in chain and len(chain) <= MAX_DEPTH:
+        found = find(last.base)
+        if found is None:
+            return False
+        chain[last.base], last = found, found[0]
+    return _are_right(Decoder(_Chain(chain)), [segment])
+
+
+class _Chain:
+    """A segment and its bases."""
+
+    def __init__(self, found: Mapping[bytes, tuple[Segment, Source]]) -> None:
+        self._found = found
+
+    def find(self, segment: bytes) -> tuple[Segment, Source] | None:
+        """One of them, and the pack that holds it."""
+        return self._found.get(segment)
 
 
 def _lowest(shelf: Shelf, decoder: Decoder, segment: Segment) -> Segment | None:
