@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bucket_builders import bucket_in_memory
@@ -103,3 +104,17 @@ def test_a_blob_that_is_found_costs_no_look_at_packs(
     with pytest.raises(NotFound, match="no such blob"):
         there.open(Digest.of(b"nowhere"))
     assert looks
+
+
+def test_two_threads_that_look_at_once_may_both_forget_a_pack_that_went(
+    machines: tuple[PackedBucket, PackedBucket],
+) -> None:
+    class Forgotten(dict[str, Any]):
+        """What is open, of which another thread forgot one since its names were asked."""
+
+        def keys(self) -> Any:
+            return {"gone": None}.keys()
+
+    folder = machines[0]._folder
+    folder._sources = Forgotten()
+    assert folder.names() == {}
