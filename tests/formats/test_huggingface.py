@@ -445,12 +445,29 @@ def test_a_sentence_transformers_folder_is_one_model_with_its_modules() -> None:
         ("path-escape", {"modules.json": [*MODULES, {"path": "../up", "type": "sentence_transformers.models.Dense"}]}),
         ("path-escape", {"modules.json": [*MODULES, {"path": "/abs", "type": "sentence_transformers.models.Dense"}]}),
         ("auto-map", {"config.json": {"model_type": "x", "auto_map": {"AutoModel": "m.X"}}}),
+        ("foreign-class", {"3_Router/router_config.json": {"types": {"a": "joblib.numpy_pickle"}}}),
+        ("foreign-class", {"3_Asym/config.json": {"types": {"a": "joblib.numpy_pickle"}}}),
+        ("foreign-class", {"3_Router/a/b/router_config.json": {"types": {"a": "joblib.numpy_pickle"}}}),
+        ("foreign-class", {"3_Router/a/config.json": {"activation_function": "os.system"}}),
+        ("path-escape", {"3_Router/router_config.json": {"types": {"../a": "sentence_transformers.models.Dense"}}}),
+        ("bad-json", {"3_Router/router_config.json": b"{"}),
     ],
 )
 def test_what_a_sentence_transformers_folder_asks_for_is_a_finding(rule: str, changes: dict[str, Any]) -> None:
     description = describe(sentence_folder(**changes), "sentence-transformers")
 
     assert rules(description) == {f"huggingface-{rule}"}
+
+
+def test_modules_of_a_router_that_are_the_librarys_own_are_no_finding() -> None:
+    types = {"query_0_Dense": "sentence_transformers.models.Dense", "doc_0_GPT2": "sentence_transformers.models.GPT2"}
+    inner = {
+        "3_Router/router_config.json": {"types": types, "structure": {}},
+        "3_Router/query_0_Dense/config.json": {"activation_function": "torch.nn.modules.activation.Tanh"},
+        "3_Router/doc_0_GPT2/config.json": {"activation_function": "gelu_new"},
+    }
+
+    assert describe(sentence_folder(**inner), "sentence-transformers").findings == ()
 
 
 def test_another_modules_file_is_not_claimed() -> None:

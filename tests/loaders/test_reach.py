@@ -9,12 +9,13 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from assay.errors import BadFormat, CouldNot, Refused
+from assay.errors import BadFormat, CouldNot, MissingDependency, Refused
 
 Load = Callable[[Path], Any]
 
@@ -206,6 +207,85 @@ def test_modules_that_are_no_layers_of_sentence_transformers_are_refused(kind: s
         load(folder)
 
     assert caught.value.code in {"custom-code", "library-mismatch", "unsafe-model"}
+
+
+def routed(folder: Path, types: dict[str, str], file: str = "router_config.json") -> Path:
+    """A router whose modules are of these classes; the folder of the model has a module's settings in ``inner``."""
+    modules = [{"idx": 0, "name": "0", "path": "0", "type": "sentence_transformers.models.Router"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config_sentence_transformers.json").write_text("{}")
+    (folder / "0" / "inner").mkdir(parents=True)
+    (folder / "0" / file).write_text(json.dumps({"types": types, "structure": {"query": [*types]}, "parameters": {}}))
+    return folder / "0" / "inner"
+
+
+@pytest.mark.parametrize("file", ["router_config.json", "config.json"])
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"inner": "joblib._store_backends.numpy_pickle"},
+        {"../../../blobs/ab": "sentence_transformers.models.Dense"},
+        {"/elsewhere": "sentence_transformers.models.Dense"},
+        {"inner": "sentence_transformers.util.torch"},
+    ],
+)
+def test_modules_inside_a_module_are_refused_like_those_of_the_list(
+    file: str, types: dict[str, str], folder: Path
+) -> None:
+    routed(folder, types, file)
+
+    with pytest.raises((Refused, BadFormat)) as caught:
+        load_sentences(folder)
+
+    assert caught.value.code in {"custom-code", "path-escape", "library-mismatch"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("config.json", {"activation_function": "torch.utils.collect_env.main"}),
+        ("router_config.json", {"types": {"x": "os.path"}}),
+        ("config.json", {"text_config": {"trust_remote_code": True}}),
+    ],
+)
+def test_settings_of_modules_inside_a_module_are_looked_through(
+    name: str, settings: dict[str, Any], folder: Path
+) -> None:
+    inner = routed(folder, {"inner": "sentence_transformers.models.Dense"})
+    (inner / name).write_text(json.dumps(settings))
+
+    with pytest.raises(Refused) as caught:
+        load_sentences(folder)
+
+    assert caught.value.code == "custom-code"
+
+
+def test_settings_too_long_to_be_looked_through_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    routed(folder, {"inner": "os.path"})
+    monkeypatch.setattr("assay.loaders.sentence_transformers.MAX_SETTINGS", 40)
+
+    with pytest.raises(BadFormat, match="more than 40 bytes"):
+        load_sentences(folder)
+
+
+def test_a_library_that_imports_whatever_a_folder_names_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed(folder, {"inner": "sentence_transformers.models.Dense"})
+    library = SimpleNamespace(__version__="5.1.0")
+    monkeypatch.setattr("assay.loaders.sentence_transformers.need", lambda *given, **named: library)
+
+    with pytest.raises(MissingDependency, match=r"6\.0 is needed .* found 5.1.0"):
+        load_sentences(folder)
+
+
+def load_sentences(folder: Path) -> object:
+    """By the loader alone, whatever the formats find."""
+    from assay.loaders.sentence_transformers import SentenceTransformersLoader
+    from assay.spec.description import Description
+
+    described = Description(format="sentence-transformers", paths=("modules.json", "config_sentence_transformers.json"))
+    return SentenceTransformersLoader().load(folder, described, [described])
 
 
 # Keras --------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from posixpath import basename, dirname
 
 from assay.containers.documents import plain
 from assay.containers.guard import guarded
+from assay.containers.locations import escaping
 from assay.errors import BadFormat
 from assay.formats.huggingface.card import read_card, read_trainer
 from assay.formats.huggingface.code import report_class, report_code
@@ -21,6 +23,8 @@ from assay.trees import Tree
 
 _MARKER = "modules.json"
 _SETTINGS = "config_sentence_transformers.json"
+_ROUTERS = ("config.json", "router_config.json")
+"""Files in which a module may name modules of its own."""
 _TRANSFORMER_SETTINGS = (
     # the names earlier releases gave to this file, by architecture
     "sentence_bert_config.json",
@@ -63,6 +67,7 @@ class SentenceTransformersFormat:
             chain = _Chain(task)
             for module in module_list(modules):
                 chain.add(folder, module)
+            _report_inner(folder, {dirname(path) for path in paths})
             metrics, run = read_trainer(folder)
             versions = settings.get("__version__")
             recorded = plain(versions) if isinstance(versions, Mapping) else {}
@@ -162,6 +167,33 @@ class _Chain:
         listed = settings.get("pooling_mode")
         count = len(listed) if isinstance(listed, list) else len(modes)
         return width * max(1, count)
+
+
+def _report_inner(folder: Folder, looked_at: Collection[str]) -> None:
+    """Report what modules inside of modules are: they lie anywhere below, and no list of the folder names them.
+
+    Args:
+        folder: of the model.
+        looked_at: folders whose activations were judged.
+    """
+    for path in folder.tree.under(folder.root):
+        if basename(path) not in _ROUTERS:
+            continue
+        here, name = Folder(folder.tree, dirname(path)), basename(path)
+        settings = here.object(name)
+        folder.findings += [found for found in here.findings if found not in folder.findings]
+        here.findings = folder.findings
+        types = settings.get("types")
+        for place, kind in types.items() if isinstance(types, Mapping) else ():
+            if isinstance(kind, str) and "." in kind:  # nothing else can be imported
+                report_class(here, name, "module", kind[:200])
+            if escaping(place):
+                message = f"module {place[:100]!r} lies outside the folder"
+                here.report("path-escape", Severity.READ, message, name, place)
+        activation = settings.get("activation_function")
+        # Transformers' own name for theirs has no dot.
+        if isinstance(activation, str) and "." in activation and dirname(path) not in looked_at:
+            report_class(here, name, "activation", activation)
 
 
 def _shown(settings: Mapping[str, Json]) -> dict[str, Json]:
