@@ -380,7 +380,8 @@ class DirectoryStore:
             return False
         try:
             with self.staging.new() as staged:
-                if store_copy(source, staged.descriptor, os.fstat(source).st_size)[0] != digest:
+                size, algorithm = os.fstat(source).st_size, digest.algorithm
+                if store_copy(source, staged.descriptor, size, algorithm=algorithm)[0] != digest:
                     return False
                 self._show(staged, digest)
         finally:

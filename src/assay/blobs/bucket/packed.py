@@ -270,6 +270,11 @@ class _Lasting:
         """Length in bytes."""
         return self._source.size
 
+    @property
+    def mark(self) -> str:
+        """What tells the object from one that takes its place; empty for what is packed, where digests do."""
+        return getattr(self._source, "mark", "")
+
     def read(self, offset: int, length: int) -> bytes:
         """The bytes in [offset, offset + length), cut off at the end."""
         return self._lastingly(lambda source: source.read(offset, length))

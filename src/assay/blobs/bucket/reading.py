@@ -21,9 +21,11 @@ class BucketSource:
         key: its name.
         size: its length.
         pool: who fetches ranges.
+        mark: what tells this object from one that takes its place.
     """
 
-    def __init__(self, objects: BucketObjects, key: str, size: int, pool: Executor) -> None:
+    def __init__(self, objects: BucketObjects, key: str, size: int, pool: Executor, *, mark: str = "") -> None:
+        self.mark = mark
         self._objects = objects
         self._key = key
         self._size = size

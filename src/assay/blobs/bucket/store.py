@@ -66,10 +66,11 @@ class BucketStore:
         Raises:
             NotFound: it is not here (code ``blob-missing``).
         """
-        size = self.size(digest)
-        if size is None:
+        found = self.objects.head(_key(digest))
+        if found is None:
             raise NotFound(f"no such blob: {digest}", code="blob-missing", digest=str(digest))
-        return BucketSource(self.objects, _key(digest), size, self.pool)
+        mark = f"{found.etag} {found.modified.isoformat()}"  # a rotten object keeps its etag, and gets it again
+        return BucketSource(self.objects, _key(digest), found.size, self.pool, mark=mark)
 
     def local_file(self, digest: Digest) -> Path | None:  # noqa: ARG002 - nothing lies in a file here
         """None: nothing lies in a file; a cache in front of this store has files."""
