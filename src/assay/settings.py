@@ -121,6 +121,22 @@ def read_settings(
     return Settings(where, actor, rules, project, bucket, database)
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` or ``~somebody`` is the folder of that user.
+
+    Raises:
+        InvalidInput: there is no such user, or nothing says where home is (code ``no-such-user``).
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InvalidInput(
+            f"there is no user whose folder {os.fspath(path)!r:.200} begins with",
+            code="no-such-user",
+            hint="write the path out; a name that begins with ~ is ./~name",
+        ) from None
+
+
 def _place(text: str, env: Mapping[str, str]) -> tuple[Path, str | None]:
     """The local folder of a registry, and its bucket where it has one."""
     if "://" in text:
@@ -173,7 +189,7 @@ def _bucket(text: str) -> str:
 def _state(bucket: str, env: Mapping[str, str]) -> Path:
     """The local folder of a bucket: the same name at another endpoint is another bucket."""
     base = env.get("ASSAY_STATE")
-    root = Path(base).expanduser().absolute() if base else user_state_path("assay", appauthor=False) / "buckets"
+    root = expanded(base).absolute() if base else user_state_path("assay", appauthor=False) / "buckets"
     endpoint = next((env[name] for name in _ENDPOINTS if env.get(name)), "")
     check = hashlib.sha256(f"{endpoint.rstrip('/')} {bucket}".encode()).hexdigest()[:10]
     return root / f"{re.sub('[^A-Za-z0-9.]+', '-', bucket)[:80]}-{check}"
@@ -227,9 +243,9 @@ def _read(file: Path, keys: frozenset[str], *, apart: tuple[str, ...] = ()) -> d
             hint=f"remove {', '.join(unknown)} from it" if unknown else "write the values in quotes",
         )
     if "home" in body and "://" not in body["home"]:
-        body["home"] = str(file.parent / Path(body["home"]).expanduser())
+        body["home"] = str(file.parent / expanded(body["home"]))
     if body.get("policy", "").endswith(".toml"):
-        body["policy"] = str(file.parent / Path(body["policy"]).expanduser())
+        body["policy"] = str(file.parent / expanded(body["policy"]))
     return body
 
 

@@ -554,3 +554,13 @@ def test_a_model_of_more_files_than_may_be_open_by_custom_is_read_and_more_than_
     assert json.loads(told.stdout)["error"]["code"] == "too-many-files"
     assert "ulimit -n" in told.stderr
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["inspect", "~nobody-here/x"], ["scan", "~nobody-here/x"], ["copy", "oci:~nobody-here/x:v1", "m"]]
+)
+def test_a_path_in_the_folder_of_a_user_that_there_is_not_is_told(run, words: list[str]) -> None:
+    status, out, said = run(*words)
+    assert status == 2
+    assert "~nobody-here/x" in out + said
+    assert "write the path out" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 
@@ -202,3 +203,41 @@ def test_a_number_in_a_header_is_read_or_ignored(text: str, expected: int | None
 )
 def test_what_counts_as_the_same_host(one: str, other: str, expected: bool) -> None:
     assert same_host(one, other) is expected
+
+
+@pytest.mark.parametrize("target", ["http://[bad/", "http://127.0.0.1:port/x", "//[::1"])
+def test_a_registry_that_sends_on_to_what_is_no_address_is_told(
+    blobs: RegistryBlobs, index: RegistryIndex, state: State, target: str
+) -> None:
+    state.fault = lambda method, path, before: (307, {"location": target})
+    with pytest.raises(StorageError, match="no address") as caught:
+        blobs.size(OTHER)
+    assert caught.value.code == "place-odd"
+
+    state.fault = lambda method, path, before: (200, {"data": b'{"tags":["a"]}', "link": f'<{target}>; rel="next"'})
+    with pytest.raises(StorageError, match="no address"):
+        len(index.tags())
+
+
+def test_a_token_service_that_has_no_address_is_told(blobs: RegistryBlobs, state: State) -> None:
+    state.auth, state.realm = "bearer", "http://[bad/token"
+    with pytest.raises(BadFormat, match="no token service"):
+        blobs.size(OTHER)
+
+
+def test_what_fails_where_bytes_go_is_not_laid_on_the_registry(blobs: RegistryBlobs, state: State) -> None:
+    digest = Digest.of(DATA)
+    state.blobs["team/model", str(digest)] = DATA
+    source = blobs.open(digest)
+
+    def keep() -> None:
+        with source.stream(0) as arriving:
+            next(arriving)
+            raise OSError(errno.ENOSPC, "no room here")
+
+    with pytest.raises(OSError, match="no room"):
+        keep()
+
+    state.fault = lambda method, path, before: (200, {"data": DATA, "content_length": str(len(DATA) + 1)})
+    with pytest.raises(StorageError, match="cannot reach"), source.stream(0) as arriving:
+        list(arriving)

@@ -28,7 +28,7 @@ from assay.service import browse, fetch, loading, publish
 from assay.service.hub_cache import check_repo, lay_out
 from assay.service.scan import admit
 from assay.service.snapshots import snapshot
-from assay.settings import read_settings
+from assay.settings import expanded, read_settings
 from assay.spec.inspection import Inspection
 from assay.spec.json import Json
 from assay.spec.records import Version
@@ -104,7 +104,7 @@ def push(
     golden = None if kept is None else kept.to_json()
     registry = open_registry(settings, create=True)
     if isinstance(model, (str, Path)):
-        files = collect(Path(model).expanduser())
+        files = collect(expanded(model))
         claims = replace(claims, environment=environment_of(files), example=golden)
         with safe_files(files, claims) if safe else nullcontext((files, claims)) as (chosen, said):
             return publish.push(registry, chosen, name, guard=guard, claims=said, alias=alias).version
@@ -156,7 +156,7 @@ def pull(
     version = version_of(registry, reference)
     admit(registry, version, guard_of(settings, warn=warn), Gate.PULL, memory=registry.state / AUDITS)
     patterns = (only,) if isinstance(only, str) else only
-    return fetch.pull(registry, version, Path(folder).expanduser(), only=patterns, link=link, progress=progress).folder
+    return fetch.pull(registry, version, expanded(folder), only=patterns, link=link, progress=progress).folder
 
 
 def load(
@@ -187,7 +187,7 @@ def load(
     settings = read_settings(home=home, policy=policy)
     guard = guard_of(settings, warn=warn)
     if names_path(reference):
-        path = Path(reference).expanduser()
+        path = expanded(reference)
         folder = path if path.is_dir() else path.parent
         tree = tree_of(collect(path))
         return loading.load_files(
@@ -248,7 +248,7 @@ def hub_cache(
     manifest, _ = loading.judged(registry, version, guard=guard, yanked=yanked)
     refs = {"main", str(version.number), *({label} if label else ())}
     with snapshot(registry.blobs, manifest, registry.state / SNAPSHOTS) as files:
-        lay_out(files, manifest, Path(folder).expanduser(), name, refs=sorted(refs))
+        lay_out(files, manifest, expanded(folder), name, refs=sorted(refs))
     return name
 
 

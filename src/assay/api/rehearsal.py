@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from assay.api.given import PathLike, text_of, warn
 from assay.environment.building import Options
 from assay.sandbox.values import Limits
-from assay.settings import read_settings
+from assay.settings import expanded, read_settings
 from assay.spec.rehearsal import Rehearsal
 from assay.wiring.rehearsing import LIMITS, Wish
 from assay.wiring.rehearsing import rehearse as rehearse_version
@@ -54,7 +53,7 @@ def rehearse(
     settings = read_settings(home=home, policy=policy)
     wish = Wish(
         python=python,
-        environment=None if environment is None else Path(environment).expanduser(),
+        environment=None if environment is None else expanded(environment),
         options=Options(indexes=tuple(index_urls)),
         budget=budget,
         limits=limits,

@@ -17,7 +17,7 @@ from assay.service import signatures as signing
 from assay.service import verify as verifying
 from assay.service.converting import Conversion
 from assay.service.scan import Scanned
-from assay.settings import read_settings
+from assay.settings import expanded, read_settings
 from assay.spec.json import Json
 from assay.spec.vulnerabilities import Check
 from assay.wiring.auditing import policies_of
@@ -82,9 +82,9 @@ def convert(
         Refused: it would have to run foreign code.
         MissingDependency, NotFound, Conflict, StorageError: as the message says; nothing appears at *folder*.
     """
-    out = Path(folder).expanduser()
+    out = expanded(folder)
     if names_path(reference):
-        path = Path(reference).expanduser().absolute()
+        path = expanded(reference).absolute()
         return convert_model(None, str(path), out, to=to, weights_only=weights_only)
     return convert_model(registry_of(home), str(reference), out, to=to, weights_only=weights_only)
 
@@ -122,8 +122,8 @@ def sign(
     """
     registry = registry_of(home)
     version = version_of(registry, reference)
-    chain = [Path(one).expanduser() for one in certificates]
-    return signing.sign(registry, version, signer_of(Path(key).expanduser(), chain, password=password))
+    chain = [expanded(one) for one in certificates]
+    return signing.sign(registry, version, signer_of(expanded(key), chain, password=password))
 
 
 def signatures(
@@ -154,9 +154,7 @@ def signatures(
     settings = read_settings(home=home, policy=policy)
     registry = open_registry(settings)
     version = version_of(registry, reference)
-    given = trust_of(
-        [Path(one).expanduser() for one in keys], [Path(one).expanduser() for one in certificates], identity=identity
-    )
+    given = trust_of([expanded(one) for one in keys], [expanded(one) for one in certificates], identity=identity)
     return judge_version(registry, version, trusts_of(policies_of(settings), given))
 
 
@@ -194,4 +192,4 @@ def vulnerabilities(reference: str, osv: PathLike, *, home: PathLike | None = No
         NotFound: no such version or export, or no environment was recorded (code ``no-environment``).
         InvalidInput: the export holds no record about Python distributions (code ``no-osv-records``).
     """
-    return look_up(text_of("reference", reference), read_settings(home=home), Path(osv).expanduser())[1]
+    return look_up(text_of("reference", reference), read_settings(home=home), expanded(osv))[1]

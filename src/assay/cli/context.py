@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from assay.cli.console import Command, warn
 from assay.errors import AssayError, NotFound
 from assay.service.registry import Registry
-from assay.settings import Settings, read_settings
+from assay.settings import Settings, expanded, read_settings
 from assay.wiring.places import open_registry
 
 
@@ -53,7 +53,7 @@ def local_path(text: str, what: str) -> Path:
     if not text:
         raise click.UsageError(f"{what} is empty; the current folder is '.'")
     try:
-        return Path(text).expanduser()
+        return expanded(text)
     except RuntimeError:
         raise NotFound(
             f"no such user: {text.partition('/')[0]}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from shutil import which
 
 from assay.errors import CouldNot, NotFound
+from assay.settings import expanded
 
 _ASK = (
     "import json, platform, sys, sysconfig; print(json.dumps([platform.python_version(), sys.prefix, sys.base_prefix, "
@@ -74,7 +75,7 @@ def find(asked: str | None, recorded: str | None) -> Interpreter:
         NotFound: there is none (code ``no-python``).
     """
     if asked and not re.fullmatch(r"3\.\d+(\.\d+)?", asked):
-        found = ask(Path(asked).expanduser())
+        found = ask(expanded(asked))
         return ask(found.base)
     version = asked or recorded or platform.python_version()
     minor = ".".join(version.split(".")[:2])

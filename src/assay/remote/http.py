@@ -162,7 +162,7 @@ class Http:
             try:
                 target = response.headers.get("location")
                 if response.status in _REDIRECTS and target and method in {"GET", "HEAD"}:
-                    onward = urljoin(asked, target)
+                    onward = joined(asked, target)
                     if not same_host(onward, asked):
                         sent.pop("Authorization", None)
                     asked = onward
@@ -234,6 +234,20 @@ def same_host(url: str, other: str) -> bool:
         return _origin(url) == _origin(other)
     except ValueError:  # no port that could be spoken to
         return False
+
+
+def joined(base: str, target: str) -> str:
+    """Where an answer from *base* sends on to.
+
+    Raises:
+        StorageError: to what is no address (code ``place-odd``).
+    """
+    try:
+        onward = urljoin(base, target)
+        urlsplit(onward).port  # noqa: B018 - raises where it is none
+    except ValueError:
+        raise StorageError(f"{_host(base)} sends on to what is no address: {target!r:.200}", code="place-odd") from None
+    return onward
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:

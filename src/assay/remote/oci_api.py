@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urljoin
 
 from assay.errors import StorageError
-from assay.remote.http import PASSING, Answer, Body, Http, Opened, same_host
+from assay.remote.http import PASSING, Answer, Body, Http, Opened, joined, same_host
 from assay.remote.oci_address import Address, is_loopback
 from assay.remote.oci_auth import Authority, unauthorized
 from assay.remote.oci_credentials import Credentials, find_credentials
@@ -183,7 +182,7 @@ class Api:
         found = answer.headers.get("location")
         if not found:
             raise StorageError(f"{self.address.place} does not say where to upload to", code="place-odd")
-        return urljoin(answer.url, found)
+        return joined(answer.url, found)
 
 
 def _said(data: bytes) -> str:

@@ -88,7 +88,10 @@ class Authority:
 
     def _token(self, said: Mapping[str, str], scopes: Sequence[str]) -> tuple[str, float]:
         realm = said.get("realm", "")
-        parts = urlsplit(realm)
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise BadFormat(f"{self._host} names no token service that can be asked: {realm!r:.200}", code="place-odd")
         found = self._credentials()

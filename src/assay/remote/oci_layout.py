@@ -15,19 +15,51 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from assay.errors import BadFormat, Conflict, InvalidInput, NotFound, StorageError
+from assay.errors import BadFormat, Conflict, IntegrityError, InvalidInput, NotFound, StorageError
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
 from assay.spec.json import Json
 from assay.spec.manifest import MANIFEST_TYPE, Manifest
-from assay.spec.statement import CREATED_KEY
+from assay.spec.statement import CREATED_KEY, kind_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_INDEX = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """``index.json`` as it is: what others wrote into it is not ours to drop.
+
+    Args:
+        body: all of it.
+        listed: its manifests as they are written there.
+        descriptors: what we read of each of them.
+    """
+
+    body: Mapping[str, Json]
+    listed: Sequence[Json]
+    descriptors: Sequence[Descriptor]
+
+    def listing(self, wanted: Descriptor, tag: str | None) -> bytes:
+        """The same index with one manifest more, in the place of what had its tag; without a tag, once is enough."""
+        there = not tag and any(found.digest == wanted.digest for found in self.descriptors)
+        kept = [
+            entry
+            for entry, found in zip(self.listed, self.descriptors, strict=True)
+            if not tag or found.annotations.get(REF_NAME) != tag
+        ]
+        body = {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            **self.body,
+            "manifests": kept if there else [*kept, wanted.to_json()],
+        }
+        return json.dumps(body, indent=2, sort_keys=True).encode()
 
 
 class OciLayoutIndex:
@@ -71,7 +103,7 @@ class OciLayoutIndex:
         """Every tag and what it points at."""
         return {
             descriptor.annotations[REF_NAME]: descriptor
-            for descriptor in self._descriptors()
+            for descriptor in self._read_index().descriptors
             if REF_NAME in descriptor.annotations
         }
 
@@ -85,19 +117,28 @@ class OciLayoutIndex:
         return Manifest.parse(self._read(descriptor.digest))
 
     def referrers(self, subject: Digest) -> Sequence[Descriptor]:
-        """Manifests in the layout whose subject is *subject*."""
+        """Manifests in the layout whose subject is *subject*; what other tools keep there is passed over.
+
+        Raises:
+            NotFound: there is no layout (code ``layout-not-found``).
+            IntegrityError: a statement is damaged.
+        """
         found = []
-        for descriptor in self._descriptors():
+        for descriptor in self._read_index().descriptors:
             try:
                 manifest = Manifest.parse(self._read(descriptor.digest))
-            except (NotFound, BadFormat):
+            except (NotFound, InvalidInput):
                 continue  # an index of another kind, or a manifest that was not copied along
+            except IntegrityError:
+                if kind_of(descriptor.artifact_type or "") is not None:
+                    raise  # a statement of ours, perhaps about this subject
+                continue
             if manifest.subject is not None and manifest.subject.digest == subject:
                 found.append(descriptor)
         return found
 
     def put(self, manifest: Manifest, *, tag: str | None = None) -> None:
-        """Keep a manifest and list it, under a tag or without one."""
+        """Keep a manifest and list it, under a tag or without one; what others list there stays as they wrote it."""
         self._add(manifest.data)
         descriptor = listed_as(manifest)
         annotations = {**descriptor.annotations, **({REF_NAME: tag} if tag else {})}
@@ -107,13 +148,9 @@ class OciLayoutIndex:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                kept = [
-                    found
-                    for found in (self._descriptors() if self._index.exists() else [])
-                    if not (found.annotations.get(REF_NAME) == tag if tag else found.digest == wanted.digest)
-                ]
+                found = self._read_index() if self._index.exists() else _Index({}, [], [])
                 self._write("oci-layout", LAYOUT)
-                self._write("index.json", self._document([*kept, wanted]))
+                self._write("index.json", found.listing(wanted, tag))
         except OSError as error:
             raise StorageError(f"cannot write the OCI layout {self._root}: {error.strerror}") from error
 
@@ -121,12 +158,13 @@ class OciLayoutIndex:
     def _index(self) -> Path:
         return self._root / "index.json"
 
-    def _descriptors(self) -> list[Descriptor]:
+    def _read_index(self) -> _Index:
         try:
             if self._index.stat().st_size > MAX_INDEX:
                 raise ValueError(f"it has more than {MAX_INDEX} bytes")  # noqa: TRY301 - told with the others below
-            body = json.loads(self._index.read_bytes())
-            return [Descriptor.from_json(item) for item in list(body["manifests"])]
+            body = dict(json.loads(self._index.read_bytes()))
+            listed = list(body["manifests"])
+            return _Index(body, listed, [Descriptor.from_json(item) for item in listed])
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
                 f"no OCI image layout at {self._root}",
@@ -137,15 +175,6 @@ class OciLayoutIndex:
             raise StorageError.of(error, f"cannot read {self._index}") from error
         except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
             raise BadFormat(f"{self._index} is not an OCI image index ({error})") from error
-
-    @staticmethod
-    def _document(descriptors: Sequence[Descriptor]) -> bytes:
-        body: dict[str, Json] = {
-            "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
-            "manifests": [descriptor.to_json() for descriptor in descriptors],
-        }
-        return json.dumps(body, indent=2, sort_keys=True).encode()
 
     def _write(self, name: str, data: bytes) -> None:
         scratch = self._root / f".{name}.{os.getpid()}"

@@ -9,12 +9,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from urllib.parse import urljoin
 
 from assay.errors import BadFormat, IntegrityError, InvalidInput, NotFound, StorageError
 from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
-from assay.remote.http import Answer, number
+from assay.remote.http import Answer, joined, number
 from assay.remote.oci_api import PUSH, Api
 from assay.remote.oci_layout import INDEX_TYPE, listed_as
 from assay.remote.oci_source import RegistrySource
@@ -326,4 +325,4 @@ def _stand_in(subject: Digest) -> str:
 def _next(answer: Answer) -> str | None:
     """Where the next page of a list is."""
     found = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
-    return urljoin(answer.url, found[1]) if found else None
+    return joined(answer.url, found[1]) if found else None

@@ -7,7 +7,7 @@ only as far as it was asked for: whether the bytes are the right ones shows in t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from urllib3.exceptions import HTTPError
 
@@ -17,6 +17,21 @@ from assay.remote.oci_api import Api, Passing
 from assay.spec.digest import Digest
 
 _BLOCK = 256 << 10
+
+
+class _BrokenOffError(Exception):
+    """An answer broke off: told from what fails where its bytes go, a full disk for one."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _blocks(opened: Opened) -> Iterator[bytes]:
+    try:
+        yield from opened.response.stream(_BLOCK, decode_content=False)
+    except (HTTPError, OSError) as error:
+        raise _BrokenOffError(error) from error
 
 
 class RegistrySource:
@@ -65,17 +80,26 @@ class RegistrySource:
             StorageError: it failed.
         """
         asked = {"Range": f"bytes={offset}-"} if offset else {}
-        try:
-            with self._api.stream(
-                self._url, {"Accept-Encoding": "identity", **asked}, expected=frozenset({200, 206})
-            ) as opened:
+        with ExitStack() as opening:
+            try:
+                opened = opening.enter_context(
+                    self._api.stream(
+                        self._url, {"Accept-Encoding": "identity", **asked}, expected=frozenset({200, 206})
+                    )
+                )
                 self._check_range(opened, offset)
-                skip = 0 if opened.response.status == 206 else offset
-                yield self._after(skip, opened.response.stream(_BLOCK, decode_content=False))
-        except (HTTPError, OSError) as error:
-            self._broken += 1
-            self._api.http.wait(self._broken, error.after if isinstance(error, Passing) else None)
-            raise self._failed(error) from error
+            except (HTTPError, OSError) as error:
+                raise self._waited(error) from error
+            skip = 0 if opened.response.status == 206 else offset
+            try:
+                yield self._after(skip, _blocks(opened))
+            except _BrokenOffError as broken:
+                raise self._waited(broken.reason) from broken.reason
+
+    def _waited(self, error: Exception) -> StorageError:
+        self._broken += 1
+        self._api.http.wait(self._broken, error.after if isinstance(error, Passing) else None)
+        return self._failed(error)
 
     def _failed(self, error: Exception) -> StorageError:
         return error.error if isinstance(error, Passing) else self._api.http.failed(self._url, error)

@@ -15,7 +15,7 @@ from assay.policy.reading import read_policy
 from assay.policy.trust import NO_TRUST, Trust
 from assay.service.audit import Auditing
 from assay.service.gate import Guard
-from assay.settings import Settings
+from assay.settings import Settings, expanded
 from assay.wiring.promoting import promoting_of
 from assay.wiring.signing import judge_signed
 
@@ -65,7 +65,7 @@ def named_policy(text: str) -> Policy:
     """
     if text in PRESETS:
         return PRESETS[text]
-    file = Path(text).expanduser()
+    file = expanded(text)
     if not file.is_file():
         raise NotFound(
             f"no policy {text}: expected {', '.join(PRESETS)} or a file",

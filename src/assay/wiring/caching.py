@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from platformdirs import user_cache_path
 
@@ -21,6 +20,7 @@ from assay.ports.blobs import BlobStore
 from assay.ports.exchange import SegmentExchange
 from assay.ports.packs import Packing
 from assay.service.registry import Registry
+from assay.settings import expanded
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?) *([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -37,7 +37,7 @@ def open_cache(environ: Mapping[str, str] | None = None) -> CacheFolder:
     """
     env = os.environ if environ is None else environ
     named = env.get("ASSAY_CACHE")
-    root = Path(named).expanduser().absolute() if named else user_cache_path("assay", appauthor=False) / "blobs"
+    root = expanded(named).absolute() if named else user_cache_path("assay", appauthor=False) / "blobs"
     stated = env.get("ASSAY_CACHE_SIZE")
     return CacheFolder(root, parse_size(stated, "ASSAY_CACHE_SIZE") if stated else None)
 

@@ -14,7 +14,7 @@ from assay.service.audit import report
 from assay.service.examine import inspect
 from assay.service.registry import Registry, files_of, read_manifest
 from assay.service.transfer import choose_tag
-from assay.settings import Settings
+from assay.settings import Settings, expanded
 from assay.spec.changes import Comparison
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Manifest
@@ -61,7 +61,7 @@ def open_side(text: str, settings: Settings) -> Compared:
     if text.startswith(LAYOUT_SCHEME):
         return _layout(text)
     if is_path(text):
-        tree = tree_of(collect(Path(text).expanduser(), everything=True))
+        tree = tree_of(collect(expanded(text), everything=True))
         return _side(text, tree, None)
     try:
         registry = open_registry(settings)

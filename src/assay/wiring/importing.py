@@ -19,6 +19,7 @@ from assay.importers.mlflow_files import MlflowFiles, is_store
 from assay.later import later
 from assay.ports.importers import Importer, Offered, Unreadable
 from assay.service.importing import unreadable
+from assay.settings import expanded
 
 if TYPE_CHECKING:
     from assay.importers import mlflow_server, mlflow_sql
@@ -125,7 +126,7 @@ def importer_of(
     except OSError as error:
         raise unreadable(f"cannot read {source}: {(error.strerror or str(error)).lower()}") from error
     # What is written down of a version must tell the place from wherever the next import starts.
-    folder = Path(source).expanduser().absolute()
+    folder = expanded(source).absolute()
     made: dict[str, Callable[[], Importer]] = {
         "mlflow": lambda: _mlflow(source, artifacts),
         "huggingface-cache": lambda: HubFolder(folder) if is_downloaded(folder) else HubCache(folder),
@@ -155,7 +156,7 @@ def told(source: str) -> str:
     """
     if "://" in source:
         return "mlflow"
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         with path.open("rb") as stream:
             if stream.read(len(_SQLITE)) == _SQLITE:
@@ -194,7 +195,7 @@ def folders_of(given: Iterable[str]) -> dict[str, Path]:
     found = {}
     for text in given:
         location, _, folder = text.rpartition("=") if not Path(text).is_dir() else ("", "", text)
-        path = Path(folder).expanduser()
+        path = expanded(folder)
         if not path.is_dir():
             raise NotFound(
                 f"no such folder: {folder}",
@@ -210,7 +211,7 @@ def _mlflow(source: str, artifacts: Mapping[str, Path] | None) -> Importer:
         return mlflow_server.MlflowServer(source, artifacts)
     if "://" in source and not source.startswith("file:"):
         return mlflow_sql.MlflowDatabase(source, artifacts)
-    path = local_path(source).expanduser()
+    path = expanded(local_path(source))
     if path.is_dir() and not (path / "mlflow.db").is_file():
         return MlflowFiles(path, artifacts)
     file = path / "mlflow.db" if path.is_dir() else path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.artifact.collect import collect, tree_of
@@ -12,6 +11,7 @@ from assay.later import later
 from assay.ports.formats import TensorReader
 from assay.service.examine import inspect
 from assay.service.registry import Registry
+from assay.settings import expanded
 from assay.spec.description import Description
 from assay.spec.inspection import Inspection
 from assay.spec.manifest import Manifest
@@ -39,7 +39,7 @@ def look(registry: Registry | None, text: str) -> tuple[Tree, Inspection]:
         InvalidInput: the files cannot be an artifact, or the reference is malformed.
     """
     if is_path(text) or registry is None:
-        tree = tree_of(collect(Path(text).expanduser()))
+        tree = tree_of(collect(expanded(text)))
     else:
         tree, _ = tree_of_version(registry, registry.resolve(Reference.parse(text)))
     return tree, inspect(tree, formats.all_formats())

@@ -17,7 +17,7 @@ from assay.errors import InvalidInput
 from assay.later import later
 from assay.service import materials
 from assay.service.materials import Gathering
-from assay.settings import Settings
+from assay.settings import Settings, expanded
 from assay.spec.json import Json
 from assay.spec.manifest import Entry
 from assay.spec.materials import Facts
@@ -81,7 +81,7 @@ def bill(text: str, settings: Settings, *, form: Form = "cyclonedx", attach: boo
             raise InvalidInput(
                 f"{text} is no version: there is nothing to attach to", code="not-a-version", hint="assay push it first"
             )
-        facts = _files(Path(text).expanduser(), gathering)
+        facts = _files(expanded(text), gathering)
         return Bill(facts, form, _whole(facts, predicate_type, write(facts), form), None)
     registry = open_registry(settings)
     version = registry.resolve(Reference.parse(text))

@@ -12,7 +12,7 @@ from assay.blobs.home import open_home, raise_format
 from assay.errors import InvalidInput, StorageError
 from assay.later import later
 from assay.service.registry import Registry, read_small
-from assay.settings import Settings
+from assay.settings import Settings, expanded
 from assay.spec.digest import Digest
 from assay.spec.manifest import MAX_MANIFEST
 
@@ -120,7 +120,7 @@ def parse_layout(text: str) -> tuple[Path, str | None]:
     if colon and "/" not in tag:
         if not _TAG.fullmatch(tag):
             raise InvalidInput(f"not an OCI tag: {tag!r}", code="invalid-tag", hint="letters, digits, '_', '.', '-'")
-        return Path(folder).expanduser(), tag
+        return expanded(folder), tag
     if not rest:
         raise InvalidInput("oci: needs a folder: oci:DIR or oci:DIR:TAG", code="invalid-reference")
-    return Path(rest).expanduser(), None
+    return expanded(rest), None

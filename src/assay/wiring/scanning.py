@@ -18,7 +18,7 @@ from assay.service.registry import files_of, read_manifest
 from assay.service.remembering import forget_other_rules
 from assay.service.scan import Scanned, every_version, scan_tree, scan_version
 from assay.service.transfer import choose_tag
-from assay.settings import Settings
+from assay.settings import Settings, expanded
 from assay.spec.reference import Reference, is_path
 from assay.wiring.auditing import guard_of
 from assay.wiring.places import AUDITS, LAYOUT_SCHEME, open_layout, open_registry, parse_layout
@@ -100,7 +100,7 @@ def _version(target: str, settings: Settings, guard: Guard, *, fresh: bool) -> S
 
 
 def _path(target: str, guard: Guard) -> Scanned:
-    tree = tree_of(collect(Path(target).expanduser(), everything=True))
+    tree = tree_of(collect(expanded(target), everything=True))
     return scan_tree(tree, guard, target=target, subject=guard.subject_of(tree))
 
 
