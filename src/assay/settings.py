@@ -131,7 +131,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InvalidInput(
-            f"there is no user whose folder {os.fspath(path)!r:.200} begins with",
+            f"no such user: {os.fspath(path)!s:.200}",
             code="no-such-user",
             hint="write the path out; a name that begins with ~ is ./~name",
         ) from None
