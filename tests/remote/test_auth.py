@@ -33,6 +33,20 @@ def login(tmp_path: Path, server):
     return write
 
 
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``helper(script)``: a program that keeps credentials, called ``test``."""
+
+    def write(script: str) -> None:
+        program = tmp_path / "bin/docker-credential-test"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return write
+
+
 @pytest.mark.parametrize("kind", ["basic", "bearer"])
 def test_credentials_that_docker_keeps_are_used(api, state: State, login, server, kind: str) -> None:
     state.auth = kind
@@ -73,21 +87,30 @@ def test_an_identity_token_is_exchanged(blobs: RegistryBlobs, state: State, logi
 
 
 def test_a_program_that_keeps_credentials_is_asked(
-    blobs: RegistryBlobs, state: State, login, server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blobs: RegistryBlobs, state: State, login, helper, server, tmp_path: Path
 ) -> None:
     state.auth = "basic"
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/docker-credential-test"
-    program.write_text(
-        f"#!/bin/sh\nread host; test \"$1 $host\" = 'get {server.address}' && "
-        'echo \'{"ServerURL":"x","Username":"ada","Secret":"secret"}\'\n'
+    helper(
+        f"read host; test \"$1 $host\" = 'get {server.address}' && "
+        'echo \'{"ServerURL":"x","Username":"ada","Secret":"secret"}\''
     )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     login(credHelpers={server.address: "test"})
 
     assert blobs.size(Digest.of(b"data")) is None
     assert find_credentials("other.example", hub=False, environ={"HOME": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize("answer", ["[]", "3", "null", "no"])
+def test_a_program_that_gives_no_credentials_is_told(
+    blobs: RegistryBlobs, state: State, login, helper, server, answer: str
+) -> None:
+    state.auth = "basic"
+    helper(f"echo '{answer}'")
+    login(credHelpers={server.address: "test"})
+
+    with pytest.raises(InvalidInput) as caught:
+        blobs.size(Digest.of(b"model"))
+    assert caught.value.code == "bad-credentials"
 
 
 def test_a_program_that_is_not_installed_is_named(blobs: RegistryBlobs, state: State, login) -> None:

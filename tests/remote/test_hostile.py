@@ -14,6 +14,8 @@ from assay.remote import oci_registry
 from assay.remote.http import number, same_host
 from assay.remote.oci_registry import RegistryBlobs, RegistryIndex
 from assay.spec.digest import Digest
+from assay.spec.json import canonical
+from assay.spec.manifest import MANIFEST_TYPE, Manifest
 from assay.trees.window import MemorySource
 
 DATA = bytes(range(256)) * 64
@@ -241,3 +243,43 @@ def test_what_fails_where_bytes_go_is_not_laid_on_the_registry(blobs: RegistryBl
     state.fault = lambda method, path, before: (200, {"data": DATA, "content_length": str(len(DATA) + 1)})
     with pytest.raises(StorageError, match="cannot reach"), source.stream(0) as arriving:
         list(arriving)
+
+
+def test_what_other_tools_wrote_into_a_list_of_referrers_stays_as_they_wrote_it(
+    index: RegistryIndex, state: State
+) -> None:
+    state.referrers = False
+    subject = {"mediaType": MANIFEST_TYPE, "digest": str(OTHER), "size": 5}
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": str(Digest.of(b"{}")), "size": 2}
+    theirs = {**subject, "platform": {"os": "linux", "architecture": "arm64"}, "data": "b3RoZXI="}
+    stand_in = f"sha256-{OTHER.hex}"
+    whole = {"schemaVersion": 2, "mediaType": INDEX, "annotations": {"team": "x"}, "manifests": [theirs]}
+    index._put(stand_in, json.dumps(whole).encode(), INDEX)
+    said = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": empty, "layers": [empty], "subject": subject}
+    manifest = Manifest.parse(canonical(said))
+
+    index.put(manifest)
+
+    kept = json.loads(index._get(stand_in))
+    assert kept["annotations"] == {"team": "x"}
+    assert kept["manifests"][0] == theirs
+    assert [one["digest"] for one in kept["manifests"]] == [str(OTHER), str(manifest.digest)]
+
+
+def test_a_token_that_lasts_for_longer_than_there_are_numbers_is_told(blobs: RegistryBlobs, state: State) -> None:
+    state.auth = "bearer"
+    token = b'{"token":"a","expires_in":1' + bytes(400).replace(b"\0", b"0") + b"}"
+    state.fault = lambda method, path, before: (200, {"data": token}) if "/token" in path else None
+    with pytest.raises(BadFormat, match="gives no token"):
+        blobs.size(OTHER)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 9 << 20])
+def test_a_source_that_fails_while_it_is_sent_is_not_laid_on_the_registry(blobs: RegistryBlobs, size: int) -> None:
+    class Rotten(MemorySource):
+        def read(self, offset: int, length: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StorageError, match="input/output error") as caught:
+        blobs.receive(Digest.of(bytes(size)), Rotten(bytes(size)))
+    assert caught.value.code == "storage"

@@ -9,7 +9,8 @@ import pytest
 
 from assay.blobs.directory import DirectoryStore
 from assay.errors import IntegrityError
-from assay.remote.oci_layout import INDEX_TYPE, REF_NAME, OciLayoutIndex
+from assay.remote.oci_index import INDEX_TYPE, REF_NAME
+from assay.remote.oci_layout import OciLayoutIndex
 from assay.spec.digest import Digest
 from assay.spec.json import canonical
 from assay.spec.manifest import MANIFEST_TYPE, Manifest

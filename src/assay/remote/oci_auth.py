@@ -131,7 +131,7 @@ class Authority:
             lasting = float(body.get("expires_in") or _SHORTEST)
             if status != 200 or not isinstance(token, str) or not (token.isascii() and token.isprintable()):
                 raise ValueError(f"status {status}")  # noqa: TRY301 - told with the others below
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise BadFormat(
                 f"the token service of {self._host} gives no token ({error!s:.100})", code="place-odd"
             ) from error

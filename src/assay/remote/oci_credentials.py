@@ -153,5 +153,7 @@ def _from_helper(helper: str, key: str) -> Credentials | None:
     if done.returncode:
         return None  # it does not know that host
     answer = json.loads(done.stdout)
+    if not isinstance(answer, dict):
+        raise TypeError(f"docker-credential-{helper} gives no object")
     user, secret = str(answer["Username"]) if "Username" in answer else "", str(answer.get("Secret", ""))
     return Credentials(identity_token=secret) if user == _TOKEN_USER else Credentials(user, secret)

@@ -11,55 +11,20 @@ Statements are listed without a tag; their manifests name their subject, which i
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from assay.errors import BadFormat, Conflict, IntegrityError, InvalidInput, NotFound, StorageError
+from assay.remote.oci_index import EMPTY, REF_NAME, Index
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
-from assay.spec.json import Json
 from assay.spec.manifest import MANIFEST_TYPE, Manifest
 from assay.spec.statement import CREATED_KEY, kind_of
 
-REF_NAME = "org.opencontainers.image.ref.name"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_INDEX = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """``index.json`` as it is: what others wrote into it is not ours to drop.
-
-    Args:
-        body: all of it.
-        listed: its manifests as they are written there.
-        descriptors: what we read of each of them.
-    """
-
-    body: Mapping[str, Json]
-    listed: Sequence[Json]
-    descriptors: Sequence[Descriptor]
-
-    def listing(self, wanted: Descriptor, tag: str | None) -> bytes:
-        """The same index with one manifest more, in the place of what had its tag; without a tag, once is enough."""
-        there = not tag and any(found.digest == wanted.digest for found in self.descriptors)
-        kept = [
-            entry
-            for entry, found in zip(self.listed, self.descriptors, strict=True)
-            if not tag or found.annotations.get(REF_NAME) != tag
-        ]
-        body = {
-            "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
-            **self.body,
-            "manifests": kept if there else [*kept, wanted.to_json()],
-        }
-        return json.dumps(body, indent=2, sort_keys=True).encode()
 
 
 class OciLayoutIndex:
@@ -148,9 +113,9 @@ class OciLayoutIndex:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                found = self._read_index() if self._index.exists() else _Index({}, [], [])
+                found = self._read_index() if self._index.exists() else EMPTY
                 self._write("oci-layout", LAYOUT)
-                self._write("index.json", found.listing(wanted, tag))
+                self._write("index.json", found.with_one(wanted, tag))
         except OSError as error:
             raise StorageError(f"cannot write the OCI layout {self._root}: {error.strerror}") from error
 
@@ -158,13 +123,11 @@ class OciLayoutIndex:
     def _index(self) -> Path:
         return self._root / "index.json"
 
-    def _read_index(self) -> _Index:
+    def _read_index(self) -> Index:
         try:
             if self._index.stat().st_size > MAX_INDEX:
-                raise ValueError(f"it has more than {MAX_INDEX} bytes")  # noqa: TRY301 - told with the others below
-            body = dict(json.loads(self._index.read_bytes()))
-            listed = list(body["manifests"])
-            return _Index(body, listed, [Descriptor.from_json(item) for item in listed])
+                raise BadFormat(f"it has more than {MAX_INDEX} bytes")  # noqa: TRY301 - told with what else may be wrong
+            return Index.parse(self._index.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
                 f"no OCI image layout at {self._root}",
@@ -173,8 +136,8 @@ class OciLayoutIndex:
             ) from None
         except OSError as error:
             raise StorageError.of(error, f"cannot read {self._index}") from error
-        except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
-            raise BadFormat(f"{self._index} is not an OCI image index ({error})") from error
+        except BadFormat as error:
+            raise BadFormat(f"{self._index} is not an OCI image index ({error.message})") from error
 
     def _write(self, name: str, data: bytes) -> None:
         scratch = self._root / f".{name}.{os.getpid()}"

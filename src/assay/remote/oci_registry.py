@@ -15,12 +15,12 @@ from assay.ports.places import Received
 from assay.ports.progress import SILENT, Progress
 from assay.remote.http import Answer, joined, number
 from assay.remote.oci_api import PUSH, Api
-from assay.remote.oci_layout import INDEX_TYPE, listed_as
+from assay.remote.oci_index import EMPTY, INDEX_TYPE, Index
+from assay.remote.oci_layout import listed_as
 from assay.remote.oci_source import RegistrySource
 from assay.remote.oci_upload import upload
 from assay.spec.descriptor import Descriptor
 from assay.spec.digest import Digest
-from assay.spec.json import Json
 from assay.spec.manifest import MANIFEST_TYPE, MAX_MANIFEST, Manifest
 from assay.streams.copying import digest_file
 from assay.trees import Source
@@ -156,8 +156,8 @@ class RegistryIndex:
         found: dict[Digest, Descriptor] = {}
         for answer in self._pages(f"referrers/{subject}", {"Accept": INDEX_TYPE}):
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith(INDEX_TYPE):
-                return [*found.values()] or self._listed(subject)
-            found.update((one.digest, one) for one in self._index(answer.data))
+                return [*(found.values() or self._listed(subject).descriptors)]
+            found.update((one.digest, one) for one in self._index(answer.data).descriptors)
             if len(found) > _MOST_REFERRERS:
                 raise self._endless(f"more than {_MOST_REFERRERS:,} referrers")
         return [one for one in found.values() if one.media_type == MANIFEST_TYPE]
@@ -256,38 +256,35 @@ class RegistryIndex:
             raise self._api.refused(answer)
         return answer
 
-    def _listed(self, subject: Digest) -> list[Descriptor]:
+    def _listed(self, subject: Digest) -> Index:
         try:
             return self._index(self._get(_stand_in(subject)))
         except NotFound:
-            return []
+            return EMPTY
 
     def _list_too(self, subject: Digest, wanted: Descriptor) -> None:
         """Add to the tag that stands in for the list; others may be doing the same, so it is looked at afterwards."""
         for _ in range(_REWRITES):
             listed = self._listed(subject)
-            if any(one.digest == wanted.digest for one in listed):
+            if any(one.digest == wanted.digest for one in listed.descriptors):
                 return
-            body: dict[str, Json] = {
-                "schemaVersion": 2,
-                "mediaType": INDEX_TYPE,
-                "manifests": [one.to_json() for one in [*listed, wanted]],
-            }
-            self._put(_stand_in(subject), json.dumps(body, sort_keys=True).encode(), INDEX_TYPE)
-        if all(one.digest != wanted.digest for one in self._listed(subject)):
+            self._put(_stand_in(subject), listed.with_one(wanted), INDEX_TYPE)
+        if all(one.digest != wanted.digest for one in self._listed(subject).descriptors):
             raise StorageError(
                 f"{self.place} does not keep the list of what refers to {subject.short}",
                 code="registry-refused",
                 hint="somebody else may be writing it: run it again",
             )
 
-    def _index(self, data: bytes) -> list[Descriptor]:
+    def _index(self, data: bytes) -> Index:
         try:
             if len(data) > MAX_MANIFEST:
-                raise ValueError(f"it has {len(data):,} bytes")  # noqa: TRY301 - told with the others below
-            return [Descriptor.from_json(item) for item in list(json.loads(data).get("manifests") or ())]
-        except (ValueError, TypeError, AttributeError, RecursionError, InvalidInput) as error:
-            raise BadFormat(f"{self.place} lists referrers in no form that can be read ({error!s:.100})") from error
+                raise BadFormat(f"it has {len(data):,} bytes")  # noqa: TRY301 - told with what else may be wrong
+            return Index.parse(data, may_lack=True)
+        except BadFormat as error:
+            raise BadFormat(
+                f"{self.place} lists referrers in no form that can be read ({error.message:.100})"
+            ) from error
 
 
 class _Tags(Mapping[str, Descriptor]):

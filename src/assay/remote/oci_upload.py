@@ -114,7 +114,7 @@ class _Upload:
 
     def whole(self) -> Received:
         """Send it in one request."""
-        data = self._source.read(0, self._source.size)
+        data = self._read(0, self._source.size)
         self._hasher.update(data)
         self._check(len(data))
         for failures in range(1, FAILURES + 1):
@@ -259,11 +259,18 @@ class _Upload:
     def _body(self, start: int, stop: int) -> Callable[[], Iterator[bytes]]:
         return lambda: self._blocks(start, stop)
 
+    def _read(self, offset: int, length: int) -> bytes:
+        """Bytes of the source; that it failed is not for the connection to be blamed for."""
+        try:
+            return self._source.read(offset, length)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot read blob {self._digest.short} while it is sent") from error
+
     def _blocks(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes of a range; at their end ``_ahead`` is the hash with them, and ``_hasher`` still without."""
         hasher = self._hasher.copy()
         for offset in range(start, stop, BLOCK):
-            data = self._source.read(offset, min(BLOCK, stop - offset))
+            data = self._read(offset, min(BLOCK, stop - offset))
             if len(data) < min(BLOCK, stop - offset):
                 raise StorageError(f"blob {self._digest.short} ended early while it was sent", code="place-unreachable")
             hasher.update(data)
