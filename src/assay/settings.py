@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_config_path, user_data_path, user_state_path
 
-from assay.errors import InvalidInput
+from assay.errors import InvalidInput, NotFound
 
 _KEYS = frozenset({"home", "actor"})
 _USER_KEYS = _KEYS | {"policy", "catalog"}
@@ -125,15 +125,16 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """A path whose ``~`` or ``~somebody`` is the folder of that user.
 
     Raises:
-        InvalidInput: there is no such user, or nothing says where home is (code ``no-such-user``).
+        NotFound: there is no such user, or nothing says where home is (code ``path-not-found``).
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InvalidInput(
-            f"no such user: {os.fspath(path)!s:.200}",
-            code="no-such-user",
-            hint="write the path out; a name that begins with ~ is ./~name",
+        text = os.fspath(path)
+        raise NotFound(
+            f"no such user: {text.partition('/')[0]:.200}",
+            code="path-not-found",
+            hint=f"write ./{text:.200} for a file of that name",
         ) from None
 
 

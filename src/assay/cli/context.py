@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from assay.cli.console import Command, warn
-from assay.errors import AssayError, NotFound
+from assay.errors import AssayError
 from assay.service.registry import Registry
 from assay.settings import Settings, expanded, read_settings
 from assay.wiring.places import open_registry
@@ -52,14 +52,7 @@ def local_path(text: str, what: str) -> Path:
     """
     if not text:
         raise click.UsageError(f"{what} is empty; the current folder is '.'")
-    try:
-        return expanded(text)
-    except RuntimeError:
-        raise NotFound(
-            f"no such user: {text.partition('/')[0]}",
-            code="path-not-found",
-            hint=f"write ./{text} for a file of that name",
-        ) from None
+    return expanded(text)
 
 
 def policy_option(command: Command) -> Command:
