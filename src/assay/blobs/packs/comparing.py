@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from assay.errors import AssayError, StorageError
+from assay.blobs.packs.index import PackIndex
+from assay.errors import AssayError, NotFound, StorageError
+from assay.packing.directory import Directory
 from assay.packing.reading import MAX_DEPTH, Decoder, PackedSource, Shelf
 from assay.packing.segments import Segment
 from assay.trees import Source
@@ -58,21 +60,48 @@ def find_wrong(shelf: Shelf, wanted: Collection[bytes]) -> list[Segment] | None:
     return list({one.id: one for one in lowest if one is not None}.values())
 
 
-def is_right(segment: Segment, pack: Source, find: Callable[[bytes], tuple[Segment, Source] | None]) -> bool:
-    """Whether a segment of a pack gives its id, through the bases that are found for it.
+class Judge:
+    """Tells of segments of one pack whether they give their ids, through its own bases and those that the index has.
 
-    *find* is asked in this thread alone: it may look into an index that this one is changing.
+    The index is asked in this thread alone: it may be the one that this thread is changing.
 
-    Raises:
-        StorageError: the place failed.
+    Args:
+        name: of the pack.
+        held: what it lists.
+        index: of all packs.
+        open_pack: gives a pack's bytes by its name; raises ``NotFound`` where it went.
     """
-    chain, last = {segment.id: (segment, pack)}, segment
-    while last.base is not None and last.base not in chain and len(chain) <= MAX_DEPTH:
-        found = find(last.base)
-        if found is None:
+
+    def __init__(self, name: str, held: Directory, index: PackIndex, open_pack: Callable[[str], Source]) -> None:
+        self._name, self._index, self._open = name, index, open_pack
+        self._own = {segment.id: segment for segment in held.segments}
+
+    def is_right(self, segment: Segment) -> bool:
+        """Whether a segment gives its id; not where it, or a base of it, is not there.
+
+        Raises:
+            StorageError: the place failed.
+        """
+        try:
+            chain = self._chain(segment)
+        except NotFound:
             return False
-        chain[last.base], last = found, found[0]
-    return _are_right(Decoder(_Chain(chain)), [segment])
+        return _are_right(Decoder(_Chain(chain)), [segment])
+
+    def _chain(self, segment: Segment) -> dict[bytes, tuple[Segment, Source]]:
+        chain, base = {segment.id: (segment, self._open(self._name))}, segment.base
+        while base is not None and base not in chain and len(chain) <= MAX_DEPTH:
+            found = self._find(base)
+            if found is None:
+                break  # decoding says that it is missing
+            chain[base], base = found, found[0].base
+        return chain
+
+    def _find(self, segment: bytes) -> tuple[Segment, Source] | None:
+        if segment in self._own:
+            return self._own[segment], self._open(self._name)
+        found = self._index.segment(segment)
+        return None if found is None else (found.segment, self._open(found.pack))
 
 
 class _Chain:

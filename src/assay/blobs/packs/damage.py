@@ -26,9 +26,8 @@ def delete_blobs(folder: PackFolder, digests: Collection[Digest]) -> set[Digest]
             folder.strike(index, pack, "blob", found)
         return {digest for found in listed.values() for digest in found}
 
-    return folder.index.write(
-        strike
-    )  # asks there, too: who packs one just now may have seen its raw copy before it went
+    # Asked within the change, not before: who packs one just now may have seen its raw copy before it went.
+    return folder.index.write(strike)
 
 
 def discard_segments(folder: PackFolder, sound: Sound) -> None:

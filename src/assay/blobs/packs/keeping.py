@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # a store is opened far more often than a pack
     from assay.blobs.packs.index import PackIndex
     from assay.packing import directory
     from assay.packing.directory import Directory
-    from assay.packing.segments import Segment
 else:
     comparing = later("assay.blobs.packs.comparing")
     indexes = later("assay.blobs.packs.index")
@@ -311,7 +310,9 @@ class IndexKeeper:
             with self._noting_faults(index, name, size):
                 held, took = read_directory(self._place.open_pack(name), name), self._place.gone(name)
                 index.drop_pack(name)
-                index.take_in_segments(name, size, held, took, self._comparing(index, name, held))
+                # Nobody compared it yet, as far as is known.
+                judge = comparing.Judge(name, held, index, self._place.open_pack)
+                index.take_in_segments(name, size, held, took, judge.is_right)
                 new.append(name)
         for name in new:  # blobs are made of segments in any pack: these come first
             with self._noting_faults(index, name, there[name][0]):
@@ -338,24 +339,6 @@ class IndexKeeper:
             index.drop_pack(name)
             index.take_in_faulty(name, size, fault or type(error).__name__)
             self.take_struck(index, name)
-
-    def _comparing(self, index: PackIndex, name: str, held: Directory) -> Callable[[Segment], bool]:
-        """Tells whether segments of a pack give their ids; nobody compared it yet, as far as is known."""
-        own = {segment.id: segment for segment in held.segments}
-
-        def find(segment: bytes) -> tuple[Segment, Source] | None:
-            if segment in own:
-                return own[segment], self._place.open_pack(name)
-            found = index.segment(segment)
-            return None if found is None else (found.segment, self._place.open_pack(found.pack))
-
-        def is_right(segment: Segment) -> bool:
-            try:
-                return comparing.is_right(segment, self._place.open_pack(name), find)
-            except NotFound:
-                return False
-
-        return is_right
 
     def mend(self, index: PackIndex) -> None:
         """Read from another pack what lies nowhere, or is the difference to that, if it lies there, too."""

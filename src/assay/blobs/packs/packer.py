@@ -171,23 +171,22 @@ class Packer:
         return found
 
     def _check_reused(self, written: Written, stock: Stockroom) -> None:
-        """Decode what the new pack relies on in older ones, and compare it.
+        """Compare what the new pack relies on in older ones, and decode what it reuses of them.
 
         Nothing says of a pack here who wrote it, and an older copy of what is packed now is about to be the only one.
-        It costs a decoding, in several threads, of what is packed and was there already, and of the bases.
+        Bases need no second decoding: each block of one was compared when a block was stored as the difference to it.
 
         Raises:
-            _Unsound: some of it is damaged.
+            _Unsound: some of it is damaged, or not what it is called.
         """
         own = {segment.id for segment in written.directory.segments}
-        named = {part for blob in written.directory.blobs for part in blob.parts}
-        named |= {segment.base for segment in written.directory.segments if segment.base is not None}
-        wrong = find_wrong(stock, named - own)
-        if wrong is not None:
-            damaged = Sound(stock)
-            for part in named - own:
-                damaged.is_sound(part)
-            raise _Unsound(damaged, wrong)
+        reused = {part for blob in written.directory.blobs for part in blob.parts} - own
+        bases = {segment.base for segment in written.directory.segments if segment.base is not None} - own
+        damaged = Sound(stock)
+        sound = [damaged.is_sound(part) for part in reused | bases]  # all of them: each damaged one is noted
+        wrong = find_wrong(stock, reused)
+        if wrong is not None or not all(sound):
+            raise _Unsound(damaged, wrong or ())
 
     def _times(self, digests: Sequence[Digest]) -> dict[Digest, int]:
         """When raw blobs were last added, in nanoseconds; those that are gone are left out."""
