@@ -1,4 +1,4 @@
-"""What sources of far blobs share: parts that are fetched at once, and the last few blocks."""
+"""What sources of far blobs share: parts that are fetched at once, the last few blocks, which copy it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
+
+from assay.trees import Source
 
 
 def wait_for_all(jobs: Sequence[Future[Any]]) -> None:
@@ -23,6 +25,11 @@ def wait_for_all(jobs: Sequence[Future[Any]]) -> None:
         for job in jobs:
             if not job.cancelled():
                 job.exception()
+
+
+def mark_of(source: Source) -> str:
+    """What tells the copy that a source reads from one that takes its place; empty where digests tell, or nothing."""
+    return getattr(source, "mark", "")
 
 
 class RecentBlocks:

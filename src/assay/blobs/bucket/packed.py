@@ -11,6 +11,7 @@ from typing import TypeVar
 from assay.blobs.bucket.landing import BucketLanding
 from assay.blobs.bucket.packs import BucketPacker, BucketPackFolder
 from assay.blobs.bucket.store import BucketStore, BucketSweep
+from assay.blobs.far import mark_of
 from assay.blobs.packs.compacting import Compactor
 from assay.blobs.packs.damage import delete_blobs, discard_blob
 from assay.blobs.packs.exchanging import Exchanging
@@ -272,8 +273,8 @@ class _Lasting:
 
     @property
     def mark(self) -> str:
-        """What tells the object from one that takes its place; empty for what is packed, where digests do."""
-        return getattr(self._source, "mark", "")
+        """See ``mark_of``."""
+        return mark_of(self._source)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes in [offset, offset + length), cut off at the end."""

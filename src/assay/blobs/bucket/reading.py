@@ -21,7 +21,7 @@ class BucketSource:
         key: its name.
         size: its length.
         pool: who fetches ranges.
-        mark: what tells this object from one that takes its place.
+        mark: see ``mark_of``.
     """
 
     def __init__(self, objects: BucketObjects, key: str, size: int, pool: Executor, *, mark: str = "") -> None:

@@ -17,6 +17,7 @@ from assay.blobs.cache.blocks import CachedSource
 from assay.blobs.cache.folder import WRITTEN, CacheFolder, cannot_keep
 from assay.blobs.cache.keeper import Hands
 from assay.blobs.cache.kept import Kept
+from assay.blobs.far import mark_of
 from assay.blobs.packs.sources import RawSource
 from assay.blobs.staging import Staged
 from assay.errors import IntegrityError
@@ -73,7 +74,7 @@ class CachedStore:
                 return self._file(self._fetch(digest, far, SILENT), digest) or far
             except OSError:
                 return far  # a cache that cannot be written
-        kept = Kept(self.folder, self._place, digest, far.size, mark=getattr(far, "mark", ""))
+        kept = Kept(self.folder, self._place, digest, far.size, mark=mark_of(far))
         return CachedSource(kept, far, self._hands)
 
     def _file(self, path: Path, digest: Digest) -> Source | None:

@@ -181,8 +181,6 @@ def _report_inner(folder: Folder, looked_at: Collection[str]) -> None:
             continue
         here, name = Folder(folder.tree, dirname(path)), basename(path)
         settings = here.object(name)
-        folder.findings += [found for found in here.findings if found not in folder.findings]
-        here.findings = folder.findings
         types = settings.get("types")
         for place, kind in types.items() if isinstance(types, Mapping) else ():
             if isinstance(kind, str) and "." in kind:  # nothing else can be imported
@@ -194,6 +192,8 @@ def _report_inner(folder: Folder, looked_at: Collection[str]) -> None:
         # Transformers' own name for theirs has no dot.
         if isinstance(activation, str) and "." in activation and dirname(path) not in looked_at:
             report_class(here, name, "activation", activation)
+        # What is wrong with the file itself was reported where the module was looked at, if it was.
+        folder.findings += [found for found in here.findings if found not in folder.findings]
 
 
 def _shown(settings: Mapping[str, Json]) -> dict[str, Json]:
