@@ -8,6 +8,7 @@ like, everything else is text, so that the language code ``no`` stays a language
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -104,7 +105,7 @@ def parse_json(data: bytes, path: str, *, condense: Condense | None = None, max_
         return made if condense is None else condense(made)
 
     with guarded("JSON", path):
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()  # "utf-8-sig" is imported when it is first used
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPE.sub(lambda found: "\\ufffd" if found["lone"] else found[0], text)
         value = json.loads(text, object_pairs_hook=pairs, parse_constant=str)
