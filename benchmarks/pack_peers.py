@@ -32,6 +32,7 @@ from assay.packing.writing import write_pack
 from assay.ports.packs import Effort, Stretch, ToPack
 from assay.service.examine import inspect
 from assay.spec.digest import Digest
+from assay.streams.durable import write_all
 from assay.trees import Source, Tree, read_into
 from assay.trees.window import FileSource
 
@@ -142,7 +143,7 @@ class Assay:
             source = blobs[Digest.parse(name)]
             with (out / file.name).open("wb", buffering=0) as handle:
                 for offset in range(0, source.size, WINDOW):
-                    handle.write(room[: read_into(source, offset, room)])
+                    write_all(handle.fileno(), room[: read_into(source, offset, room)])
         return began.stop()
 
 

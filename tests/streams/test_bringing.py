@@ -14,8 +14,8 @@ import pytest
 from assay.blobs.directory import DirectoryStore
 from assay.errors import StorageError
 from assay.spec.digest import Digest
-from assay.streams.bringing import DIRECT, bring
-from assay.streams.copying import STEP
+from assay.streams.bringing import bring
+from assay.streams.copying import DIRECT, STEP
 from assay.trees.window import MemorySource
 
 MIB = 1 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import IO
 
+from assay.streams.durable import AT_A_TIME
 from assay.streams.writeback import start_writing
 
 _STRIDE = 16 << 20
@@ -33,7 +34,7 @@ class Output:
         rest = memoryview(data)
         self.at += len(rest)
         while rest:
-            rest = rest[self._file.write(rest) :]
+            rest = rest[self._file.write(rest[:AT_A_TIME]) :]
         if self._descriptor is not None and self.at - self._sent >= _STRIDE:
             start_writing(self._descriptor, self._sent, self.at - self._sent)
             self._sent = self.at

@@ -218,7 +218,8 @@ def _bring(blobs: BlobReader, entry: Entry, scratch: Path, progress: Progress) -
         stored = None if have >= STEP else _opened(blobs.local_file(entry.digest))
         if stored is not None:
             with stored:
-                os.ftruncate(descriptor, 0)
+                if have:  # ext4 takes emptying a file for its replacement, and sends it to the disk when it is closed
+                    os.ftruncate(descriptor, 0)
                 digest, size = store_copy(
                     stored.fileno(),
                     made.fileno(),

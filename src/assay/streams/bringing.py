@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 from assay.errors import StorageError
 from assay.ports.progress import SILENT, Progress
 from assay.spec.digest import Digest
-from assay.streams.copying import STEP, Output
+from assay.streams.copying import DIRECT, STEP, Output
 from assay.trees import Source, read_into
 
 LANES = 4
@@ -30,9 +30,6 @@ LANES = 4
 
 AHEAD = 2
 """Blocks beyond those that are being read: read, and not yet written."""
-
-DIRECT = 32 << 20
-"""Files from this size on are written past the page cache."""
 
 PLAIN_TRIES = 4
 """Plain requests in a row that may bring nothing before a source is given up."""
@@ -127,7 +124,8 @@ class _Bringing:
             self.hasher.update(buffer[:count])
             self._progress.advance(count)
             self.at += count
-        os.ftruncate(self._target, self.at)
+        if os.fstat(self._target).st_size != self.at:  # ext4 sends what was emptied to the disk when it is closed
+            os.ftruncate(self._target, self.at)
         return self.at
 
     def by_ranges(self, lanes: int) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+AT_A_TIME = 256 << 10
+"""Bytes that one call writes: for more, Linux with large folios looks for huge pages to hold them, and a mebibyte at a
+time reaches 0.6 to 1.9 GB/s on ext4 (6.18) where 64 to 512 KiB reach 2.2 to 2.9."""
+
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte: the operating system may take a part at a time.
@@ -14,7 +18,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        rest = rest[os.write(descriptor, rest[:AT_A_TIME]) :]
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
@@ -25,7 +29,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
     """
     rest = memoryview(data)
     while rest:
-        count = os.pwrite(descriptor, rest, offset)
+        count = os.pwrite(descriptor, rest[:AT_A_TIME], offset)
         rest, offset = rest[count:], offset + count
     return offset
 

@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from assay.blobs.cache.folder import CacheFolder, touch
 from assay.spec.digest import Digest
+from assay.streams.durable import write_all
 
 BLOCK = 1 << 20
 """Bytes per block: one tensor of some MiB is fetched with little more around it."""
@@ -97,23 +98,21 @@ class Kept:
             if self.load(number, 0, rest):
                 start, parts = 0, [rest, data]
         if start == 0 and stop == length:
-            if self._write(number, "", 0, parts):
-                for part in (_HEAD, _TAIL):
-                    self._path(number, part).unlink(missing_ok=True)
+            self._write(number, "", 0, parts)
+            for part in (_HEAD, _TAIL):
+                self._path(number, part).unlink(missing_ok=True)
         elif start == 0 or stop == length:  # from the middle of a block, nothing is kept
             self._write(number, _TAIL if start else _HEAD, start, parts)
 
-    def _write(self, number: int, part: str, start: int, data: list[memoryview]) -> bool:
+    def _write(self, number: int, part: str, start: int, data: list[memoryview]) -> None:
         path, size = self._path(number, part), sum(len(one) for one in data)
         self._folder.prepare()
         with self._folder.staging.new() as staged:
-            os.writev(staged.descriptor, [*data, self._sum(number, start, data)])
-            if os.fstat(staged.descriptor).st_size != size + _SUM:
-                return False  # a full disk
+            for one in (*data, self._sum(number, start, data)):
+                write_all(staged.descriptor, one)
             path.parent.mkdir(parents=True, exist_ok=True)
             staged.path.replace(path)
         self._folder.added(size)
-        return True
 
     def _load(self, number: int, part: str, start: int, into: memoryview) -> bool:
         path = self._path(number, part)
