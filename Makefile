@@ -45,8 +45,9 @@ bench: $(STAMP)
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 fuzz: $(STAMP)
-	test -x $(VENV)/fuzz/bin/python || { $(BIN)/python -m venv $(VENV)/fuzz \
-	  && $(VENV)/fuzz/bin/python -m pip install --quiet --editable ".[lz4,sign]" "atheris==3.0.0"; } \
+	test $(VENV)/fuzz/made -nt pyproject.toml || { $(BIN)/python -m venv $(VENV)/fuzz \
+	  && $(VENV)/fuzz/bin/python -m pip install --quiet --editable ".[lz4,sign]" "atheris==3.0.0" \
+	  && touch $(VENV)/fuzz/made; } \
 	  || { rm -rf $(VENV)/fuzz; echo "no atheris here: fuzzing by mutation"; }
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,12 +139,20 @@ class Assay:
         names = json.loads((self.folder / "names.json").read_text())
         began = Clock()
         blobs = Shelf(self.folder / "pack").blobs
-        room = np.empty(WINDOW, np.uint8).data
-        for file, name in zip(files, names, strict=True):
-            source = blobs[Digest.parse(name)]
-            with (out / file.name).open("wb", buffering=0) as handle:
-                for offset in range(0, source.size, WINDOW):
-                    write_all(handle.fileno(), room[: read_into(source, offset, room)])
+        rooms = [np.empty(WINDOW, np.uint8).data for _ in range(2)]
+        with ThreadPoolExecutor(1) as writing:  # what was decoded is written while the next is decoded
+            for file, name in zip(files, names, strict=True):
+                source = blobs[Digest.parse(name)]
+                with (out / file.name).open("wb", buffering=0) as handle:
+                    written = None
+                    for offset in range(0, source.size, WINDOW):
+                        found = rooms[0][: read_into(source, offset, rooms[0])]
+                        if written is not None:
+                            written.result()
+                        written = writing.submit(write_all, handle.fileno(), found)
+                        rooms.reverse()
+                    if written is not None:
+                        written.result()
         return began.stop()
 
 

@@ -20,6 +20,19 @@ def test_a_server_that_is_not_there_is_told_of_the_bucket_as_a_whole_and_without
     assert "secret-words" not in str(caught.value.to_json())
 
 
+@pytest.mark.parametrize(("silent", "heard"), [(0.0, 1), (60.0, 0)])
+def test_who_waits_for_a_bucket_hears_it_once_and_not_when_it_is_soon_over(
+    silent: float, heard: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("assay.blobs.bucket.objects._SILENT", silent)
+
+    with pytest.raises(StorageError):
+        open_bucket("s3://models/team", options=QUICK, environ={**KEYS, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("assay")]
+    assert said == ["s3://models/team: no answer; trying again, for a while"] * heard
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

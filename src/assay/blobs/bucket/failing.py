@@ -59,6 +59,10 @@ class Failure:
         """Whether two conditional writes met: the loser is to look again."""
         return self.code == "ConditionalRequestConflict" or self.status == 409
 
+    def reason(self, place: str) -> str:
+        """What is wrong, in a few words."""
+        return self._meaning(place)[1]
+
     def error(self, doing: str, place: str) -> StorageError:
         """The error to raise.
 

@@ -9,6 +9,7 @@ Not here: blobs (``store``), addresses and keys (``opening``).
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -28,11 +29,14 @@ from assay.errors import AssayError, NotFound, StorageError
 from assay.ports.objects import Found
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _CHUNK = 64 << 10
 """Bytes of a body that are put into place at once: more would first be put together elsewhere."""
 _CALM = 30.0
 """Seconds without trouble after which requests go side by side again."""
 _LONGEST_REST = 8.0
+_SILENT = 2.0
+"""Seconds after which people hear what they are waiting for, and that it goes on."""
 _BRIEF = 1 << 20
 """Bytes that are sent well within ``Options.stall``."""
 _RAISED = (BaseError, OSError)
@@ -92,7 +96,7 @@ class BucketObjects:
         ordered: bool = True,
     ) -> None:
         self._ordered = ordered
-        self._troubled = -_CALM
+        self._troubled = self._told = -_CALM
         self._alone = Lock()
         self._reading = reading
         self._writing = self._changing = reading if writing is None else writing
@@ -287,6 +291,9 @@ class BucketObjects:
         if enough or not (failure.passing or failure.conflicting):
             raise failure.error(f"cannot {doing} in {self._place}", self._place) from None
         self._troubled = time.monotonic()
+        if self._troubled - since > _SILENT and self._troubled - self._told > _CALM:
+            self._told = self._troubled
+            _log.warning("%s: %s; trying again, for a while", self._place, failure.reason(self._place))
         # Jitter: those who were refused together must not come back together.
         rest = min(self.options.rest * 2 ** (failed - 1), _LONGEST_REST)
         time.sleep(rest * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
