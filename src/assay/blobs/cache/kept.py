@@ -108,8 +108,9 @@ class Kept:
         path, size = self._path(number, part), sum(len(one) for one in data)
         self._folder.prepare()
         with self._folder.staging.new() as staged:
-            for one in (*data, self._sum(number, start, data)):
+            for one in data:
                 write_all(staged.descriptor, one)
+            write_all(staged.descriptor, self._sum(number, start, data))
             path.parent.mkdir(parents=True, exist_ok=True)
             staged.path.replace(path)
         self._folder.added(size)
