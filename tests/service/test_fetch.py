@@ -123,6 +123,8 @@ def test_half_written_and_tampered_leftovers_are_not_trusted(
     staging.mkdir()
     (staging / "README.md").write_bytes(b"# A modem\n")  # right size, wrong bytes
     (staging / "stranger").write_bytes(b"from another pull")
+    began = f".{hashlib.sha256(b'settings.json').hexdigest()[:32]}\\part"
+    (staging / began).write_bytes((model / "settings.json").read_bytes() + b"and more")  # longer than it will be
 
     fetch.pull(registry, version, tmp_path / "out")
 
