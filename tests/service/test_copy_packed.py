@@ -139,6 +139,25 @@ def test_a_home_that_never_packed_gets_plain_blobs(tuned, registry: Registry, ot
     assert not other.blobs.takes_packs()
 
 
+def test_a_home_that_never_packed_keeps_packed_what_is_packed_here_when_that_is_asked_for(
+    tuned, registry: Registry, other: Registry
+) -> None:
+    plans = homes.plan_home(registry, tuned, other, packed=True)
+    unmade = homes.plan_home(registry, tuned, None, packed=True)
+    assert not other.blobs.takes_packs()
+
+    brought = homes.copy_home(registry, tuned, other, "m", packed=True)
+
+    travelled = sum(one.figures.moved - one.figures.saved for one in brought)
+    assert [plan.travels for plan in plans] == [plan.travels for plan in unmade]
+    assert sum(plan.travels for plan in plans) == travelled < 0.8 * sum(one.figures.moved for one in brought)
+    for one in brought:
+        assert verify.verify(other, one.version).ok
+        blob = max(other.manifest(one.version).layers, key=lambda layer: layer.size).digest
+        assert other.blobs.is_packed(blob)
+        assert not other.blobs.is_raw(blob)
+
+
 def test_a_base_that_is_damaged_there_makes_the_bytes_travel_instead(based, registry, other: Registry) -> None:
     (pack,) = where(other).glob("*.pack")
     pack.chmod(0o644)

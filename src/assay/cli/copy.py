@@ -38,6 +38,7 @@ class _Options:
     every: bool
     name: str | None
     aliases: bool
+    packed: bool
     dry_run: bool
     plain_http: bool
     stall: float | None
@@ -50,6 +51,7 @@ class _Options:
 @click.option("--all", "every", is_flag=True, help="Every version of the model, in order (to a home).")
 @click.option("--as", "name", metavar="NAME", help="The model's name at the destination (to a home).")
 @click.option("--aliases", is_flag=True, help="Also move the aliases, through the destination's gates (to a home).")
+@click.option("--packed", is_flag=True, help="Keep packed what is packed here, where nothing is yet (to a home).")
 @click.option("--dry-run", is_flag=True, help="Say what would be moved, and change nothing.")
 @click.option("--plain-http", is_flag=True, help="Speak to an OCI registry without encryption.")
 @click.option(
@@ -78,8 +80,8 @@ def copy(
     if is_home(destination):
         _copy_home(context, source, destination, how)
         return
-    if how.every or how.aliases or how.name is not None:
-        raise click.UsageError("--all, --as and --aliases go with a copy to home:DIR or s3://BUCKET/PREFIX")
+    if how.every or how.aliases or how.packed or how.name is not None:
+        raise click.UsageError("--all, --as, --aliases and --packed go with a copy to home:DIR or s3://BUCKET/PREFIX")
     outward, inward = is_place(destination), is_place(source)
     if outward == inward:
         raise InvalidInput(
@@ -128,9 +130,9 @@ def _copy_home(context: click.Context, source: str, destination: str, how: _Opti
     target = version.name if how.name is None else _name_of(how.name)
     place = f"{HOME_SCHEME}{applies.place}"
     if how.dry_run or there is None:
-        _report_plans(plan_home(here, versions, there), place, as_json=how.as_json)
+        _report_plans(plan_home(here, versions, there, packed=how.packed), place, as_json=how.as_json)
         return
-    brought = copy_home(here, versions, there, target, progress=Bar())
+    brought = copy_home(here, versions, there, target, packed=how.packed, progress=Bar())
     moved = copy_aliases(here, brought, there, guard_of(applies, warn=warn)) if how.aliases else []
     figures = Figures()
     for one in brought:

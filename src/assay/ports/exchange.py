@@ -29,7 +29,7 @@ class SegmentExchange(Protocol):
     """Handing over and taking in; a ``BlobStore`` that offers it is asked with ``isinstance``."""
 
     def takes_packs(self) -> bool:
-        """Whether packed blobs may come in: something is packed here already."""
+        """Whether packed blobs come in unasked: something is packed here already."""
         ...
 
     def parts(self, digest: Digest) -> Sequence[Part] | None:
@@ -54,6 +54,7 @@ class SegmentExchange(Protocol):
     def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
         """Keep a pack that another store hands over: every segment and every blob is compared before one counts.
 
+        Also where nothing was packed before: from then on it is a place that packs.
         They are decoded and compared with their ids, also segments that no blob of the pack needs. What came of it when
         it breaks off is gone on with the next time.
 

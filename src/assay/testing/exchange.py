@@ -137,6 +137,19 @@ class ExchangeContract:
         assert store.takes_packs()
         assert store.lacking(parts) == set()
 
+    def test_what_is_taken_in_where_nothing_was_packed_is_packed_there(
+        self, tmp_path: Path, source: ExchangingStore
+    ) -> None:
+        (tmp_path / "fresh").mkdir()
+        store = self.fresh_store(tmp_path / "fresh")
+        assert isinstance(store, SegmentExchange)
+        store.take_in(shipment(source, store, Digest.of(BASE), Digest.of(TUNE)))
+        assert store.takes_packs()
+        assert store.is_packed(Digest.of(TUNE))
+        assert not store.is_raw(Digest.of(TUNE))
+        assert read(store, Digest.of(TUNE)) == TUNE
+        assert list(store.check_packs()) == []
+
     def test_a_fine_tune_needs_its_own_segments_and_their_bases_once_each(self, source: ExchangingStore) -> None:
         base, tune = source.parts(Digest.of(BASE)), source.parts(Digest.of(TUNE))
         assert base is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from assay.errors import Conflict, InvalidInput, NotFound, Refused
@@ -13,7 +13,7 @@ from assay.service.browse import versions_of
 from assay.service.gate import Guard
 from assay.service.promote import Request
 from assay.service.registry import Registry
-from assay.service.transfer import Brought, Plan, bring, keep_number, plan_bring
+from assay.service.transfer import Brought, Coming, Plan, bring, keep_number, plan_bring
 from assay.settings import Settings
 from assay.spec.digest import Digest
 from assay.spec.records import Version
@@ -105,26 +105,31 @@ def chosen(here: Registry, version: Version, *, every: bool) -> list[Version]:
     return list(versions_of(here, version.name))[::-1] if every else [version]
 
 
-def plan_home(here: Registry, versions: Sequence[Version], there: Registry | None) -> list[Plan]:
+def plan_home(
+    here: Registry, versions: Sequence[Version], there: Registry | None, *, packed: bool = False
+) -> list[Plan]:
     """What ``copy_home`` would move, version by version; what several need counts with the first.
 
     Raises:
         As ``copy_home``; nothing is changed.
     """
     plans: list[Plan] = []
-    seen: set[Digest] = set()
+    coming = Coming()
     for version in versions:
         if not version.gone:
-            plan = plan_bring(here, version, there)
-            lacking = tuple(blob for blob in plan.lacking if blob.digest not in seen)
-            again = tuple(blob for blob in plan.lacking if blob.digest in seen)
-            plans.append(replace(plan, lacking=lacking, there=plan.there + again))
-            seen.update(blob.digest for blob in lacking)
+            plans.append(plan_bring(here, version, there, packed=packed, coming=coming))
+            coming.add(plans[-1])
     return plans
 
 
 def copy_home(
-    here: Registry, versions: Sequence[Version], there: Registry, name: str, *, progress: Progress = SILENT
+    here: Registry,
+    versions: Sequence[Version],
+    there: Registry,
+    name: str,
+    *,
+    packed: bool = False,
+    progress: Progress = SILENT,
 ) -> list[Brought]:
     """Copy versions in order into another home; those that are gone only keep their numbers.
 
@@ -137,7 +142,7 @@ def copy_home(
         if version.gone:
             keep_number(here, version, there, name)
         else:
-            found.append(bring(here, version, there, name, progress=progress))
+            found.append(bring(here, version, there, name, packed=packed, progress=progress))
     return found
 
 

@@ -157,8 +157,7 @@ class PackedBucket(OverPacks, Exchanging):
         Raises:
             StorageError: nothing of this call's last pack is kept, raw copies stay.
         """
-        self._permit()
-        self._folder.make()
+        self._begin_packing()
         return BucketPacker(self._raw, self._folder, self._staging).run(blobs, effort=effort, progress=progress)
 
     def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
@@ -189,10 +188,9 @@ class PackedBucket(OverPacks, Exchanging):
             return 0
         return Compactor(self._folder, self._staging).run(least, progress=progress)
 
-    def take_in(self, pack: Source, *, progress: Progress = SILENT) -> None:
-        """Keep a pack that another store hands over, once every blob in it was compared. See ``Exchanging.take_in``."""
+    def _begin_packing(self) -> None:
         self._permit()
-        super().take_in(pack, progress=progress)
+        self._folder.make()
 
     def _landing(self) -> BucketLanding:
         return BucketLanding(self._raw, self._folder, self._staging)

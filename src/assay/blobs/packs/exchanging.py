@@ -28,6 +28,10 @@ class Exchanging(ABC):
     def _landing(self) -> exchange.Landing:
         """Where packs that come go first."""
 
+    @abstractmethod
+    def _begin_packing(self) -> None:
+        """Something will be packed here, perhaps for the first time."""
+
     def takes_packs(self) -> bool:
         """Whether packed blobs may come in: something is packed here already."""
         return self._folder.is_used()
@@ -56,6 +60,7 @@ class Exchanging(ABC):
             BadFormat: it is no pack, or a segment is not deeper than its base here; nothing of it is kept.
             StorageError: it cannot be read or written.
         """
+        self._begin_packing()
         self._exchange().take_in(pack, progress=progress)
 
     def _exchange(self) -> exchange.Exchange:

@@ -291,9 +291,7 @@ class PackedStore(OverPacks, Exchanging):
         Raises:
             StorageError: nothing of this call's last pack is kept, raw copies stay.
         """
-        if not self._folder.is_used():
-            self._before_packing()
-            self._folder.make()
+        self._begin_packing()
         return packer.Packer(self._raw, self._folder).run(blobs, effort=effort, progress=progress)
 
     def unpack(self, digest: Digest, *, progress: Progress = SILENT) -> bool:
@@ -319,6 +317,11 @@ class PackedStore(OverPacks, Exchanging):
         if not self._folder.is_used():
             return 0
         return compacting.Compactor(self._folder, self._raw.staging).run(least, progress=progress)
+
+    def _begin_packing(self) -> None:
+        if not self._folder.is_used():
+            self._before_packing()
+            self._folder.make()
 
     def _landing(self) -> exchange.FolderLanding:
         return exchange.FolderLanding(self._raw, self._folder)

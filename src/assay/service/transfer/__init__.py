@@ -13,10 +13,11 @@ complete stays when a copy is interrupted, and so does the beginning of a large 
 from assay.service.transfer.homes import Brought, bring, keep_number, plan_bring
 from assay.service.transfer.moving import Figures
 from assay.service.transfer.places import Copied, choose_tag, copy_in, copy_out, plan_in, plan_out
-from assay.service.transfer.plan import Plan
+from assay.service.transfer.plan import Coming, Plan
 
 __all__ = [
     "Brought",
+    "Coming",
     "Copied",
     "Figures",
     "Plan",

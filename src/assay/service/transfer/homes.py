@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assay.ports.progress import SILENT, Progress
 from assay.service.registry import Registry, read_manifest
 from assay.service.transfer.carrying import attach_all, carry, record
 from assay.service.transfer.moving import Figures
-from assay.service.transfer.plan import Asked, Plan, make_plan
+from assay.service.transfer.plan import Asked, Coming, Plan, make_plan
 from assay.service.transfer.segments import pick
 from assay.spec.digest import Digest
 from assay.spec.manifest import Manifest
@@ -44,19 +44,45 @@ class Brought:
         return self.figures.skipped
 
 
-def plan_bring(source: Registry, version: Version, target: Registry | None) -> Plan:
-    """What ``bring`` would move; *target* is None where the registry is still to be made.
+def plan_bring(
+    source: Registry,
+    version: Version,
+    target: Registry | None,
+    *,
+    packed: bool = False,
+    coming: Coming | None = None,
+) -> Plan:
+    """What ``bring`` would move.
+
+    Args:
+        source: where from.
+        version: what.
+        target: where to; None where the registry is still to be made.
+        packed: as for ``bring``.
+        coming: what will have been moved before.
 
     Raises:
         As ``bring``; nothing is changed.
     """
     manifest, told = _outward(source, version)
     asked: Asked = _nothing if target is None else target.blobs.size
-    plan = make_plan([manifest, *(said for said, _ in told)], asked)
-    return plan if target is None else pick(source.blobs, target.blobs, plan)
+    plan, coming = make_plan([manifest, *(said for said, _ in told)], asked), coming or Coming()
+    lacking = tuple(blob for blob in plan.lacking if blob.digest not in coming.blobs)
+    again = tuple(blob for blob in plan.lacking if blob.digest in coming.blobs)
+    plan = replace(plan, lacking=lacking, there=plan.there + again)
+    blobs = None if target is None else target.blobs
+    return pick(source.blobs, blobs, plan, packed=packed, coming=coming.segments)
 
 
-def bring(source: Registry, version: Version, target: Registry, name: str, *, progress: Progress = SILENT) -> Brought:
+def bring(
+    source: Registry,
+    version: Version,
+    target: Registry,
+    name: str,
+    *,
+    packed: bool = False,
+    progress: Progress = SILENT,
+) -> Brought:
     """Copy a version with all its statements into another registry, and number it there.
 
     Manifest and statements are kept byte for byte. What is there already is not moved, so a copy that was interrupted
@@ -67,6 +93,7 @@ def bring(source: Registry, version: Version, target: Registry, name: str, *, pr
         version: what; not gone.
         target: where to.
         name: the model it becomes a version of.
+        packed: keep packed there what is packed here, although nothing is packed there yet.
         progress: hears about bytes copied.
 
     Raises:
@@ -77,7 +104,7 @@ def bring(source: Registry, version: Version, target: Registry, name: str, *, pr
     manifest, told = _outward(source, version)
     with target.blobs.hold():
         plan = make_plan([manifest, *(said for said, _ in told)], target.blobs.renew)
-        plan = pick(source.blobs, target.blobs, plan)
+        plan = pick(source.blobs, target.blobs, plan, packed=packed)
         progress.start(f"copying {version.reference}", plan.moved + plan.skipped)
         try:
             figures = carry(

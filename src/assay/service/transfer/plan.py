@@ -39,6 +39,24 @@ class Shipment:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """What will have been moved before: several copies are planned, none of which was made.
+
+    Args:
+        blobs: which.
+        segments: ids of packed segments.
+    """
+
+    blobs: set[Digest] = field(default_factory=set)
+    segments: set[bytes] = field(default_factory=set)
+
+    def add(self, plan: Plan) -> None:
+        """One more copy is planned."""
+        self.blobs.update(blob.digest for blob in plan.lacking)
+        self.segments.update(plan.shipment.segments)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be moved.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from assay.errors import BadFormat, IntegrityError, NotFound
@@ -17,7 +18,9 @@ WORTH = 0.95
 """What may travel at most of a blob as segments: taking them in costs more than bytes."""
 
 
-def pick(source: object, target: object, plan: Plan) -> Plan:
+def pick(
+    source: object, target: object | None, plan: Plan, *, packed: bool = False, coming: Collection[bytes] = ()
+) -> Plan:
     """The plan, with the blobs picked out that travel as segments.
 
     A segment that several blobs need counts with the first. Bases travel along where the other side lacks them and it
@@ -25,14 +28,16 @@ def pick(source: object, target: object, plan: Plan) -> Plan:
 
     Args:
         source: the store where blobs come from.
-        target: the one where they go.
+        target: the one where they go; None where it is still to be made.
         plan: what is lacking there.
+        packed: begin to keep blobs packed, where nothing is packed there yet.
+        coming: segments that it will have before.
     """
-    if not isinstance(source, SegmentExchange) or not isinstance(target, SegmentExchange) or not target.takes_packs():
+    if not isinstance(source, SegmentExchange) or not _may_take(target, packed=packed):
         return plan
     parts = [(blob, source.parts(blob.digest)) for blob in plan.lacking if blob.size >= LEAST]
     every = {part.id for _, found in parts if found is not None for part in found}
-    lacking = target.lacking(every) if every else set()
+    lacking = (target.lacking(every) if isinstance(target, SegmentExchange) else every).difference(coming)
     blobs: set[Digest] = set()
     segments: dict[bytes, int] = {}
     for blob, found in parts:
@@ -43,6 +48,12 @@ def pick(source: object, target: object, plan: Plan) -> Plan:
             segments.update(new)
             blobs.add(blob.digest)
     return replace(plan, shipment=Shipment(frozenset(blobs), frozenset(segments), sum(segments.values())))
+
+
+def _may_take(target: object | None, *, packed: bool) -> bool:
+    if target is None:
+        return packed
+    return isinstance(target, SegmentExchange) and (packed or target.takes_packs())
 
 
 def ship(source: object, target: object, plan: Plan, *, progress: Progress = SILENT) -> bool:
