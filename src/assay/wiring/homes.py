@@ -15,7 +15,6 @@ from assay.service.promote import Request
 from assay.service.registry import Registry
 from assay.service.transfer import Brought, Coming, Plan, bring, keep_number, plan_bring
 from assay.settings import Settings
-from assay.spec.digest import Digest
 from assay.spec.records import Version
 from assay.spec.reference import check_name
 from assay.wiring.places import open_registry
