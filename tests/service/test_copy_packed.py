@@ -158,6 +158,38 @@ def test_a_home_that_never_packed_keeps_packed_what_is_packed_here_when_that_is_
         assert not other.blobs.is_raw(blob)
 
 
+def test_what_packing_saves_nothing_on_is_packed_too_when_that_is_asked_for_as_later_versions_rest_on_it(
+    push, registry: Registry, other: Registry, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, SIZE, np.uint8)
+    (tmp_path / "n").mkdir()
+    versions = []
+    for at in range(3):
+        noise[at :: SIZE // 64] += 1
+        tensors = {"layer": ("I8", [SIZE], noise.tobytes())}
+        (tmp_path / "n" / "model.safetensors").write_bytes(safetensors(**tensors))
+        versions.append(push(tmp_path / "n").version)
+    pack_store(registry)
+
+    brought = homes.copy_home(registry, versions, other, "m", packed=True)
+
+    assert sum(one.figures.moved - one.figures.saved for one in brought) < 1.2 * SIZE
+    for one in brought:
+        assert verify.verify(other, one.version).ok
+
+
+def test_where_the_base_lies_raw_fine_tunes_are_packed_when_that_is_asked_for(
+    tuned, registry: Registry, other: Registry
+) -> None:
+    transfer.bring(registry, tuned[0], other, "m")
+
+    brought = transfer.bring(registry, tuned[1], other, "m", packed=True)
+
+    blob = max(other.manifest(brought.version).layers, key=lambda layer: layer.size).digest
+    assert other.blobs.is_packed(blob)
+    assert verify.verify(other, brought.version).ok
+
+
 def test_a_base_that_is_damaged_there_makes_the_bytes_travel_instead(based, registry, other: Registry) -> None:
     (pack,) = where(other).glob("*.pack")
     pack.chmod(0o644)

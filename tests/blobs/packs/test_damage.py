@@ -384,6 +384,14 @@ class TestTheIndex:
         assert opened.delete(digest)
 
 
+def test_where_no_folder_for_packs_can_be_made_that_is_told_and_the_raw_copy_stays(store: PackedStore) -> None:
+    digest = store.add(weights(1))
+    (store.root / "packs").symlink_to(store.root / "nowhere")
+    with pytest.raises(StorageError, match="cannot begin to pack"):
+        store.pack([ToPack(digest, ())])
+    assert store.is_raw(digest)
+
+
 def _break(index: Path, how: str) -> None:
     if how == "removed":
         index.unlink()

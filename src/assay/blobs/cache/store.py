@@ -253,7 +253,7 @@ class CachedExchangingStore(CachedPackingStore):
         return _PastExchanging(self.far, self.folder, self._place_name)
 
     def takes_packs(self) -> bool:
-        """Whether packed blobs may come in."""
+        """Whether packed blobs come in unasked."""
         return self._exchange.takes_packs()
 
     def parts(self, digest: Digest) -> Sequence[Part] | None:

@@ -33,7 +33,7 @@ class Exchanging(ABC):
         """Something will be packed here, perhaps for the first time."""
 
     def takes_packs(self) -> bool:
-        """Whether packed blobs may come in: something is packed here already."""
+        """Whether packed blobs come in unasked: something is packed here already."""
         return self._folder.is_used()
 
     def parts(self, digest: Digest) -> Sequence[Part] | None:

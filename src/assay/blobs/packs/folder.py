@@ -61,9 +61,16 @@ class PackFolder:
             raise StorageError.of(error, f"cannot look for packs in {self.folder}") from error
 
     def make(self) -> None:
-        """Make the folder, durably."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        flush(self._root)
+        """Make the folder, durably.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            flush(self._root)
+        except OSError as error:
+            raise StorageError.of(error, f"cannot begin to pack in {self.folder}") from error
 
     def pack_file(self, name: str) -> Path:
         """Where a pack lies."""

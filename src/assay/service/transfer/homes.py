@@ -66,12 +66,12 @@ def plan_bring(
     """
     manifest, told = _outward(source, version)
     asked: Asked = _nothing if target is None else target.blobs.size
-    plan, coming = make_plan([manifest, *(said for said, _ in told)], asked), coming or Coming()
-    lacking = tuple(blob for blob in plan.lacking if blob.digest not in coming.blobs)
-    again = tuple(blob for blob in plan.lacking if blob.digest in coming.blobs)
+    plan, before = make_plan([manifest, *(said for said, _ in told)], asked), coming or Coming()
+    lacking = tuple(blob for blob in plan.lacking if blob.digest not in before.blobs)
+    again = tuple(blob for blob in plan.lacking if blob.digest in before.blobs)
     plan = replace(plan, lacking=lacking, there=plan.there + again)
     blobs = None if target is None else target.blobs
-    return pick(source.blobs, blobs, plan, packed=packed, coming=coming.segments)
+    return pick(source.blobs, blobs, plan, packed=packed, coming=before.segments)
 
 
 def bring(

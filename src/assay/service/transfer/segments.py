@@ -18,9 +18,7 @@ WORTH = 0.95
 """What may travel at most of a blob as segments: taking them in costs more than bytes."""
 
 
-def pick(
-    source: object, target: object | None, plan: Plan, *, packed: bool = False, coming: Collection[bytes] = ()
-) -> Plan:
+def pick(source: object, target: object, plan: Plan, *, packed: bool = False, coming: Collection[bytes] = ()) -> Plan:
     """The plan, with the blobs picked out that travel as segments.
 
     A segment that several blobs need counts with the first. Bases travel along where the other side lacks them and it
@@ -30,13 +28,16 @@ def pick(
         source: the store where blobs come from.
         target: the one where they go; None where it is still to be made.
         plan: what is lacking there.
-        packed: begin to keep blobs packed, where nothing is packed there yet.
+        packed: all that is packed here is to be packed there, although nothing may be yet, and whether or not it pays
+            for this blob: where a base travels along, it is the next ones that it pays for.
         coming: segments that it will have before.
     """
     if not isinstance(source, SegmentExchange) or not _may_take(target, packed=packed):
         return plan
     parts = [(blob, source.parts(blob.digest)) for blob in plan.lacking if blob.size >= LEAST]
     every = {part.id for _, found in parts if found is not None for part in found}
+    if not every:
+        return plan
     lacking = (target.lacking(every) if isinstance(target, SegmentExchange) else every).difference(coming)
     blobs: set[Digest] = set()
     segments: dict[bytes, int] = {}
@@ -44,13 +45,13 @@ def pick(
         if found is None:
             continue
         new = {part.id: part.stored for part in found if part.id in lacking and part.id not in segments}
-        if sum(new.values()) < WORTH * blob.size:
+        if packed or sum(new.values()) < WORTH * blob.size:
             segments.update(new)
             blobs.add(blob.digest)
     return replace(plan, shipment=Shipment(frozenset(blobs), frozenset(segments), sum(segments.values())))
 
 
-def _may_take(target: object | None, *, packed: bool) -> bool:
+def _may_take(target: object, *, packed: bool) -> bool:
     if target is None:
         return packed
     return isinstance(target, SegmentExchange) and (packed or target.takes_packs())
