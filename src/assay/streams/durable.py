@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 AT_A_TIME = 256 << 10
-"""Bytes that one call writes. A mebibyte at a time reaches 0.6 to 1.9 GB/s in the page cache of ext4 (Linux 6.18) where 64
-to 512 KiB reach 2.2 to 2.9: measured; that the kernel looks for huge pages to hold larger ones is a guess."""
+"""Bytes that one call writes. A mebibyte at a time reaches 0.6 to 1.9 GB/s in the page cache of ext4 (Linux 6.18) where
+64 to 512 KiB reach 2.2 to 2.9: measured; that the kernel looks for huge pages to hold larger ones is a guess."""
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
